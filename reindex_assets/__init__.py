@@ -1,0 +1,1 @@
+"""Keeps ClickHouse's scorecards exactly true to Postgres, customer by customer, day by day, shard by shard."""

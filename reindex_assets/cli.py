@@ -1,0 +1,345 @@
+"""The command line: reindex, verify, schema, demo and the local stack.
+
+What lives here: arguments, tables and exit statuses. What does not: what the commands do (launch.py, parity.py, schema.py, local/).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.fleet import Fleet, load_fleet
+from reindex_assets.local.commands import local_app
+from reindex_assets.local.environment import use_local_environment
+from reindex_assets.parity import SliceParity, compare_settled, explain
+from reindex_assets.rectangles import plan_rectangles
+from reindex_assets.settings import LOCAL_ROOT, Settings
+
+if TYPE_CHECKING:
+    from reindex_assets.launch import RunReport
+
+app = typer.Typer(
+    help="Keeps ClickHouse's scorecards exactly true to Postgres, customer by customer, day by day, shard by shard.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+app.add_typer(local_app, name="local")
+
+EQUAL, DIFFERENT, COULD_NOT_TELL = 0, 1, 2
+#: Rows of a table on the terminal; --json has them all.
+_SHOWN = 60
+
+_DAY = ["%Y-%m-%d"]
+FleetOption = Annotated[
+    Path | None,
+    typer.Option("--fleet", help="The fleet file. Without it: REINDEX_FLEET, else the local stack's.", dir_okay=False),
+]
+FromOption = Annotated[datetime, typer.Option("--from", formats=_DAY, help="The first UTC day.")]
+ToOption = Annotated[datetime, typer.Option("--to", formats=_DAY, help="The last UTC day, included.")]
+CustomerOption = Annotated[
+    list[str] | None, typer.Option("--customer", help="A customer; repeat it. Without: every customer.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+@app.command()
+def reindex(
+    first: FromOption,
+    last: ToOption,
+    customer: CustomerOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be written, and write nothing.")
+    ] = False,
+    clean_up: Annotated[
+        bool, typer.Option("--clean-up", help="Delete the slices first and rebuild them: readers see a hole meanwhile.")
+    ] = False,
+    allow_reshard: Annotated[
+        bool, typer.Option("--allow-reshard", help="Write although most live rows stand on other shards.")
+    ] = False,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Makes ClickHouse equal to Postgres for some customers and days. The runs show in the Dagster UI."""
+    config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard}
+    with _exit_statuses():
+        reports = reindex_range(
+            _fleet(fleet), customer or [], first.date(), last.date(), config, Console(stderr=True, quiet=as_json)
+        )
+        if as_json:
+            _print_json([_report_json(report) for report in reports])
+        else:
+            print_reports(Console(), reports, dry_run)
+        if not all(report.success for report in reports):
+            raise typer.Exit(COULD_NOT_TELL)
+        if any(report.red_checks for report in reports):
+            raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def verify(
+    first: FromOption,
+    last: ToOption,
+    customer: CustomerOption = None,
+    as_json: JsonOption = False,
+    settle: Annotated[
+        float, typer.Option("--settle", min=0, help="Look at a difference again after so many seconds.")
+    ] = 3.0,
+    fleet: FleetOption = None,
+) -> None:
+    """Compares both sides per customer and day. Exit status: 0 equal, 1 different, 2 could not tell."""
+    with _exit_statuses():
+        found = verify_range(_fleet(fleet), customer or [], first.date(), last.date(), settle)
+        if as_json:
+            _print_json([_parity_json(parity) for parity in found])
+        else:
+            print_parity(Console(), found)
+        if not all(parity.is_equal for parity in found):
+            raise typer.Exit(DIFFERENT)
+
+
+@schema_app.command("apply")
+def schema_apply(fleet: FleetOption = None) -> None:
+    """Creates the ClickHouse tables on every shard; changes nothing where they are."""
+    from reindex_assets.schema import apply_schema
+
+    with _exit_statuses():
+        for name, cluster in _fleet(fleet).clusters.items():
+            for line in apply_schema(cluster):
+                Console().print(f"{name} {line}", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    scale: Annotated[float, typer.Option(help="1.0 makes 15,000 to 57,000 scorecards a customer and day.")] = 0.02,
+    days: Annotated[int, typer.Option(min=3, max=365)] = 14,
+    shards: Annotated[int, typer.Option(min=1, max=16)] = 4,
+) -> None:
+    """The whole story on this machine: stack, data, load, drift, red, repair, green."""
+    with _exit_statuses():
+        from reindex_assets.local.demo import run_demo
+
+        run_demo(Console(), scale, days, shards)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI, on loopback.")] = 3000,
+) -> None:
+    """Opens the Dagster UI, with its daemon, on the local stack with data."""
+    with _exit_statuses():
+        from reindex_assets.local.demo import ensure_data
+
+        ensure_data(Console())
+        # In place of this process: Ctrl-C and signals reach Dagster itself.
+        os.execv(
+            sys.executable,
+            [
+                *(sys.executable, "-m", "dagster", "dev", "-m", "reindex_assets.definitions"),
+                *("-h", "127.0.0.1", "-p", str(port)),
+            ],
+        )
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def reindex_range(
+    fleet: Fleet, customers: Sequence[str], first: date, last: date, config: Mapping[str, object], console: Console
+) -> list[RunReport]:
+    """Runs the assets over customers and days, with a progress bar; returns a report for each run."""
+    # Dagster takes seconds to import; the other commands do without it.
+    from reindex_assets.launch import dagster_instance, launch
+
+    rectangles = plan_rectangles(fleet, customers, first, last)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("partitions"),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    reports = []
+    with dagster_instance() as instance, bar:
+        for rectangle in rectangles:
+            task = bar.add_task(rectangle.cluster_name, total=len(rectangle.slices), rows=0)
+            reports.append(
+                launch(
+                    fleet,
+                    instance,
+                    rectangle,
+                    config,
+                    lambda progress, task=task: bar.update(  # type: ignore[misc]
+                        task, completed=progress.processed + progress.failed, rows=progress.rows
+                    ),
+                )
+            )
+    return reports
+
+
+def verify_range(
+    fleet: Fleet, customers: Sequence[str], first: date, last: date, settle_seconds: float = 3.0
+) -> list[SliceParity]:
+    """Compares customers and days of the fleet; in the order of cluster, customer and day."""
+    return [
+        parity
+        for rectangle in plan_rectangles(fleet, customers, first, last)
+        for parity in compare_settled(fleet, rectangle.cluster_name, rectangle.slices, settle_seconds=settle_seconds)
+    ]
+
+
+def print_parity(console: Console, found: Sequence[SliceParity]) -> None:
+    """Both sides as a table: what differs, or the first slices when nothing does; and the sum in one sentence."""
+    different = [parity for parity in found if not parity.is_equal]
+    shown = (different or list(found))[:_SHOWN]
+    table = Table(title="Postgres and ClickHouse, per customer and day")
+    table.add_column("customer")
+    table.add_column("day")
+    for column in ("scorecards PG", "CH", "scores PG", "CH"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict", overflow="fold")
+    for parity in shown:
+        words = explain(parity)
+        table.add_row(
+            parity.slice.customer,
+            parity.slice.day.isoformat(),
+            f"{parity.scorecards.postgres_rows:,}",
+            f"{parity.scorecards.clickhouse_rows:,}",
+            f"{parity.scores.postgres_rows:,}",
+            f"{parity.scores.clickhouse_rows:,}",
+            f"[red]{words}[/red]" if words else "[green]equal[/green]",
+        )
+    console.print(table)
+    rest = len(different or found) - len(shown)
+    if rest:
+        console.print(f"and {rest} more (--json has them all)")
+    quarantined = sum(len(parity.quarantined) for parity in found)
+    if quarantined:
+        first = next(row for parity in found for row in parity.quarantined)
+        console.print(
+            f"[yellow]{quarantined} scorecards can't leave Postgres[/yellow], the first: {first.customer} "
+            f"{first.scorecard_id}: {first.reason}"
+        )
+    scorecards = sum(parity.scorecards.postgres_rows for parity in found)
+    scores = sum(parity.scores.postgres_rows for parity in found)
+    if different:
+        console.print(f"[red]{len(different)} of {len(found)} customer-days differ.[/red]")
+    else:
+        console.print(
+            f"[green]All {len(found)} customer-days are equal:[/green] {scorecards:,} scorecards and {scores:,} scores, "
+            "every column of every row."
+        )
+
+
+def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool) -> None:
+    """What each run did, as a table; then the errors and the red checks."""
+    table = Table(title="Dry run: nothing was written" if dry_run else "Reindexed")
+    for column in ("cluster", "customers", "days", "run"):
+        table.add_column(column, overflow="fold")
+    for column in (
+        "rows read",
+        "to write" if dry_run else "written",
+        "to delete" if dry_run else "deleted",
+        "unchanged",
+    ):
+        table.add_column(column, justify="right")
+    table.add_column("seconds", justify="right")
+    for report in reports:
+        rectangle, rows = report.rectangle, report.rows
+        table.add_row(
+            rectangle.cluster_name,
+            ", ".join(rectangle.customers[:4]) + (" ..." if len(rectangle.customers) > 4 else ""),
+            f"{rectangle.first_day} to {rectangle.last_day}",
+            report.run_id[:8],
+            *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted", "rows_unchanged")),
+            f"{report.seconds:.1f}",
+        )
+    console.print(table)
+    for report in reports:
+        if report.error:
+            console.print(f"[red]run {report.run_id[:8]} failed:[/red] {report.error}", highlight=False, soft_wrap=True)
+        for line in report.red_checks[:_SHOWN]:
+            console.print(f"[red]{line}[/red]", highlight=False, soft_wrap=True)
+
+
+def _report_json(report: RunReport) -> dict[str, object]:
+    return {
+        "run_id": report.run_id,
+        "cluster": report.rectangle.cluster_name,
+        "customers": report.rectangle.customers,
+        "from": report.rectangle.first_day.isoformat(),
+        "to": report.rectangle.last_day.isoformat(),
+        "success": report.success,
+        "seconds": round(report.seconds, 3),
+        **report.rows,
+        "red_checks": list(report.red_checks),
+        "failed_partitions": dict(report.failed),
+        "error": report.error,
+    }
+
+
+def _parity_json(parity: SliceParity) -> dict[str, object]:
+    return {
+        "customer": parity.slice.customer,
+        "day": parity.slice.day.isoformat(),
+        "equal": parity.is_equal,
+        "difference": explain(parity),
+        **{
+            name: {
+                "postgres": table.postgres_rows,
+                "clickhouse": table.clickhouse_rows,
+                "by_shard": table.by_shard,
+                "same_values": table.digests_agree,
+                "wrong_shard": table.misplaced_rows,
+                "repeated": table.repeated_rows,
+            }
+            for name, table in parity.tables.items()
+        },
+        "quarantined": [{"scorecard": row.scorecard_id, "reason": row.reason} for row in parity.quarantined],
+    }
+
+
+def _print_json(value: object) -> None:
+    # Not through rich, which would wrap lines.
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _fleet(option: Path | None) -> Fleet:
+    """The fleet of --fleet, else of REINDEX_FLEET, else of the local stack."""
+    named = option or Settings().fleet
+    if named is None:
+        if not (LOCAL_ROOT / "fleet.yaml").exists():
+            raise ConfigurationError(
+                "there is no fleet: name a fleet file by --fleet or REINDEX_FLEET, or start the local stack with "
+                "'reindex-assets local up' (or 'reindex-assets demo')"
+            )
+        use_local_environment()
+    return load_fleet(named or LOCAL_ROOT / "fleet.yaml")
+
+
+@contextmanager
+def _exit_statuses() -> Iterator[None]:
+    """An error we raise on purpose is a sentence and exit status 2; anything else keeps its stack trace."""
+    try:
+        yield
+    except ReindexError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(COULD_NOT_TELL) from None

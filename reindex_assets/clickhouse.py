@@ -1,0 +1,220 @@
+"""The shards of a cluster: connections, settings, and one call on all of them at once.
+
+What lives here: how a shard is reached, which settings every statement carries, what an error means, identifier quoting.
+What does not: any statement about scorecards (schema.py, shards.py, parity.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+import clickhouse_connect
+import pyarrow as pa
+import urllib3
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
+from reindex_assets.fleet import ClickHouse, Shard
+
+T = TypeVar("T")
+
+#: Codes after which the same work may succeed: time-outs, network, load, memory, parts, read-only replicas, Keeper.
+TRANSIENT_CODES = frozenset({159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 439, 999})
+_AUTHENTICATION_CODES = frozenset({192, 193, 194, 497, 516})
+_UNKNOWN_TABLE_CODES = frozenset({60, 81})
+
+SETTINGS: Mapping[str, object] = {
+    # On by default since 26.2: an insert would be acknowledged later, out of our order, and batched with strangers' rows.
+    "async_insert": 0,
+    # Block deduplication would swallow the re-insert of rows that were deleted, in silence.
+    "insert_deduplicate": 0,
+    # A delete has happened when the statement returns, on every replica.
+    "mutations_sync": 2,
+    "lightweight_deletes_sync": 2,
+    # A group of slices spans at most as many months as it has days; the default of 100 guards against an accident of another kind.
+    "max_partitions_per_insert_block": 1000,
+    # Deletes name their rows; see shards.DELETE_ROWS for the size.
+    "max_query_size": 4 * 1024 * 1024,
+    "max_ast_elements": 1_000_000,
+    "max_expanded_ast_elements": 1_000_000,
+}
+
+
+class ShardConnection:
+    """One shard: its number and a client. Not for two threads at once."""
+
+    def __init__(self, index: int, shard: Shard, clickhouse: ClickHouse, comment: str) -> None:
+        self.index = index
+        self.label = f"shard {index} ({shard.host}:{shard.port})"
+        self.database = clickhouse.database
+        self._shard = shard
+        self._clickhouse = clickhouse
+        self._comment = comment
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The client, connected at its first use.
+
+        Raises:
+            ShardUnreachableError: the shard can't be reached.
+            ConfigurationError: it refuses the user, the password or the database.
+        """
+        if self._client is None:
+            password = self._clickhouse.password.resolve().get_secret_value()
+            try:
+                self._client = clickhouse_connect.get_client(
+                    host=self._shard.host,
+                    port=self._shard.port,
+                    username=self._clickhouse.user,
+                    password=password,
+                    database=self._clickhouse.database,
+                    secure=self._clickhouse.secure,
+                    compress="lz4",
+                    connect_timeout=self._clickhouse.connect_timeout_seconds,
+                    send_receive_timeout=self._clickhouse.query_timeout_seconds,
+                    autogenerate_session_id=False,
+                    client_name="reindex_assets",
+                    settings={**SETTINGS, "log_comment": self._comment},
+                )
+            except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
+                raise self._translated(error) from None
+        return self._client
+
+    def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
+        """Runs a statement that returns no rows."""
+        self._guarded(lambda: self.client.command(sql, parameters=dict(parameters or {})))
+
+    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+        """The few rows of a small query, as dictionaries; tried again after a passing fault, as reading twice does no harm."""
+        result = self._retrying(lambda: self.client.query(sql, parameters=dict(parameters or {})))
+        return list(result.named_results())
+
+    def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """The rows of a query as an Arrow table."""
+        return self._retrying(lambda: self.client.query_arrow(sql, parameters=dict(parameters or {})))
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Inserts an Arrow table. Never tried again here: whether the first try arrived is not known."""
+        self._guarded(lambda: self.client.insert_arrow(quoted(table), rows))
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _retrying(self, call: Callable[[], T]) -> T:
+        attempts = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, ShardUnreachableError)),
+            stop=stop_after_attempt(3),
+            wait=wait_random_exponential(multiplier=0.3, max=3),
+            reraise=True,
+        )
+        return attempts(lambda: self._guarded(call))
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> ReindexError:
+        code = getattr(error, "code", None)
+        text = _text(error)
+        if code in _AUTHENTICATION_CODES:
+            return ConfigurationError(
+                f"{self.label} refuses user {self._clickhouse.user!r}: {text}. "
+                f"Check the user, and the environment variable {self._clickhouse.password.env}"
+            )
+        if code in _UNKNOWN_TABLE_CODES:
+            return SchemaMismatchError(
+                f"{self.label}: {text}. Create what is missing with 'reindex-assets schema apply'"
+            )
+        if code in TRANSIENT_CODES or (code is None and isinstance(error, OperationalError | OSError)) or code is None:
+            return ShardUnreachableError(
+                f"{self.label} cannot be reached or broke off: {text}. Is it up, and the address right?"
+            )
+        return ReindexError(f"{self.label} answered with an error: {text}")
+
+
+class ShardSet:
+    """All shards of a cluster, in the order of the fleet file.
+
+    Each shard has one worker thread, so that one client is never used by two threads and every shard works at once.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets") -> None:
+        self.connections = tuple(
+            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(clickhouse.shards)
+        )
+        self._workers = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"shard-{connection.index}") for connection in self.connections
+        ]
+
+    def __enter__(self) -> ShardSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    def submit(self, index: int, work: Callable[[ShardConnection], T]) -> Future[T]:
+        """Runs `work` on one shard's thread."""
+        return self._workers[index].submit(work, self.connections[index])
+
+    def map(self, work: Callable[[ShardConnection], T]) -> list[T]:
+        """Runs `work` on every shard at once and waits for all of them.
+
+        Raises:
+            ReindexError: of the only shard that failed; or, where several failed, one that names each.
+        """
+        futures = [self.submit(connection.index, work) for connection in self.connections]
+        failures: list[ReindexError] = []
+        results: list[T] = []
+        for future in futures:
+            try:
+                results.append(future.result())
+            except ReindexError as error:
+                failures.append(error)
+        if failures:
+            raise combined(failures)
+        return results
+
+    def close(self) -> None:
+        """Closes every connection; waits for what is still running."""
+        for worker in self._workers:
+            worker.shutdown(wait=True)
+        for connection in self.connections:
+            connection.close()
+
+
+def combined(failures: list[ReindexError]) -> ReindexError:
+    """One error for several shards' errors; unreachable wins, because then nothing is known."""
+    if len(failures) == 1:
+        return failures[0]
+    worst = next((error for error in failures if isinstance(error, ShardUnreachableError)), failures[0])
+    return type(worst)("; ".join(str(error) for error in failures))
+
+
+def quoted(identifier: str) -> str:
+    """An identifier in backquotes: the only place where one enters a ClickHouse statement from outside a constant."""
+    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+_NOISE = re.compile(r"\s*(\(for url [^)]*\)|\(version [^)]*(\([^)]*\))?\))\s*")
+
+
+def _text(error: Exception) -> str:
+    text = _NOISE.sub(" ", " ".join(str(error).split()))
+    return text[:600].strip().rstrip(".")

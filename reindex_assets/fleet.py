@@ -1,0 +1,205 @@
+"""The fleet file: clusters, their Postgres and ClickHouse shards, their customers. Validated here, before anything connects.
+
+What lives here: the shape of the file, its validation, and the resolution of secrets from the environment.
+What does not: connections, and anything that reads data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from reindex_assets.errors import ConfigurationError
+
+#: Customer names become partition keys, where Dagster gives "|", "," and "..." a meaning of their own.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _checked_name(value: str) -> str:
+    if not NAME.fullmatch(value) or ".." in value:
+        raise ValueError(f"{value!r} is not a valid name: use letters, digits, '_', '-' and single '.', at most 63")
+    return value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SecretRef(_Strict):
+    """A secret by the name of the environment variable that holds it. The file itself never holds one."""
+
+    env: str = Field(description="Name of the environment variable that holds the secret.")
+
+    def resolve(self, environ: Mapping[str, str] | None = None) -> SecretStr:
+        """The secret itself.
+
+        Raises:
+            ConfigurationError: the variable is not set.
+        """
+        value = (os.environ if environ is None else environ).get(self.env)
+        if value is None:
+            raise ConfigurationError(
+                f"the environment variable {self.env} is not set, and the fleet file takes a password from it: "
+                f"export {self.env}=... and start again"
+            )
+        return SecretStr(value)
+
+
+class Relations(_Strict):
+    """Names of the Postgres relations: deployments differ in some of them."""
+
+    scorecards: str = "director.scorecards"
+    template_revisions: str = "director.scorecard_template_revisions"
+    scores: str = "historic.scorecard_scores"
+    chats: str = "app.chats"
+
+    @field_validator("*")
+    @classmethod
+    def _qualified(cls, value: str) -> str:
+        if not all(IDENTIFIER.fullmatch(part) for part in value.split(".")) or value.count(".") > 1:
+            raise ValueError(f"{value!r} is not a relation name: write schema.table")
+        return value
+
+
+class Postgres(_Strict):
+    """Where a cluster's scorecards are read from. Only ever read, in a READ ONLY transaction."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    database: str
+    user: str
+    password: SecretRef
+    sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
+    connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
+    statement_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
+    relations: Relations = Relations()
+
+
+class Shard(_Strict):
+    """One ClickHouse shard, by its HTTP port. Its place in the list is its shard number."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 8123
+
+
+class ClickHouse(_Strict):
+    """Where a cluster's scorecards are served from."""
+
+    database: str = "default"
+    user: str = "default"
+    password: SecretRef
+    secure: bool = Field(default=False, description="HTTPS instead of HTTP.")
+    replicated: bool = Field(default=False, description="Create Replicated tables (paths by the server's macros).")
+    connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
+    query_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
+    shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if not IDENTIFIER.fullmatch(value):
+            raise ValueError(f"{value!r} is not a database name: use letters, digits and '_'")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct_shards(self) -> ClickHouse:
+        addresses = [(shard.host, shard.port) for shard in self.shards]
+        twice = sorted({f"{host}:{port}" for host, port in addresses if addresses.count((host, port)) > 1})
+        if twice:
+            raise ValueError(f"the same address stands for several shards: {', '.join(twice)}")
+        return self
+
+
+class Customer(_Strict):
+    """One customer of a cluster."""
+
+    profiles: tuple[str, ...] = Field(default=(), description="Its profiles; none listed means every profile.")
+
+
+class Cluster(_Strict):
+    """One Postgres, its shards, and the customers who live there."""
+
+    postgres: Postgres
+    clickhouse: ClickHouse
+    customers: Annotated[dict[str, Customer], Field(min_length=1)]
+
+    @field_validator("customers")
+    @classmethod
+    def _customers(cls, value: dict[str, Customer]) -> dict[str, Customer]:
+        for name in value:
+            _checked_name(name)
+        return value
+
+
+class Fleet(_Strict):
+    """The whole fleet file."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    first_day: date = Field(description="The first UTC day that is kept true; earlier days have no partition.")
+    look_back_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=3, description="How many ended days the daily schedule looks at again."
+    )
+    slices: str = Field(
+        default=".local/slices", description="Where the steps hand over Parquet files: a path or URL that fsspec knows."
+    )
+    clusters: Annotated[dict[str, Cluster], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names(self) -> Fleet:
+        homes: dict[str, str] = {}
+        for name, cluster in self.clusters.items():
+            _checked_name(name)
+            for customer in cluster.customers:
+                if customer in homes:
+                    raise ValueError(f"customer {customer!r} lives in two clusters: {homes[customer]} and {name}")
+                homes[customer] = name
+        return self
+
+    def cluster_of(self, customer: str) -> str:
+        """The name of the cluster where `customer` lives.
+
+        Raises:
+            ConfigurationError: no cluster of the fleet file has this customer.
+        """
+        for name, cluster in self.clusters.items():
+            if customer in cluster.customers:
+                return name
+        known = ", ".join(sorted(c for cluster in self.clusters.values() for c in cluster.customers))
+        raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {known}")
+
+
+def load_fleet(path: str | Path) -> Fleet:
+    """Reads and validates a fleet file.
+
+    Raises:
+        ConfigurationError: the file is absent, is not YAML, or breaks a rule; the message names the file, the place and the rule.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
+            "name it by --fleet or REINDEX_FLEET, or start the local stack with 'reindex-assets local up'"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the fleet file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {error}") from error
+    try:
+        return Fleet.model_validate(document)
+    except ValidationError as error:
+        # pydantic's own text would print the offending input, which may be a secret written in the wrong place.
+        problems = "\n".join(
+            f"  {'.'.join(str(part) for part in problem['loc']) or '(the whole file)'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigurationError(f"the fleet file {path} is invalid:\n{problems}") from None

@@ -1,0 +1,191 @@
+"""Runs of the same assets from the command line, in the same Dagster instance that the UI shows.
+
+What lives here: rectangles to runs, the runs themselves, and their progress read back from the instance. What does not: output.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
+
+from reindex_assets.assets import asset_key, op_name
+from reindex_assets.definitions import build_defs
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.fleet import Fleet
+from reindex_assets.partitions import range_tags
+from reindex_assets.pipeline import Step
+from reindex_assets.rectangles import Rectangle
+from reindex_assets.reindex import Progress
+
+POLL_SECONDS = 0.25
+
+_TOTALS = ("rows_read", "rows_written", "rows_deleted", "rows_unchanged", "rows_left_newer")
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A finished run.
+
+    Attributes:
+        rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
+        failed: partition key and reason of each that is not.
+        error: why the run failed as a whole; None when it succeeded.
+    """
+
+    run_id: str
+    rectangle: Rectangle
+    success: bool
+    seconds: float
+    rows: Mapping[str, int]
+    red_checks: Sequence[str]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+def dagster_instance() -> DagsterInstance:
+    """The instance of DAGSTER_HOME.
+
+    Raises:
+        ConfigurationError: DAGSTER_HOME is not set.
+    """
+    if not os.environ.get("DAGSTER_HOME"):
+        raise ConfigurationError(
+            "DAGSTER_HOME is not set: point it at the directory with the dagster.yaml of your deployment, "
+            "so that the runs show in its UI"
+        )
+    return DagsterInstance.get()
+
+
+def launch(
+    fleet: Fleet,
+    instance: DagsterInstance,
+    rectangle: Rectangle,
+    config: Mapping[str, object],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> RunReport:
+    """Runs the assets over a rectangle in this process; returns when the run has ended, well or not."""
+    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(op_name(rectangle.cluster_name))
+    run_id = str(uuid.uuid4())
+    write_key = asset_key(rectangle.cluster_name, Step.WRITE)
+    begun = time.monotonic()
+    outcome: list[bool] = []
+    broken: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result = job.execute_in_process(
+                run_config={
+                    "ops": {op_name(rectangle.cluster_name): {"config": dict(config)}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                instance=instance,
+                run_id=run_id,
+                tags=range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
+                raise_on_error=False,
+            )
+            outcome.append(result.success)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+            broken.append(error)
+
+    thread = threading.Thread(target=work, name="dagster-run", daemon=True)
+    thread.start()
+    reader = _ProgressReader(instance, run_id, write_key, len(rectangle.slices))
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        on_progress(reader.read())
+    if broken:
+        raise broken[0]
+    on_progress(reader.read())
+    return _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
+
+
+class _ProgressReader:
+    """Reads how far a run is out of the events of the instance, from where it stopped the last time."""
+
+    def __init__(self, instance: DagsterInstance, run_id: str, asset: AssetKey, total: int) -> None:
+        self._instance = instance
+        self._run_id = run_id
+        self._asset = asset
+        self._cursor: str | None = None
+        self._progress = Progress(0, 0, total, 0)
+
+    def read(self) -> Progress:
+        while True:
+            page = self._instance.get_records_for_run(
+                self._run_id,
+                cursor=self._cursor,
+                of_type={DagsterEventType.ASSET_OBSERVATION, DagsterEventType.ASSET_MATERIALIZATION},
+                limit=1000,
+            )
+            self._cursor = page.cursor
+            for record in page.records:
+                event = record.event_log_entry
+                if event.asset_observation is not None and event.asset_observation.partition is None:
+                    numbers = {name: int(str(value.value)) for name, value in event.asset_observation.metadata.items()}
+                    self._progress = Progress(
+                        max(numbers["processed"], self._progress.processed),
+                        numbers["failed"],
+                        numbers["total"],
+                        numbers["rows"],
+                    )
+                elif event.asset_materialization is not None and event.asset_materialization.asset_key == self._asset:
+                    done = self._progress
+                    self._progress = Progress(done.processed + 1, done.failed, done.total, done.rows)
+            if not page.has_more:
+                return self._progress
+
+
+def _report(
+    instance: DagsterInstance, run_id: str, rectangle: Rectangle, asset: AssetKey, success: bool, seconds: float
+) -> RunReport:
+    totals = dict.fromkeys(_TOTALS, 0)
+    red: list[str] = []
+    failed: dict[str, str] = {}
+    error: str | None = None
+    cursor: str | None = None
+    while True:
+        page = instance.get_records_for_run(
+            run_id,
+            cursor=cursor,
+            of_type={
+                DagsterEventType.ASSET_OBSERVATION,
+                DagsterEventType.ASSET_MATERIALIZATION,
+                DagsterEventType.ASSET_CHECK_EVALUATION,
+                DagsterEventType.STEP_FAILURE,
+            },
+            limit=1000,
+        )
+        cursor = page.cursor
+        for record in page.records:
+            event = record.event_log_entry.dagster_event
+            assert event is not None
+            written = record.event_log_entry.asset_materialization or record.event_log_entry.asset_observation
+            if written is not None and written.asset_key == asset and written.partition is not None:
+                for name in _TOTALS:
+                    totals[name] += int(str(written.metadata[name].value))
+            elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+                verdict = event.asset_check_evaluation_data
+                if not verdict.passed:
+                    red.append(f"{verdict.check_name}: {verdict.description}")
+            elif event.event_type is DagsterEventType.STEP_FAILURE:
+                failure = event.step_failure_data
+                data = failure.user_failure_data
+                error = data.description if data is not None else _last_line(failure.error_display_string)
+                table = data.metadata.get("partitions") if data is not None else None
+                if isinstance(table, TableMetadataValue):
+                    failed |= {str(row.data["partition"]): str(row.data["error"]) for row in table.records}
+        if not page.has_more:
+            break
+    return RunReport(run_id, rectangle, success, seconds, totals, red, failed, None if success else error)
+
+
+def _last_line(text: str) -> str:
+    """The cause of a stack trace: the last exception's own line."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Stack Trace"))]
+    return lines[-1] if lines else text

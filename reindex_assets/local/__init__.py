@@ -1,0 +1,1 @@
+"""The local stack: a real Postgres, real ClickHouse shards and made data, on loopback. Production never imports it."""

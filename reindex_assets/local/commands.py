@@ -1,0 +1,161 @@
+"""`reindex-assets local ...`: the local stack by hand.
+
+What lives here: arguments, questions and tables on the terminal. What does not: what the commands do (stack.py).
+
+The stack is imported inside the commands: it needs the extra `local`, and the command line must load without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.local.environment import DEFAULT_ROOT, environment_path
+
+if TYPE_CHECKING:
+    from reindex_assets.local.stack import LocalStack, ServiceStatus
+
+local_app = typer.Typer(
+    help="A real PostgreSQL and real ClickHouse shards on this machine, loopback only.", no_args_is_help=True
+)
+
+Root = Annotated[Path, typer.Option("--root", help="The stack's own directory.", file_okay=False)]
+
+_COLOURS = {"running": "green", "unresponsive": "yellow", "crashed": "red", "stopped": "dim"}
+
+
+@local_app.command()
+def up(
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Number of ClickHouse shards: as it was made, or 4.", show_default=False),
+    ] = None,
+    customer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PROFILE,...]", help="A customer; repeat it. Without: those of the fleet file."),
+    ] = None,
+    first_day: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The first day kept true. Without: that of the fleet file."),
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Starts what does not run, and writes the fleet file and the environment that point at it."""
+    console = Console()
+    with _readable_errors():
+        stack = _stack(root, shards)
+        started_at = time.monotonic()
+        with console.status("Starting PostgreSQL and the shards"):
+            stack.up(
+                customers=dict(_customer(text) for text in customer) if customer else None,
+                first_day=first_day.date() if first_day else None,
+            )
+        console.print(_table(stack.status()))
+        console.print(f"Up after {time.monotonic() - started_at:.1f} s. Fleet file: {stack.fleet_path}", soft_wrap=True)
+        console.print(f"For a shell: set -a; . {environment_path(stack.root)}; set +a", soft_wrap=True)
+
+
+@local_app.command()
+def down(root: Root = DEFAULT_ROOT) -> None:
+    """Stops everything; the data stay."""
+    with _readable_errors():
+        _stack(root).down()
+    Console().print("Stopped.")
+
+
+@local_app.command()
+def status(root: Root = DEFAULT_ROOT) -> None:
+    """Shows every server; exits with 0 only if all of them run."""
+    with _readable_errors():
+        services = _stack(root).status()
+    Console().print(_table(services))
+    if any(service.state != "running" for service in services):
+        raise typer.Exit(1)
+
+
+@local_app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Stops everything and removes all data of the stack."""
+    with _readable_errors():
+        stack = _stack(root)
+        if not yes:
+            typer.confirm(f"Remove the stack in {stack.root} with all its data?", abort=True)
+        stack.reset()
+    Console().print("Removed.")
+
+
+def _stack(root: Path, shards: int | None = None) -> LocalStack:
+    try:
+        from reindex_assets.local.stack import LocalStack
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the local stack needs the package {error.name}: pip install 'reindex-assets[local]'"
+        ) from error
+    return LocalStack(root, shards)
+
+
+def _customer(text: str) -> tuple[str, tuple[str, ...]]:
+    """
+    >>> _customer("acme"), _customer("acme:main,voice")
+    (('acme', ()), ('acme', ('main', 'voice')))
+    """
+    name, _, profiles = text.partition(":")
+    return name, tuple(profile for profile in profiles.split(",") if profile)
+
+
+def _table(services: list[ServiceStatus]) -> Table:
+    table = Table(title=f"Local stack, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    table.add_column("server")
+    for column in ("pid", "port"):
+        table.add_column(column, justify="right")
+    table.add_column("state")
+    for column in ("memory", "uptime"):
+        table.add_column(column, justify="right")
+    for service in services:
+        colour = _COLOURS[service.state]
+        table.add_row(
+            service.name,
+            "" if service.pid is None else str(service.pid),
+            "" if service.port is None else str(service.port),
+            f"[{colour}]{service.state}[/{colour}]",
+            "" if service.rss_bytes is None else f"{service.rss_bytes / 2**20:,.0f} MiB",
+            "" if service.uptime_seconds is None else _duration(service.uptime_seconds),
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(5.2), _duration(3_725), _duration(200_000)
+    ('5s', '1h 2m', '2d 7h')
+    """
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute}m"
+    return f"{minutes}m {second}s" if minutes else f"{second}s"
+
+
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """An error made for the operator is shown without a traceback; any other one keeps it."""
+    try:
+        yield
+    except ReindexError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,82 @@
+"""Files that must be whole or absent, and the lock that keeps two commands apart.
+
+What lives here: atomic writes, the tail of a log, the lock file. What does not: what any file means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from reindex_assets.errors import ReindexError
+
+
+class LocalStackError(ReindexError):
+    """The local stack could not be started, stopped or asked: the message says what to look at."""
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replaces a file: a crash leaves the old text or the new one, and no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # Created with its final mode: a secret is never readable by others, not even for a moment.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a log, indented for an error message."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            last = deque(file, maxlen=lines)
+    except FileNotFoundError:
+        return "  (no log)"
+    return "".join(f"  {line}" for line in last).rstrip() or "  (the log is empty)"
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path, timeout_seconds: float) -> Iterator[None]:
+    """Holds the lock file; the kernel frees it when its holder dies.
+
+    Raises:
+        LocalStackError: another process held it for the whole time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if _locked(descriptor, path):
+            break
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise LocalStackError(
+                f"another command has been starting or stopping this stack for {timeout_seconds:.0f} s "
+                f"(it holds {path}): wait for it or end it, then try again"
+            )
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # A reset removes the lock file too: then this descriptor locks a file that nobody else will find.
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,183 @@
+"""One group of slices through the steps of the lineage: batches arrive, are filed, placed and handed to the shards.
+
+What lives here: the flow of one group, and what is told about each of its slices. What does not: which groups there are, retries
+and locks (reindex.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pyarrow as pa
+
+from reindex_assets import store as slice_store
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.extract import QuarantinedRow
+from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.rows import SHARD, cut_by_slice, non_finite, rows_schema, with_shard
+from reindex_assets.selection import SliceGroup
+from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
+from reindex_assets.staging import StagingNames
+from reindex_assets.store import SliceFile, SliceStore, SliceWriter
+
+Reader = Callable[[Table], Iterator[pa.RecordBatch]]
+
+
+class Step(StrEnum):
+    """The steps of the lineage, in their order; the names of the assets."""
+
+    EXTRACT = "scorecard_extract"
+    ROWS = "score_rows"
+    WRITE = "shard_writes"
+
+
+@dataclass(frozen=True)
+class SliceOutcome:
+    """What became of one slice in one run.
+
+    Attributes:
+        snapshot: time of the Postgres snapshot, microseconds; None when the slice failed before it.
+        files: the Parquet files written, by step and table name.
+        writes: what happened on the shards, by table name and shard.
+        seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
+        error: why it failed, in words; None when it is done.
+    """
+
+    slice: Slice
+    steps: tuple[Step, ...]
+    snapshot: int | None = None
+    files: dict[tuple[Step, str], SliceFile] = field(default_factory=dict)
+    writes: dict[tuple[str, int], TableWrite] = field(default_factory=dict)
+    quarantined: tuple[QuarantinedRow, ...] = ()
+    non_finite_values: int = 0
+    seconds: dict[Step, float] = field(default_factory=dict)
+    group_slices: int = 1
+    error: str | None = None
+
+
+class GroupPipeline:
+    """Runs a contiguous chain of steps on one group.
+
+    Args:
+        snapshot: microseconds; becomes the version of every row written.
+        on_rows: called with the number of rows of each batch that has been taken.
+    """
+
+    def __init__(
+        self,
+        store: SliceStore,
+        shards: ShardSet,
+        group: SliceGroup,
+        chain: tuple[Step, ...],
+        snapshot: int,
+        names: StagingNames,
+        options: WriteOptions,
+        on_rows: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._shards = shards
+        self._group = group
+        self._chain = chain
+        self._snapshot = snapshot
+        self._names = names
+        self._options = options
+        self._on_rows = on_rows
+        self._seconds: dict[Step, float] = defaultdict(float)
+        self._non_finite: Counter[Slice] = Counter()
+
+    def run(self, read: Reader, quarantined: list[QuarantinedRow]) -> list[SliceOutcome]:
+        """Takes the rows that `read` streams through the chain; returns an outcome for each slice of the group."""
+        with ExitStack() as stack:
+            writer: GroupWriter | None = None
+            if Step.WRITE in self._chain:
+                with self._timed(Step.WRITE):
+                    writer = stack.enter_context(
+                        GroupWriter(self._shards, self._group, self._snapshot, self._names, self._options)
+                    )
+            files: dict[tuple[Step, str], SliceWriter] = {
+                (step, table.name): stack.enter_context(self._file_writer(step, table))
+                for step in (Step.EXTRACT, Step.ROWS)
+                if step in self._chain
+                for table in TABLES
+            }
+            for table in TABLES:
+                for batch in self._timed_batches(read(table)):
+                    self._take(table, batch, files, writer)
+            finished: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
+            for (step, name), file in files.items():
+                with self._timed(step):
+                    for item, done in file.finish(self._group.slices).items():
+                        finished[item][step, name] = done
+            writes: SliceWrites = {}
+            if writer is not None:
+                with self._timed(Step.WRITE):
+                    writes = writer.finish()
+        by_slice: dict[Slice, list[QuarantinedRow]] = defaultdict(list)
+        for row in quarantined:
+            by_slice[row.slice].append(row)
+        slices = self._group.slices
+        return [
+            SliceOutcome(
+                item,
+                self._chain,
+                snapshot=self._snapshot,
+                files=finished[item],
+                writes=writes.get(item, {}),
+                quarantined=tuple(by_slice[item]),
+                non_finite_values=self._non_finite[item],
+                seconds=dict(self._seconds),
+                group_slices=len(slices),
+            )
+            for item in slices
+        ]
+
+    def _take(
+        self,
+        table: Table,
+        batch: pa.RecordBatch,
+        files: dict[tuple[Step, str], SliceWriter],
+        writer: GroupWriter | None,
+    ) -> None:
+        with self._timed(Step.ROWS if Step.ROWS in self._chain else self._chain[0]):
+            placed = batch if SHARD in batch.schema.names else with_shard(batch, len(self._shards))
+            for part in cut_by_slice(placed):
+                self._non_finite[part.slice] += non_finite(part.rows)
+                if Step.ROWS in self._chain:
+                    files[Step.ROWS, table.name].write(part.slice, part.rows)
+                if Step.EXTRACT in self._chain:
+                    files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
+        if writer is not None:
+            with self._timed(Step.WRITE):
+                writer.add(table, placed)
+        self._on_rows(batch.num_rows)
+
+    def _file_writer(self, step: Step, table: Table) -> SliceWriter:
+        extract = step is Step.EXTRACT
+        return self._store.writer(
+            slice_store.EXTRACT if extract else slice_store.ROWS,
+            table,
+            table.arrow_schema if extract else rows_schema(table),
+            self._snapshot,
+            len(self._shards),
+        )
+
+    def _timed_batches(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._timed(self._chain[0]):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    @contextmanager
+    def _timed(self, step: Step) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - begun

@@ -1,0 +1,224 @@
+"""The main job without its orchestrator: any set of slices of one cluster, group by group.
+
+What lives here: the plan, the locks, retries by class of error, and the rule that one bad slice does not take the others with it.
+What does not: Dagster (assets.py), the flow of one group (pipeline.py), and the comparison of what came out (parity.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from reindex_assets import store as slice_store
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.errors import (
+    ConfigurationError,
+    ReindexError,
+    ShardUnreachableError,
+    SliceBusyError,
+    SourceUnreachableError,
+)
+from reindex_assets.extract import count_scorecards, read_quarantined, read_rows
+from reindex_assets.fleet import Fleet
+from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
+from reindex_assets.schema import check_schema
+from reindex_assets.selection import SliceGroup, group_slices, source_scope
+from reindex_assets.shards import WriteOptions, check_placement, drop_left_overs
+from reindex_assets.source import SourceSession
+from reindex_assets.staging import StagingNames
+from reindex_assets.store import SliceStore
+
+T = TypeVar("T")
+
+_UNREACHABLE = (SourceUnreachableError, ShardUnreachableError)
+_TRANSIENT = (*_UNREACHABLE, SliceBusyError)
+
+
+@dataclass(frozen=True)
+class ReindexOptions:
+    """What an operator may choose for a run; assets.py describes each field.
+
+    Attributes:
+        group_scorecards: scorecards that are read by one query and written together; bounds the memory of a run.
+        attempts: tries of a group after a passing fault.
+    """
+
+    write: WriteOptions = field(default_factory=WriteOptions)
+    group_scorecards: int = 100_000
+    attempts: int = 4
+    allow_reshard: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, in slices; `rows` counts the scorecards and scores taken so far."""
+
+    processed: int
+    failed: int
+    total: int
+    rows: int
+
+
+class Reindex:
+    """One run over slices of one cluster.
+
+    Args:
+        on_outcome: called as soon as a slice is done, or has failed for good.
+        on_progress: called often, at least after every batch of rows; it decides itself what to report.
+        on_retry: called with a sentence whenever something is tried again.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        cluster_name: str,
+        options: ReindexOptions | None = None,
+        kind: Kind = PROCESS,
+        run_id: str = "",
+        on_outcome: Callable[[SliceOutcome], None] = lambda outcome: None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_retry: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._cluster_name = cluster_name
+        self._cluster = fleet.clusters[cluster_name]
+        self._floor_day = fleet.first_day
+        self._options = options or ReindexOptions()
+        self._kind = kind
+        self._run_id = run_id
+        self._on_outcome = on_outcome
+        self._on_progress = on_progress
+        self._on_retry = on_retry
+        self._store = SliceStore(fleet.slices, cluster_name, kind)
+        self._session: SourceSession | None = None
+        self._groups_begun = 0
+        self._progress = Progress(0, 0, 0, 0)
+
+    def run(self, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step)) -> list[SliceOutcome]:
+        """Runs the steps on the slices; returns one outcome a slice. A slice that fails is an outcome, not an exception.
+
+        Raises:
+            ReindexError: nothing could be begun: an engine can't be reached, the schema or the placement is wrong.
+        """
+        wanted = sorted(set(slices))
+        chosen = set(steps)
+        chain = tuple(step for step in Step if step in chosen)
+        if chain == (Step.EXTRACT, Step.WRITE):
+            raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
+        self._progress = Progress(0, 0, len(wanted), 0)
+        with ShardSet(self._cluster.clickhouse, f"reindex_assets run {self._run_id}".rstrip()) as shards:
+            try:
+                if Step.WRITE in chain:
+                    self._retrying("the check of the shards", lambda: self._check_shards(shards))
+                outcomes: list[SliceOutcome] = []
+                attempts = self._options.attempts
+                for group in self._retrying("the plan", lambda: self._plan(wanted, chain)):
+                    found = self._attempt(group, chain, shards, attempts)
+                    outcomes += found
+                    # While an engine stays out of reach the rest is tried once each, not for minutes each.
+                    attempts = 1 if all(outcome.error for outcome in found) else self._options.attempts
+                return outcomes
+            finally:
+                self._close_session()
+
+    def _check_shards(self, shards: ShardSet) -> None:
+        check_schema(shards)
+        if not self._options.allow_reshard:
+            check_placement(shards, self._kind)
+        drop_left_overs(shards, self._source().is_owner_alive)
+
+    def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...]) -> list[SliceGroup]:
+        """The groups. From files every slice is a group of its own, as each may have another snapshot."""
+        if chain[0] is not Step.EXTRACT:
+            return [group for item in slices for group in self._groups([item], {})]
+        scorecards: dict[Slice, int] = {}
+        for span in self._groups(slices, {}):
+            scorecards |= count_scorecards(self._source(), span)
+        return self._groups(slices, scorecards)
+
+    def _groups(self, slices: Iterable[Slice], scorecards: dict[Slice, int]) -> list[SliceGroup]:
+        return group_slices(
+            slices, self._cluster, self._floor_day, scorecards, self._options.group_scorecards, self._kind
+        )
+
+    def _attempt(
+        self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, attempts: int
+    ) -> list[SliceOutcome]:
+        rows_before = self._progress.rows
+        try:
+            outcomes = self._retrying(str(group), lambda: self._run_group(group, chain, shards), attempts)
+        except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
+            self._progress = replace(self._progress, rows=rows_before)
+            text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
+            if len(group.slices) > 1 and not isinstance(error, _UNREACHABLE):
+                # One of them is at fault, and which is not known: each alone.
+                self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
+                return [
+                    outcome
+                    for item in group.slices
+                    for alone in self._groups([item], {})
+                    for outcome in self._attempt(alone, chain, shards, 1)
+                ]
+            outcomes = [SliceOutcome(item, chain, error=text) for item in group.slices]
+        for outcome in outcomes:
+            failed = outcome.error is not None
+            self._progress = replace(
+                self._progress,
+                processed=self._progress.processed + (not failed),
+                failed=self._progress.failed + failed,
+            )
+            self._on_outcome(outcome)
+        self._on_progress(self._progress)
+        return outcomes
+
+    def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet) -> list[SliceOutcome]:
+        session = self._source()
+        with session.locked(f"{self._cluster_name}/{self._kind.name}", group.slices):
+            if chain[0] is Step.EXTRACT:
+                with session.snapshot(source_scope(group)) as snapshot:
+                    return self._pipeline(group, chain, shards, snapshot.microseconds).run(
+                        lambda table: read_rows(session, table, group), read_quarantined(session, group)
+                    )
+            (item,) = group.slices
+            step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
+            snapshot_time = self._store.snapshot(item, step, len(shards))
+            return self._pipeline(group, chain, shards, snapshot_time).run(
+                lambda table: self._store.read(item, step, table), []
+            )
+
+    def _pipeline(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, snapshot: int) -> GroupPipeline:
+        self._groups_begun += 1
+        names = StagingNames(self._source().owner, self._groups_begun)
+        return GroupPipeline(self._store, shards, group, chain, snapshot, names, self._options.write, self._count_rows)
+
+    def _count_rows(self, rows: int) -> None:
+        self._progress = replace(self._progress, rows=self._progress.rows + rows)
+        self._on_progress(self._progress)
+
+    def _retrying(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
+        def before_sleep(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            self._on_retry(f"{what}: try {state.attempt_number} failed, trying again: {error}")
+            # Whatever the session was doing is undone; the next try connects anew.
+            self._close_session()
+
+        return Retrying(
+            retry=retry_if_exception_type(_TRANSIENT),
+            stop=stop_after_attempt(attempts or self._options.attempts),
+            wait=wait_random_exponential(multiplier=1, max=15),
+            before_sleep=before_sleep,
+            reraise=True,
+        )(call)
+
+    def _source(self) -> SourceSession:
+        if self._session is None:
+            self._session = SourceSession(self._cluster.postgres)
+        return self._session
+
+    def _close_session(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None

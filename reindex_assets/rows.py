@@ -1,0 +1,99 @@
+"""Extract -> ClickHouse rows: the shard and the slice of each row, columnar.
+
+What lives here: placement and the cutting of batches. What does not: reading (extract.py), writing (shards.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reindex_assets.model import MICROSECONDS, Slice, Table
+
+SHARD = "shard"
+
+_EPOCH = date(1970, 1, 1)
+_MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
+
+
+def with_shard(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
+    """`batch` with a last column `shard` (uint16): floor(epoch of the slice's time) mod N.
+
+    numpy's `//` and `%` floor like Python's, so a time before 1970 has a shard in 0..N-1 too.
+    """
+    seconds = _microseconds(batch) // MICROSECONDS
+    return batch.append_column(SHARD, pa.array((seconds % shard_count).astype(np.uint16)))
+
+
+def rows_schema(table: Table) -> pa.Schema:
+    """The schema of `with_shard`'s batches."""
+    return table.arrow_schema.append(pa.field(SHARD, pa.uint16(), nullable=False))
+
+
+@dataclass(frozen=True)
+class SliceRows:
+    """Consecutive rows of one slice."""
+
+    slice: Slice
+    rows: pa.RecordBatch
+
+
+def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
+    """Cuts a batch of rows of many slices into one batch a slice."""
+    days = _microseconds(batch) // _MICROSECONDS_A_DAY
+    customers = batch.column("customer").dictionary_encode()
+    codes = customers.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    first_day = int(days.min())
+    span = int(days.max()) - first_day + 1
+    slice_numbers = codes * span + (days - first_day)
+    order = np.argsort(slice_numbers, kind="stable")
+    numbers, starts = np.unique(slice_numbers[order], return_index=True)
+    ordered = batch if len(numbers) == 1 else batch.take(pa.array(order))
+    for number, start, end in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
+        customer = customers.dictionary[int(number) // span].as_py()
+        day = _EPOCH + timedelta(days=int(number) % span + first_day)
+        yield SliceRows(Slice(customer, day), ordered.slice(start, end - start))
+
+
+def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Cuts a batch with a `shard` column into one batch a shard, the column dropped."""
+    plain = batch.drop_columns([SHARD])
+    shards = batch.column(SHARD).to_numpy(zero_copy_only=False)
+    for shard in range(shard_count):
+        positions = np.flatnonzero(shards == shard)
+        if len(positions) == batch.num_rows:
+            yield shard, plain
+        elif len(positions):
+            yield shard, plain.take(pa.array(positions))
+
+
+def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], int]:
+    """Rows of a `with_shard` batch by slice and shard."""
+    days = pa.array((_microseconds(batch) // _MICROSECONDS_A_DAY).astype(np.int32), pa.int32()).view(pa.date32())
+    counts = (
+        pa.table({"customer": batch.column("customer"), "day": days, SHARD: batch.column(SHARD)})
+        .group_by(["customer", "day", SHARD])
+        .aggregate([([], "count_all")])
+    )
+    return {(Slice(row["customer"], row["day"]), row[SHARD]): row["count_all"] for row in counts.to_pylist()}
+
+
+def non_finite(batch: pa.RecordBatch) -> int:
+    """How many values are NaN or infinite: they are copied bit for bit, and reported, as they spoil a dashboard's averages."""
+    return sum(
+        int(pc.sum(pc.invert(pc.is_finite(column.drop_null()))).as_py() or 0)
+        for column in batch.columns
+        if pa.types.is_floating(column.type)
+    )
+
+
+def _microseconds(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    times: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+        batch.column("scorecard_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
+    )
+    return times

@@ -1,0 +1,247 @@
+"""Which rows belong to a group of slices, in Postgres and in ClickHouse: written once, for reading, comparing and reporting.
+
+What lives here: the group of slices (a rectangle of customers x days), the FROM / WHERE text of both engines and the values
+bound to it. What does not: the columns (model.py) and the statements built from these pieces (extract.py, shards.py, parity.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.fleet import Cluster, Relations
+from reindex_assets.model import END_TIME, FIRST_TIME, PROCESS, Kind, Slice, days_between
+
+#: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class SliceGroup:
+    """A rectangle of slices that is read by one query and written together: customers x days, both ends included.
+
+    Attributes:
+        customers: each with its profiles; an empty tuple means every profile.
+        floor_day: the fleet's first day. A row whose time lies before it has no slice.
+    """
+
+    customers: tuple[tuple[str, tuple[str, ...]], ...]
+    first_day: date
+    last_day: date
+    floor_day: date
+    kind: Kind = PROCESS
+
+    @property
+    def customer_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.customers)
+
+    @property
+    def slices(self) -> list[Slice]:
+        """Every slice of the rectangle, by day and then by customer."""
+        return [
+            Slice(customer, day)
+            for day in days_between(self.first_day, self.last_day)
+            for customer in self.customer_names
+        ]
+
+    @property
+    def limited_customers(self) -> tuple[str, ...]:
+        """Customers of whom only the listed profiles belong."""
+        return tuple(name for name, profiles in self.customers if profiles)
+
+    @property
+    def limited_profiles(self) -> tuple[str, ...]:
+        return tuple(f"{name}/{profile}" for name, profiles in self.customers for profile in profiles)
+
+    def __str__(self) -> str:
+        names = self.customer_names
+        who = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more customers"
+        days = str(self.first_day) if self.first_day == self.last_day else f"{self.first_day} to {self.last_day}"
+        return f"{who}, {days}"
+
+
+def group_slices(
+    slices: Iterable[Slice],
+    cluster: Cluster,
+    floor_day: date,
+    rows: Mapping[Slice, int],
+    max_rows: int,
+    kind: Kind = PROCESS,
+    max_slices: int = 400,
+) -> list[SliceGroup]:
+    """Covers `slices` with rectangles of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
+
+    Runs of days of one customer come first; customers with the same run of days are then put together, so that 95 customers
+    of a few rows cost one read and one write instead of 95.
+
+    Raises:
+        ConfigurationError: a customer is not of this cluster.
+    """
+    days_of: dict[str, list[date]] = {}
+    for item in sorted(set(slices)):
+        if item.customer not in cluster.customers:
+            raise ConfigurationError(
+                f"unknown customer {item.customer!r}: this cluster has {', '.join(sorted(cluster.customers))}"
+            )
+        days_of.setdefault(item.customer, []).append(item.day)
+
+    spans: dict[tuple[date, date], list[list[tuple[str, int]]]] = {}
+    for customer, days in days_of.items():
+        for first, last, size in _spans(customer, days, rows, max_rows, max_slices):
+            bundles = spans.setdefault((first, last), [[]])
+            span_days = (last - first).days + 1
+            bundle = bundles[-1]
+            full = bundle and (
+                sum(rows_of for _, rows_of in bundle) + size > max_rows or (len(bundle) + 1) * span_days > max_slices
+            )
+            if full:
+                bundle = []
+                bundles.append(bundle)
+            bundle.append((customer, size))
+    return [
+        SliceGroup(tuple((name, cluster.customers[name].profiles) for name, _ in bundle), first, last, floor_day, kind)
+        for (first, last), bundles in sorted(spans.items())
+        for bundle in bundles
+    ]
+
+
+def _spans(
+    customer: str, days: Sequence[date], rows: Mapping[Slice, int], max_rows: int, max_slices: int
+) -> Iterable[tuple[date, date, int]]:
+    """Runs of consecutive days within the limits: (first, last, rows)."""
+    first = last = days[0]
+    size = rows.get(Slice(customer, first), 0)
+    for day in days[1:]:
+        more = rows.get(Slice(customer, day), 0)
+        consecutive = day - last == timedelta(days=1)
+        if not consecutive or size + more > max_rows or (day - first).days + 1 > max_slices:
+            yield first, last, size
+            first, size = day, 0
+        last = day
+        size += more
+    yield first, last, size
+
+
+# --- Postgres -------------------------------------------------------------------------------------------------------
+
+#: Aliases: c = scorecard, r = template revision, s = score. `{...}` are relation names, checked by fleet.py.
+SOURCE_SCORECARDS = """\
+{scorecards} AS c
+JOIN {template_revisions} AS r
+  ON r.customer = c.customer AND r.profile = c.profile
+ AND r.template_id = c.template_id AND r.template_revision_id = c.template_revision_id"""
+
+SOURCE_SCORES = (
+    SOURCE_SCORECARDS
+    + """
+JOIN {scores} AS s
+  ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id"""
+)
+
+#: Values reach these statements as settings of the transaction, bound by the driver (`bind_scope`): ADBC reads by COPY,
+#: which takes no parameters, and COPY is what makes it fast.
+_IN_SCOPE = """\
+c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
+  AND (NOT c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
+       OR c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f')))
+  AND coalesce(c.scorecard_type, 0) = 0"""
+
+_FROM = "current_setting('reindex.from')::timestamptz"
+_UNTIL = "current_setting('reindex.until')::timestamptz"
+_FLOOR = "current_setting('reindex.floor')::timestamptz"
+_TYPE = "current_setting('reindex.template_type')::int"
+
+_FIRST_TIME = f"timestamptz '{FIRST_TIME.isoformat()}'"
+_END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
+
+#: Times that ClickHouse can hold; infinity is outside too.
+_TIMES_HOLD = " AND ".join(
+    f"c.{column} >= {_FIRST_TIME} AND c.{column} < {_END_TIME}" for column in ("created_at", "updated_at")
+) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
+
+#: A row that belongs to a slice of the group, and so to ClickHouse.
+BELONGS = f"""\
+{_IN_SCOPE}
+  AND r.template_type = {_TYPE}
+  AND {{time}} >= {_FROM} AND {{time}} < {_UNTIL}
+  AND {_TIMES_HOLD}"""
+
+#: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its creation.
+_SCORECARDS_AND_REVISIONS = SOURCE_SCORECARDS.replace("\nJOIN {template_revisions}", "\nLEFT JOIN {template_revisions}")
+_TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
+_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))"
+QUARANTINED = f"""\
+SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
+       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE c.created_at END) AT TIME ZONE 'UTC')::date AS day,
+       CASE WHEN r.template_type IS NULL THEN 'its template revision ' || c.template_revision_id || ' does not exist'
+            WHEN {{time}} IS NULL THEN '{{time_name}} is NULL'
+            WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
+            WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
+            WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
+            ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
+       END AS reason
+FROM {_SCORECARDS_AND_REVISIONS}
+WHERE {_IN_SCOPE}
+  AND {_MAY_BE_OF_KIND}
+  AND (({{time}} >= {_FROM} AND {{time}} < {_UNTIL} AND (r.template_type IS NULL OR NOT ({_TIMES_HOLD})))
+       OR (c.created_at >= {_FROM} AND c.created_at < {_UNTIL} AND {_TIME_HAS_A_DAY} IS NOT TRUE))
+ORDER BY 1, 4, 2, 3"""
+
+
+def source_sql(text: str, relations: Relations, kind: Kind) -> str:
+    """`text` with the relation names and the kind's time column in place."""
+    return text.format(
+        scorecards=relations.scorecards,
+        template_revisions=relations.template_revisions,
+        scores=relations.scores,
+        time=f"c.{kind.time_column}",
+        time_name=kind.time_column,
+    )
+
+
+def source_scope(group: SliceGroup) -> dict[str, str]:
+    """The transaction settings that the statements above read, by name."""
+    return {
+        "reindex.customers": _SEPARATOR.join(group.customer_names),
+        "reindex.limited": _SEPARATOR.join(group.limited_customers),
+        "reindex.profiles": _SEPARATOR.join(group.limited_profiles),
+        "reindex.from": _midnight(group.first_day).isoformat(),
+        "reindex.until": _midnight(group.last_day + timedelta(days=1)).isoformat(),
+        "reindex.floor": _midnight(group.floor_day).isoformat(),
+        "reindex.template_type": str(group.kind.template_type),
+    }
+
+
+# --- ClickHouse -----------------------------------------------------------------------------------------------------
+
+#: Rows of the group's customers, wherever they stand.
+OF_CUSTOMERS = """\
+customer IN {customers:Array(String)}
+  AND (NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"""
+
+_RANGE = """\
+template_type = {template_type:UInt8} AND day BETWEEN {first_day:Date32} AND {last_day:Date32}"""
+
+#: Rows that stand in a slice of the group; each engine's `day` is the UTC day of the slice's time.
+IN_SLICES = f"{OF_CUSTOMERS}\n  AND {_RANGE}"
+
+#: Rows of the group's customers that stand in another slice.
+ELSEWHERE = f"{OF_CUSTOMERS}\n  AND NOT ({_RANGE})"
+
+
+def shard_scope(group: SliceGroup) -> dict[str, object]:
+    """The parameters that the predicates above take, bound by the server."""
+    return {
+        "customers": list(group.customer_names),
+        "limited": list(group.limited_customers),
+        "profiles": list(group.limited_profiles),
+        "template_type": group.kind.template_type,
+        "first_day": group.first_day,
+        "last_day": group.last_day,
+    }
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

@@ -1,0 +1,310 @@
+"""Writing a group of slices to the shards of a cluster, so that no reader ever misses a row.
+
+What lives here: the order of the writing and its safety. What does not: the statements (staging.py), placement (rows.py).
+
+1. Expected rows are loaded into staging tables, each row on its shard. A shard whose slices are empty is filled straight away.
+2. Each shard compares staging with live, and looks for rows of the same scorecards outside the group's slices (they moved).
+3. Scores are inserted, then scorecards; only when every shard has done so, superseded, extra and moved rows are deleted:
+   scorecards, then scores. At every instant a row that is right before and after is visible, and a visible scorecard has its scores.
+4. Rows as new as the snapshot, or newer, are never covered and never deleted: another writer has seen a later Postgres.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import pyarrow as pa
+
+from reindex_assets import staging
+from reindex_assets.clickhouse import ShardConnection, ShardSet, combined
+from reindex_assets.errors import PlacementError, ReindexError
+from reindex_assets.model import SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
+from reindex_assets.selection import SliceGroup
+from reindex_assets.staging import Key, StagingNames
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a group is written.
+
+    Attributes:
+        batch_rows: rows in one insert.
+        dry_run: stop after the comparison: report, and write nothing.
+        clean_up: delete the slices first and rebuild them. Readers see a hole until the rebuild has ended.
+    """
+
+    batch_rows: int = 100_000
+    dry_run: bool = False
+    clean_up: bool = False
+
+
+@dataclass
+class TableWrite:
+    """What happened to one table's rows of one slice on one shard, in rows. `unchanged` were right before and not touched."""
+
+    read: int = 0
+    missing: int = 0
+    changed: int = 0
+    deleted: int = 0
+    newer: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.missing + self.changed
+
+    @property
+    def unchanged(self) -> int:
+        return self.read - self.written
+
+
+#: By slice, table name and shard.
+SliceWrites = dict[Slice, dict[tuple[str, int], TableWrite]]
+
+
+@dataclass
+class _ShardBuffer:
+    """Rows of one table that wait for their insert on one shard."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    last_insert: Future[None] | None = None
+
+
+class GroupWriter:
+    """Writes one group of slices. Use as a context: the staging tables are dropped at its end, whatever happened.
+
+    Call `add` for every batch of scores and then of scorecards, then `finish`.
+    """
+
+    def __init__(
+        self, shards: ShardSet, group: SliceGroup, snapshot: int, names: StagingNames, options: WriteOptions
+    ) -> None:
+        self._shards = shards
+        self._group = group
+        self._snapshot = snapshot
+        self._names = names
+        self._options = options
+        self._buffers: dict[tuple[str, int], _ShardBuffer] = defaultdict(_ShardBuffer)
+        self._identities: list[pa.Table] = []
+        self._writes: SliceWrites = {
+            item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards))}
+            for item in group.slices
+        }
+        self._direct: list[bool] = []
+
+    def __enter__(self) -> GroupWriter:
+        try:
+            if self._options.clean_up and not self._options.dry_run:
+                self._clean_up()
+            self._direct = self._shards.map(self._prepare)
+        except BaseException:
+            self._drop_staging()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop_staging()
+
+    def add(self, table: Table, rows: pa.RecordBatch) -> None:
+        """Takes a batch of `rows.with_shard`; all scores come before the first scorecard."""
+        for (item, shard), count in count_by_slice_and_shard(rows).items():
+            self._writes[item][table.name, shard].read += count
+        if table is SCORECARD:
+            self._identities.append(staging.identities(rows))
+        for shard, part in cut_by_shard(rows, len(self._shards)):
+            buffer = self._buffers[table.name, shard]
+            buffer.batches.append(part)
+            buffer.rows += part.num_rows
+            if buffer.rows >= self._options.batch_rows:
+                self._insert(table, shard, buffer)
+
+    def finish(self) -> SliceWrites:
+        """Compares and writes; returns what happened to each slice."""
+        for table in TABLES:
+            self._drain(table)
+        self._compare()
+        if self._options.dry_run:
+            return self._writes
+        for table in TABLES:
+            self._shards.map(lambda shard, table=table: self._upsert(shard, table))  # type: ignore[misc]
+        for table in reversed(TABLES):
+            self._shards.map(lambda shard, table=table: self._delete(shard, table))  # type: ignore[misc]
+        return self._writes
+
+    # --- steps on one shard
+
+    def _prepare(self, shard: ShardConnection) -> bool:
+        """Whether the shard may be filled straight away; creates its staging tables."""
+        direct = not self._options.dry_run and all(staging.is_empty(shard, table, self._group) for table in TABLES)
+        staging.create_identities(shard, self._names)
+        if not direct:
+            for table in TABLES:
+                staging.create_rows(shard, self._names, table)
+        return direct
+
+    def _clean_up(self) -> None:
+        for table in reversed(TABLES):
+            deleted = self._shards.map(
+                lambda shard, table=table: staging.delete_slices(shard, table, self._group, self._snapshot)  # type: ignore[misc]
+            )
+            for shard, found in enumerate(deleted):
+                for item, rows in found.items():
+                    self._writes[item][table.name, shard].deleted += rows
+
+    def _upsert(self, shard: ShardConnection, table: Table) -> None:
+        changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
+        if changes and not self._direct[shard.index]:
+            staging.insert_upserts(shard, self._names, table, self._snapshot)
+
+    def _delete(self, shard: ShardConnection, table: Table) -> None:
+        gone: list[Key] = []
+        if not self._direct[shard.index]:
+            gone += staging.keys_to_delete(shard, self._names, table, self._group)
+        moved = staging.strays(shard, self._names, table, self._group, self._snapshot)
+        staging.delete_rows(shard, table, gone + moved, self._snapshot)
+        self._count_moved(shard, table, moved)
+        if any(writes[table.name, shard.index].written for writes in self._writes.values()):
+            behind = staging.overtaken(shard, table, self._group, self._snapshot)
+            staging.delete_rows(shard, table, behind, self._snapshot + 1)
+
+    # --- the rows on their way
+
+    def _insert(self, table: Table, shard: int, buffer: _ShardBuffer) -> None:
+        """Starts the insert of what a shard's buffer holds; at most one a shard is under way, so memory stays flat."""
+        rows = pa.Table.from_batches(buffer.batches)
+        buffer.batches, buffer.rows = [], 0
+        if buffer.last_insert is not None:
+            buffer.last_insert.result()
+        target = self._names.rows(table)
+        if self._direct[shard]:
+            target = table.name
+            rows = rows.append_column("version", pa.repeat(pa.scalar(self._snapshot, pa.uint64()), rows.num_rows))
+        buffer.last_insert = self._shards.submit(shard, lambda connection: connection.insert(target, rows))
+
+    def _drain(self, table: Table) -> None:
+        """Waits until every row of a table is on its shard."""
+        for shard in range(len(self._shards)):
+            buffer = self._buffers[table.name, shard]
+            if buffer.rows:
+                self._insert(table, shard, buffer)
+        failures: list[ReindexError] = []
+        for shard in range(len(self._shards)):
+            insert = self._buffers[table.name, shard].last_insert
+            try:
+                if insert is not None:
+                    insert.result()
+            except ReindexError as error:
+                failures.append(error)
+        if failures:
+            raise combined(failures)
+
+    # --- the comparison
+
+    def _compare(self) -> None:
+        if self._identities:
+            identities = pa.concat_tables(self._identities)
+            self._shards.map(lambda shard: shard.insert(self._names.identities, identities))
+        for table in TABLES:
+            found = self._shards.map(lambda shard, table=table: self._difference(shard, table))  # type: ignore[misc]
+            for shard, differences in enumerate(found):
+                for difference in differences:
+                    write = self._writes[difference.slice][table.name, shard]
+                    write.missing, write.changed = difference.missing, difference.changed
+                    write.deleted += difference.extra
+                    write.newer = difference.newer
+
+    def _difference(self, shard: ShardConnection, table: Table) -> list[staging.Difference]:
+        if self._direct[shard.index]:
+            # Everything that was read has been written.
+            return [
+                staging.Difference(item, missing=writes[table.name, shard.index].read)
+                for item, writes in self._writes.items()
+            ]
+        return staging.find_difference(shard, self._names, table, self._group, self._snapshot)
+
+    def _count_moved(self, shard: ShardConnection, table: Table, moved: Iterable[Key]) -> None:
+        """Counts rows that left another slice under the first slice of their customer: their old slice is not part of the run."""
+        customer_position = table.key.index("customer")
+        for key in moved:
+            item = Slice(str(key[customer_position]), self._group.first_day)
+            self._writes[item][table.name, shard.index].deleted += 1
+
+    def _drop_staging(self) -> None:
+        """Drops the staging tables once nothing writes to them any more.
+
+        A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
+        """
+        for buffer in self._buffers.values():
+            if buffer.last_insert is not None:
+                buffer.last_insert.exception()
+        names = self._names.all(TABLES)
+        for connection in self._shards.connections:
+            self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()
+
+
+def drop_left_overs(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
+    """Drops the staging tables of runs that were killed; returns how many."""
+
+    def clean(shard: ShardConnection) -> int:
+        dead = [name for name, owner in staging.left_overs(shard).items() if not is_alive(owner)]
+        staging.drop(shard, dead)
+        return len(dead)
+
+    # One shard after the other: `is_alive` asks Postgres over one connection.
+    return sum(shards.submit(connection.index, clean).result() for connection in shards.connections)
+
+
+#: Below this share of rows in their place, and from this many rows on, it is the fleet file that is wrong and not the rows.
+_PLACED_SHARE = 0.8
+_PLACED_ROWS = 50
+
+
+def check_placement(shards: ShardSet, kind: Kind) -> None:
+    """Refuses to write when the live rows stand where another list of shards would put them.
+
+    Raises:
+        PlacementError: fewer than 80 % of the rows (of 50 or more) stand on the shard that the fleet file gives them.
+    """
+    count = len(shards)
+    columns = ", ".join(
+        f"countIf({shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}" for other in range(1, 2 * count + 9)
+    )
+    found = shards.map(
+        lambda shard: shard.rows(
+            f"SELECT count() AS total, {columns} FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}",
+            {"shard": shard.index, "template_type": kind.template_type},
+        )[0]
+    )
+
+    def total(name: str) -> int:
+        return sum(int(str(row[name])) for row in found)
+
+    rows, placed = total("total"), total(f"placed_{count}")
+    if rows < _PLACED_ROWS or placed >= rows * _PLACED_SHARE:
+        return
+    best = max(range(1, 2 * count + 9), key=lambda other: (total(f"placed_{other}"), -other))
+    better = total(f"placed_{best}")
+    hint = (
+        f"a list of {best} shards would explain {better / rows:.0%} of them"
+        if better > placed
+        else "the shards may stand in another order than before"
+    )
+    raise PlacementError(
+        f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) stand where the fleet file's {count} shards "
+        f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, "
+        "run with allow_reshard (it moves nearly every row of the slices it is given)"
+    )
+
+
+def shard_expression(shard_count: int) -> str:
+    """The shard of a live row by its time: integer arithmetic, as a float loses microseconds after 2038."""
+    microseconds = "toUnixTimestamp64Micro(scorecard_time)"
+    seconds = f"intDiv({microseconds} - positiveModulo({microseconds}, 1000000), 1000000)"
+    return f"positiveModulo({seconds}, {shard_count})"

@@ -1,0 +1,195 @@
+"""The slice store: Parquet files that hand a slice from one step to the next, on any path that fsspec knows.
+
+What lives here: paths, atomic replacement, and the marks by which a reader knows that a slice is whole. What does not: what is in a row.
+
+One slice and step is one folder entry per table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`. A later run
+replaces it. The files of one slice carry the time of their snapshot; files of two snapshots are never read together.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reindex_assets.errors import ConfigurationError, MissingSliceError
+from reindex_assets.model import TABLES, Kind, Slice, Table
+
+EXTRACT = "extract"
+ROWS = "rows"
+
+_SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
+_LAYOUT_KEY = b"reindex_assets.shard_count"
+#: Rows that are kept in memory before a row group is written.
+_ROW_GROUP = 32_768
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """A written file: where it stands and what it holds."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+class SliceStore:
+    """The files of one cluster and kind."""
+
+    def __init__(self, root: str, cluster: str, kind: Kind) -> None:
+        try:
+            self._files, base = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError, OSError) as error:
+            raise ConfigurationError(f"'slices: {root}' in the fleet file can't be opened: {error}") from error
+        self._root = f"{base}/{cluster}/{kind.name}"
+
+    def path(self, item: Slice, step: str, table: Table) -> str:
+        """Where a file of a slice stands."""
+        return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
+
+    def writer(self, step: str, table: Table, schema: pa.Schema, snapshot: int, shard_count: int) -> SliceWriter:
+        """A writer for a table's rows of many slices."""
+        marks = {_SNAPSHOT_KEY: str(snapshot).encode(), _LAYOUT_KEY: str(shard_count).encode()}
+        return SliceWriter(self, step, table, schema.with_metadata(marks))
+
+    def snapshot(self, item: Slice, step: str, shard_count: int) -> int:
+        """The snapshot (microseconds) of a slice's files.
+
+        Raises:
+            MissingSliceError: the slice has no files, or files of two snapshots, or rows placed for another shard count.
+        """
+        found = set()
+        for table in TABLES:
+            path = self.path(item, step, table)
+            try:
+                with self._files.open(path, "rb") as file:
+                    marks = pq.read_schema(file).metadata or {}
+            except FileNotFoundError:
+                raise MissingSliceError(
+                    f"there are no {step} files of {item} ({path}): run "
+                    f"{'scorecard_extract' if step == EXTRACT else 'scorecard_extract and score_rows'} "
+                    "of this partition first"
+                ) from None
+            found.add(int(marks[_SNAPSHOT_KEY]))
+            if step == ROWS and int(marks[_LAYOUT_KEY]) != shard_count:
+                raise MissingSliceError(
+                    f"the rows of {item} were placed on {marks[_LAYOUT_KEY].decode()} shards, the fleet file has "
+                    f"{shard_count}: run score_rows of this partition again"
+                )
+        if len(found) > 1:
+            raise MissingSliceError(
+                f"the {step} files of {item} are of two snapshots (a run was killed between them): "
+                "run scorecard_extract of this partition again"
+            )
+        return found.pop()
+
+    def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
+        """Streams a table's rows of a slice."""
+        with self._files.open(self.path(item, step, table), "rb") as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=_ROW_GROUP):
+                yield batch.replace_schema_metadata(None)
+
+    def create(self, path: str) -> Any:
+        """Opens a temporary neighbour of `path` for writing: (name, file)."""
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        name = f"{path}.{uuid.uuid4().hex}.tmp"
+        return name, self._files.open(name, "wb")
+
+    def publish(self, name: str, path: str) -> int:
+        """Puts a finished temporary file in its place and returns its size in bytes."""
+        self._files.mv(name, path)
+        return int(self._files.size(path))
+
+    def discard(self, name: str) -> None:
+        """Removes a temporary file."""
+        if self._files.exists(name):
+            self._files.rm(name)
+
+
+class SliceWriter:
+    """Writes a table's rows of many slices at once, a file a slice; the files appear all together in `finish`."""
+
+    def __init__(self, store: SliceStore, step: str, table: Table, schema: pa.Schema) -> None:
+        self._store = store
+        self._step = step
+        self._table = table
+        self._schema = schema
+        self._open: dict[Slice, _OpenFile] = {}
+
+    def __enter__(self) -> SliceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.abandon()
+
+    def write(self, item: Slice, rows: pa.RecordBatch) -> None:
+        """Adds rows to a slice's file."""
+        file = self._open.get(item)
+        if file is None:
+            file = self._open[item] = _OpenFile(
+                self._store, self._store.path(item, self._step, self._table), self._schema
+            )
+        file.write(rows)
+
+    def finish(self, slices: list[Slice]) -> dict[Slice, SliceFile]:
+        """Puts the files of `slices` in place; a slice without rows gets an empty one, so that its absence means 'never run'."""
+        done = {}
+        for item in slices:
+            file = self._open.pop(item, None)
+            if file is None:
+                file = _OpenFile(self._store, self._store.path(item, self._step, self._table), self._schema)
+            done[item] = file.publish()
+        return done
+
+
+class _OpenFile:
+    """One Parquet file under its temporary name, with the rows that wait for a row group."""
+
+    def __init__(self, store: SliceStore, path: str, schema: pa.Schema) -> None:
+        self._store = store
+        self._path = path
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._rows = 0
+        self._name = ""
+        self._file: Any = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        if self._waiting_rows >= _ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._name, self._file = self._store.create(self._path)
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression="lz4", write_statistics=False)
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting).cast(self._schema))
+            self._rows += self._waiting_rows
+            self._waiting, self._waiting_rows = [], 0
+
+    def publish(self) -> SliceFile:
+        self._flush()
+        assert self._writer is not None
+        self._writer.close()
+        self._file.close()
+        return SliceFile(self._path, self._rows, self._store.publish(self._name, self._path))
+
+    def abandon(self) -> None:
+        self._waiting = []
+        if self._writer is not None:
+            self._writer.close()
+            self._file.close()
+            self._store.discard(self._name)
