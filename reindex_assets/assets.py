@@ -7,8 +7,7 @@ The three assets are one op that streams: a batch is filed, placed and on its wa
 slice is marked as done by an event of its own. So a failed slice neither stops the others nor shows as done.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
 import queue
 import re
 import threading
@@ -62,7 +61,7 @@ class ReindexConfig(Config):
     dry_run: bool = Field(
         default=False,
         description="Read, compare and report what would be written, and write nothing to ClickHouse. "
-        "The partitions are not marked as materialized.",
+        "shard_writes is not marked as materialized; the checks say how things stand.",
     )
     clean_up: bool = Field(
         default=False,
@@ -108,7 +107,12 @@ def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
 
 def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     """The name of the op behind a cluster's assets: what run config is given for."""
-    return f"reindex_{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+    return f"reindex_{job_name(cluster_name, kind)}"
+
+
+def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of a cluster's job, and of its group of assets."""
+    return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
 
 
 _DESCRIPTIONS = {
@@ -166,7 +170,7 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
                     done.append(outcome.slice)
                     yield from _events(outcome, keys, dry_run=config.dry_run)
         checks = {check.name for check in context.selected_asset_check_keys}
-        if checks and not (config.dry_run and chosen):
+        if checks:
             yield from _check(context, fleet, cluster_name, kind, done, keys[Step.WRITE], checks, config.settle_seconds)
         if failed:
             raise _failure(failed, len(slices))
@@ -185,7 +189,7 @@ def _specs(
             # Every partition reports itself; an output of the op would mark the failed ones as done too.
             skippable=True,
             description=_DESCRIPTIONS[step],
-            group_name=op_name(cluster_name, kind).removeprefix("reindex_"),
+            group_name=job_name(cluster_name, kind),
             owners=OWNERS,
             kinds=_KINDS[step],
             tags={"cluster": cluster_name, "kind": kind.name},
@@ -223,7 +227,7 @@ class _BackgroundRun:
                 config.allow_reshard,
             ),
             kind,
-            context.run_id,
+            context.run.run_id,
             on_outcome=self._events.put,
             on_progress=self._on_progress,
             on_retry=self._events.put,

@@ -15,7 +15,7 @@ from reindex_assets.settings import Settings
 def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None) -> Definitions:
     """The definitions of a fleet, or of some of its clusters. Connects to nothing."""
     names = list(fleet.clusters if cluster_names is None else cluster_names)
-    jobs = {name: build_job(fleet, name) for name in names}
+    jobs = {name: build_job(name) for name in names}
     return Definitions(
         assets=[build_assets(fleet, name) for name in names],
         jobs=list(jobs.values()),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
 
-from reindex_assets.assets import asset_key, op_name
+from reindex_assets.assets import asset_key, job_name, op_name
 from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Fleet
@@ -70,7 +70,7 @@ def launch(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunReport:
     """Runs the assets over a rectangle in this process; returns when the run has ended, well or not."""
-    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(op_name(rectangle.cluster_name))
+    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name))
     run_id = str(uuid.uuid4())
     write_key = asset_key(rectangle.cluster_name, Step.WRITE)
     begun = time.monotonic()

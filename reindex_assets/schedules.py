@@ -13,24 +13,23 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from reindex_assets.assets import asset_key, op_name
+from reindex_assets.assets import asset_key, job_name
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, Kind
-from reindex_assets.partitions import customer_days, ended_days, range_tags
+from reindex_assets.partitions import ended_days, range_tags
 from reindex_assets.pipeline import Step
 
 
-def build_job(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
+def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
     """The job of a cluster's assets and their checks."""
     return define_asset_job(
-        op_name(cluster_name, kind),
+        job_name(cluster_name, kind),
         AssetSelection.assets(*(asset_key(cluster_name, step, kind) for step in Step)),
         description=(
             f"Reindexes {kind.name} scorecards of cluster {cluster_name} for a range of customers and days. "
             "Launch backfills from the page of the assets, not from here: a backfill of a job is cut short by Dagster, and refused."
         ),
         tags={"cluster": cluster_name, "kind": kind.name},
-        partitions_def=customer_days(fleet, fleet.clusters[cluster_name]),
     )
 
 
@@ -40,7 +39,7 @@ def build_daily_schedule(
     """Every morning, one run over all customers and the days just ended."""
 
     @schedule(
-        name=f"{op_name(cluster_name, kind)}_daily",
+        name=f"{job_name(cluster_name, kind)}_daily",
         job=job,
         cron_schedule="15 1 * * *",
         execution_timezone="UTC",

@@ -1,0 +1,127 @@
+"""The chdb engine of this process: its directory, its configuration, its connections, killing a query.
+
+One process has one engine on one path, kept open by one connection for the process's life. Requests use connections
+of their own, because SET, USE and temporary tables belong to a connection, and a connection costs 0.1 ms.
+Not here: what runs on a connection (statements.py) and who keeps one (sessions.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, Any
+from xml.sax.saxutils import escape
+
+_CONFIG = """<clickhouse>
+  <default_database>{overlay}</default_database>
+  <macros><shard>{name}</shard></macros>
+  <query_log>
+    <database>system</database><table>query_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds>
+  </query_log>
+  <part_log>
+    <database>system</database><table>part_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds>
+  </part_log>
+</clickhouse>
+"""
+# chdb opens its default database as an overlay that serves any file of the machine as a table. The configuration gives
+# that overlay another name, this file makes `default` an ordinary Atomic database, and open() drops the overlay.
+_DEFAULT_DATABASE = "ATTACH DATABASE default\nUUID '{uuid}'\nENGINE = Atomic\n"
+_DEFAULT_UUID = "5ea2d000-0000-4000-8000-000000000001"
+_OVERLAY = "engine_overlay"
+_UNSAFE_IN_A_PATH = "?&#%+;"
+
+# A setting without effect where no workload is declared, free for the tag by which a running query is found again.
+TAG_SETTING = "workload"
+
+
+class PathInUse(Exception):
+    """Another process holds the shard's directory."""
+
+
+class Engine:
+    """An open chdb engine."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path.resolve()
+        self.name = name
+        self.version = "unknown"
+        self.pipes = self.path / "pipes"
+        self._connection_string = f"{self.path / 'engine'}?config-file={self.path / 'shard.xml'}"
+        self._lock: IO[str] | None = None
+        self._keeper: Any = None
+
+    def open(self) -> None:
+        """Take the directory and start the engine; PathInUse when another process has it."""
+        if any(character in str(self.path) for character in _UNSAFE_IN_A_PATH):
+            raise ValueError(f"The shard's path {self.path} may not contain any of {_UNSAFE_IN_A_PATH!r}")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        self.pipes.mkdir(exist_ok=True)
+        for left_over in self.pipes.iterdir():
+            left_over.unlink()
+        self._write_files()
+        self._keeper = self.connect()
+        self._keeper.query(f"DROP DATABASE IF EXISTS {_OVERLAY}")
+        self.version = self._keeper.query("SELECT version()", "TSVRaw").bytes().decode().strip()
+
+    def _take_lock(self) -> None:
+        # The kernel drops the lock with the process, however that ends: a restart after kill -9 needs no cleaning.
+        self._lock = (self.path / "shard.lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise PathInUse(
+                f"The shard directory {self.path} is already open in another process (pid {holder}). "
+                "Stop that process first, or give this shard another --path."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _write_files(self) -> None:
+        (self.path / "shard.xml").write_text(_CONFIG.format(overlay=_OVERLAY, name=escape(self.name)))
+        metadata = self.path / "engine" / "metadata"
+        metadata.mkdir(parents=True, exist_ok=True)
+        (self.path / "engine" / "store" / _DEFAULT_UUID[:3] / _DEFAULT_UUID).mkdir(parents=True, exist_ok=True)
+        (metadata / "default.sql").write_text(_DEFAULT_DATABASE.format(uuid=_DEFAULT_UUID))
+        # The engine makes this link anew. Were it there at the start, the engine would load `default` twice and abort.
+        (metadata / "default").unlink(missing_ok=True)
+
+    def connect(self) -> Any:
+        """A fresh connection: no settings, no temporary tables, database `default`."""
+        # The only place that imports chdb: a process that forks must never load it.
+        from chdb.state.sqlitelike import connect
+
+        try:
+            connection = connect(self._connection_string)
+        except RuntimeError as error:
+            if str(error).rstrip().endswith("EmbeddedServer:"):
+                raise PathInUse(
+                    f"Another chdb process has the engine files in {self.path / 'engine'} open. "
+                    "Stop that process first, or give this shard another --path."
+                ) from error
+            raise
+        # By default the engine takes any word for a SELECT, and a typo would come back as "unknown identifier".
+        connection.query("SET implicit_select = 0")
+        return connection
+
+    def kill(self, tag: str | None = None) -> None:
+        """Ask the engine to stop the query with this tag, or every query."""
+        condition = "1" if tag is None else f"Settings['{TAG_SETTING}'] = '{tag}'"
+        connection = self.connect()
+        try:
+            connection.query(f"KILL QUERY WHERE {condition} ASYNC")
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Stop the engine and give the directory back."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,170 @@
+"""The connection a request runs on: a fresh one, or a session's, with the request's settings and database applied.
+
+Settings and the database that come with a request hold for that request only, as in ClickHouse. Not here: what runs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from reindex_assets.local.shard_server.engine import Engine
+from reindex_assets.local.shard_server.errors import ServerError
+
+_LONGEST_TIMEOUT_SECONDS = 3600.0
+
+
+@dataclass
+class Session:
+    """A connection that outlives its request, for SET, USE and temporary tables."""
+
+    connection: Any
+    timeout_seconds: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    used_at: float = 0.0
+    applied: dict[str, str] = field(default_factory=dict)
+    restore: dict[str, str | None] = field(default_factory=dict)
+    # Once a client has run SET itself, a default is no longer what a request's setting goes back to.
+    has_own_settings: bool = False
+
+    def note_own_settings(self) -> None:
+        """The client has run SET: what the last request applied may have changed under our hands."""
+        self.has_own_settings = True
+        self.applied = dict.fromkeys(self.applied, "")
+
+
+class Sessions:
+    """All sessions of the shard."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sessions: dict[str, Session] = {}
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def connection(
+        self, session_id: str, timeout_seconds: float, must_exist: bool, database: str, settings: Mapping[str, str]
+    ) -> Iterator[tuple[Any, Session | None]]:
+        """The connection for one request; 373 when the session is busy, 372 when it must exist and does not."""
+        if not session_id:
+            connection = self._engine.connect()
+            try:
+                if database:
+                    connection.query(f"USE {quoted_name(database)}")
+                _set(connection, settings)
+                yield connection, None
+            finally:
+                connection.close()
+            return
+        session = self._taken(session_id, timeout_seconds, must_exist)
+        try:
+            before = self._enter_database(session, database)
+            try:
+                _apply(session, settings)
+                yield session.connection, session
+            finally:
+                if before:
+                    session.connection.query(f"USE {quoted_name(before)}")
+        finally:
+            session.used_at = time.monotonic()
+            session.lock.release()
+
+    def _taken(self, session_id: str, timeout_seconds: float, must_exist: bool) -> Session:
+        with self._guard:
+            session = self._sessions.get(session_id)
+            if session is None:
+                if must_exist:
+                    raise ServerError(372, "SESSION_NOT_FOUND", f"Session {session_id} not found")
+                session = Session(self._engine.connect(), timeout_seconds)
+                self._sessions[session_id] = session
+            if not session.lock.acquire(blocking=False):
+                raise ServerError(373, "SESSION_IS_LOCKED", f"Session {session_id} is locked by a concurrent client")
+            session.timeout_seconds = min(timeout_seconds, _LONGEST_TIMEOUT_SECONDS)
+            return session
+
+    @staticmethod
+    def _enter_database(session: Session, database: str) -> str:
+        """Switch the session's database for this request; the one to go back to, if another."""
+        if not database:
+            return ""
+        current: str = session.connection.query("SELECT currentDatabase()", "TSVRaw").bytes().decode()[:-1]
+        if current == database:
+            return ""
+        session.connection.query(f"USE {quoted_name(database)}")
+        return current
+
+    def drop_idle(self) -> None:
+        """Close the sessions that nobody used within their timeout."""
+        now = time.monotonic()
+        with self._guard:
+            for session_id, session in list(self._sessions.items()):
+                if session.lock.acquire(blocking=False):
+                    if now - session.used_at > session.timeout_seconds:
+                        del self._sessions[session_id]
+                        session.connection.close()
+                    session.lock.release()
+
+    def close(self) -> None:
+        """Close every session that no request is using."""
+        with self._guard:
+            for session in self._sessions.values():
+                if session.lock.acquire(blocking=False):
+                    session.connection.close()
+            self._sessions.clear()
+
+
+def quoted_name(name: str) -> str:
+    """An identifier in backticks.
+
+    >>> quoted_name("a`b")
+    '`a\\\\`b`'
+    """
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def quoted_text(text: str) -> str:
+    """A string literal.
+
+    >>> quoted_text("it's")
+    "'it\\\\'s'"
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _set(connection: Any, settings: Mapping[str, str]) -> None:
+    if settings:
+        connection.query("SET " + ", ".join(f"{_setting_name(k)} = {quoted_text(v)}" for k, v in settings.items()))
+
+
+def _setting_name(name: str) -> str:
+    if not name.replace("_", "a").replace(".", "a").isalnum():
+        raise ServerError(115, "UNKNOWN_SETTING", f"Unknown setting {name!r}")
+    return name
+
+
+def _apply(session: Session, settings: Mapping[str, str]) -> None:
+    """Bring a session's connection from the settings of its last request to those of this one."""
+    for name in [name for name in session.applied if name not in settings]:
+        previous = session.restore.pop(name)
+        value = "DEFAULT" if previous is None else quoted_text(previous)
+        session.connection.query(f"SET {name} = {value}")
+        del session.applied[name]
+    fresh = {name: value for name, value in settings.items() if session.applied.get(name) != value}
+    for name in fresh:
+        if name not in session.restore:
+            session.restore[name] = _own_value(session, _setting_name(name)) if session.has_own_settings else None
+    # Noted before it is done: a SET that fails half-way must be undone by the next request all the same.
+    session.applied.update(fresh)
+    _set(session.connection, fresh)
+
+
+def _own_value(session: Session, name: str) -> str | None:
+    """What the session's client itself had SET, or None."""
+    row = session.connection.query(
+        f"SELECT value FROM system.settings WHERE name = {quoted_text(name)} AND changed", "TSVRaw"
+    ).bytes()
+    return row.decode()[:-1] if row else None

@@ -1,0 +1,1 @@
+"""The tests: every one that touches data runs on a real Postgres and real ClickHouse engines."""

@@ -1,0 +1,175 @@
+"""What the tests share: one local stack per session, with real PostgreSQL and four real ClickHouse shards.
+
+What lives here: the stack and connections to it. What does not: data (each test makes its own) and tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import clickhouse_connect
+import psycopg2
+import pytest
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.fleet import Fleet, load_fleet
+from reindex_assets.local.environment import PASSWORD_VARIABLE
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.stack import LocalStack
+
+CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
+FIRST_DAY = date(2026, 1, 1)
+BREAKABLE_CUSTOMERS = {"acme": ("main", "voice"), "globex": ()}
+
+_PREFIX = "reindex-tests-"
+SOURCE_TABLES = (
+    "director.scorecard_templates",
+    "director.scorecard_template_revisions",
+    "director.scorecards",
+    "historic.scorecard_scores",
+    "app.chats",
+)
+
+
+@pytest.fixture(scope="session")
+def stacks_directory() -> Iterator[Path]:
+    """Where this session's stacks live. A session that was killed leaves servers behind: the next one ends them.
+
+    Not pytest's own tmp_path: another session starting now would close that directory to PostgreSQL's user.
+    """
+    for left_over in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        _remove_if_abandoned(left_over)
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with (directory / "session.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+        _remove(directory)
+
+
+def _remove_if_abandoned(directory: Path) -> None:
+    try:
+        if directory.stat().st_uid != os.geteuid() or time.time() - directory.stat().st_mtime < 60:
+            return
+        lock = (directory / "session.lock").open("r+")
+    except FileNotFoundError:
+        return
+    # The kernel frees the lock of a dead session, and of no other.
+    with lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    for stack in directory.iterdir():
+        if stack.is_dir():
+            LocalStack(stack).reset()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def stack(stacks_directory: Path) -> Iterator[LocalStack]:
+    """The stack of the session, up, with its variables in the environment of this process."""
+    stack = LocalStack(stacks_directory / "session", shards=4)
+    stack.up(customers=CUSTOMERS, first_day=FIRST_DAY)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in stack.environment().items():
+            environment.setenv(name, value)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def _breakable_stack(stacks_directory: Path) -> Iterator[LocalStack]:
+    # A name that only a well quoted command survives.
+    stack = LocalStack(stacks_directory / "a stack's own", shards=2)
+    yield stack
+    stack.down()
+
+
+@pytest.fixture
+def breakable_stack(_breakable_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> LocalStack:
+    """A stack with two shards, mended before each test: a test may kill, stop and misplace what it likes."""
+    _forget_password_afterwards(monkeypatch)
+    _breakable_stack.up(customers=BREAKABLE_CUSTOMERS, first_day=FIRST_DAY)
+    return _breakable_stack
+
+
+@pytest.fixture
+def empty_stack(stacks_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalStack]:
+    """A stack with one shard that was never started."""
+    _forget_password_afterwards(monkeypatch)
+    stack = LocalStack(stacks_directory / "empty", shards=1)
+    yield stack
+    stack.reset()
+
+
+def _forget_password_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up` sets the password of *its* stack: the tests after this one must find the session's again."""
+    monkeypatch.setenv(PASSWORD_VARIABLE, os.environ.get(PASSWORD_VARIABLE, ""))
+
+
+@pytest.fixture
+def fleet(stack: LocalStack) -> Fleet:
+    """The fleet file of the stack, as any command loads it."""
+    return load_fleet(stack.fleet_path)
+
+
+@pytest.fixture
+def source(fleet: Fleet) -> Iterator[Connection]:
+    """The source database, autocommit."""
+    with contextlib.closing(connect_source(fleet)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def shard_clients(fleet: Fleet) -> Iterator[list[Client]]:
+    """One client per shard, in the shards' order."""
+    clients = connect_shards(fleet)
+    yield clients
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def clean(source: Connection, shard_clients: list[Client]) -> None:
+    """Empties the source and every shard before the test (a whole module: `pytestmark = usefixtures("clean")`)."""
+    with source.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
+    for client in shard_clients:
+        for table in ("scorecard", "score"):
+            client.command(f"TRUNCATE TABLE {table}")
+
+
+def connect_source(fleet: Fleet) -> Connection:
+    postgres = fleet.clusters[CLUSTER].postgres
+    connection = psycopg2.connect(
+        host=postgres.host,
+        port=postgres.port,
+        dbname=postgres.database,
+        user=postgres.user,
+        password=postgres.password.resolve().get_secret_value(),
+    )
+    connection.autocommit = True
+    return connection
+
+
+def connect_shards(fleet: Fleet) -> list[Client]:
+    clickhouse = fleet.clusters[CLUSTER].clickhouse
+    return [
+        clickhouse_connect.get_client(
+            host=shard.host,
+            port=shard.port,
+            username=clickhouse.user,
+            password=clickhouse.password.resolve().get_secret_value(),
+            database=clickhouse.database,
+        )
+        for shard in clickhouse.shards
+    ]
