@@ -252,24 +252,17 @@ def print_parity(console: Console, found: Sequence[SliceParity]) -> None:
 def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool) -> None:
     """What each run did, as a table; then the errors and the red checks."""
     table = Table(title="Dry run: nothing was written" if dry_run else "Reindexed")
-    for column in ("cluster", "customers", "days", "run"):
-        table.add_column(column, overflow="fold")
-    for column in (
-        "rows read",
-        "to write" if dry_run else "written",
-        "to delete" if dry_run else "deleted",
-        "unchanged",
-    ):
+    table.add_column("run")
+    table.add_column("what", overflow="fold")
+    for column in ("read", "to write" if dry_run else "written", "to delete" if dry_run else "deleted", "seconds"):
         table.add_column(column, justify="right")
-    table.add_column("seconds", justify="right")
     for report in reports:
         rectangle, rows = report.rectangle, report.rows
+        who = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
         table.add_row(
-            rectangle.cluster_name,
-            ", ".join(rectangle.customers[:4]) + (" ..." if len(rectangle.customers) > 4 else ""),
-            f"{rectangle.first_day} to {rectangle.last_day}",
             report.run_id[:8],
-            *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted", "rows_unchanged")),
+            f"{rectangle.cluster_name}: {who}\n{rectangle.first_day} to {rectangle.last_day}",
+            *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )
     console.print(table)

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
 
@@ -114,6 +114,7 @@ class _ProgressReader:
         self._asset = asset
         self._cursor: str | None = None
         self._progress = Progress(0, 0, total, 0)
+        self._materialized = 0
 
     def read(self) -> Progress:
         while True:
@@ -125,20 +126,18 @@ class _ProgressReader:
             )
             self._cursor = page.cursor
             for record in page.records:
-                event = record.event_log_entry
-                if event.asset_observation is not None and event.asset_observation.partition is None:
-                    numbers = {name: int(str(value.value)) for name, value in event.asset_observation.metadata.items()}
+                observed = record.event_log_entry.asset_observation
+                written = record.event_log_entry.asset_materialization
+                if observed is not None and observed.partition is None:
+                    numbers = {name: int(str(value.value)) for name, value in observed.metadata.items()}
                     self._progress = Progress(
-                        max(numbers["processed"], self._progress.processed),
-                        numbers["failed"],
-                        numbers["total"],
-                        numbers["rows"],
+                        numbers["processed"], numbers["failed"], numbers["total"], numbers["rows"]
                     )
-                elif event.asset_materialization is not None and event.asset_materialization.asset_key == self._asset:
-                    done = self._progress
-                    self._progress = Progress(done.processed + 1, done.failed, done.total, done.rows)
+                elif written is not None and written.asset_key == self._asset:
+                    self._materialized += 1
             if not page.has_more:
-                return self._progress
+                # Between two signs of life the partitions that have come meanwhile tell more.
+                return replace(self._progress, processed=max(self._progress.processed, self._materialized))
 
 
 def _report(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import TracebackType
 
 import pyarrow as pa
 
@@ -61,7 +62,7 @@ class SliceOutcome:
 
 
 class GroupPipeline:
-    """Runs a contiguous chain of steps on one group.
+    """Runs a contiguous chain of steps on one group, as a context: `take` the rows, then `finish`.
 
     Args:
         snapshot: microseconds; becomes the version of every row written.
@@ -89,46 +90,58 @@ class GroupPipeline:
         self._on_rows = on_rows
         self._seconds: dict[Step, float] = defaultdict(float)
         self._non_finite: Counter[Slice] = Counter()
+        self._stack = ExitStack()
+        self._files: dict[tuple[Step, str], SliceWriter] = {}
+        self._writer: GroupWriter | None = None
 
-    def run(self, read: Reader, quarantined: list[QuarantinedRow]) -> list[SliceOutcome]:
-        """Takes the rows that `read` streams through the chain; returns an outcome for each slice of the group."""
-        with ExitStack() as stack:
-            writer: GroupWriter | None = None
+    def __enter__(self) -> GroupPipeline:
+        with ExitStack() as opening:
             if Step.WRITE in self._chain:
                 with self._timed(Step.WRITE):
-                    writer = stack.enter_context(
+                    self._writer = opening.enter_context(
                         GroupWriter(self._shards, self._group, self._snapshot, self._names, self._options)
                     )
-            files: dict[tuple[Step, str], SliceWriter] = {
-                (step, table.name): stack.enter_context(self._file_writer(step, table))
-                for step in (Step.EXTRACT, Step.ROWS)
-                if step in self._chain
-                for table in TABLES
-            }
-            for table in TABLES:
-                for batch in self._timed_batches(read(table)):
-                    self._take(table, batch, files, writer)
-            finished: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
-            for (step, name), file in files.items():
-                with self._timed(step):
-                    for item, done in file.finish(self._group.slices).items():
-                        finished[item][step, name] = done
-            writes: SliceWrites = {}
-            if writer is not None:
-                with self._timed(Step.WRITE):
-                    writes = writer.finish()
-        by_slice: dict[Slice, list[QuarantinedRow]] = defaultdict(list)
-        for row in quarantined:
-            by_slice[row.slice].append(row)
+            for step in (Step.EXTRACT, Step.ROWS):
+                if step in self._chain:
+                    for table in TABLES:
+                        self._files[step, table.name] = opening.enter_context(self._file_writer(step, table))
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def take(self, read: Reader) -> None:
+        """Takes every row that `read` streams: files it, places it, and sends it on its way to its shard."""
+        for table in TABLES:
+            for batch in self._timed_batches(read(table)):
+                self._take_batch(table, batch)
+
+    def finish(self, quarantined: Iterable[QuarantinedRow]) -> list[SliceOutcome]:
+        """Publishes the files, lets the shards compare and write; returns an outcome for each slice of the group."""
         slices = self._group.slices
+        published: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
+        for (step, name), file in self._files.items():
+            with self._timed(step):
+                for item, done in file.finish(slices).items():
+                    published[item][step, name] = done
+        writes: SliceWrites = {}
+        if self._writer is not None:
+            with self._timed(Step.WRITE):
+                writes = self._writer.finish()
+        kept_back: dict[Slice, list[QuarantinedRow]] = defaultdict(list)
+        for row in quarantined:
+            kept_back[row.slice].append(row)
         return [
             SliceOutcome(
                 item,
                 self._chain,
                 snapshot=self._snapshot,
-                files=finished[item],
+                files=published[item],
                 writes=writes.get(item, {}),
-                quarantined=tuple(by_slice[item]),
+                quarantined=tuple(kept_back[item]),
                 non_finite_values=self._non_finite[item],
                 seconds=dict(self._seconds),
                 group_slices=len(slices),
@@ -136,24 +149,18 @@ class GroupPipeline:
             for item in slices
         ]
 
-    def _take(
-        self,
-        table: Table,
-        batch: pa.RecordBatch,
-        files: dict[tuple[Step, str], SliceWriter],
-        writer: GroupWriter | None,
-    ) -> None:
+    def _take_batch(self, table: Table, batch: pa.RecordBatch) -> None:
         with self._timed(Step.ROWS if Step.ROWS in self._chain else self._chain[0]):
             placed = batch if SHARD in batch.schema.names else with_shard(batch, len(self._shards))
             for part in cut_by_slice(placed):
                 self._non_finite[part.slice] += non_finite(part.rows)
                 if Step.ROWS in self._chain:
-                    files[Step.ROWS, table.name].write(part.slice, part.rows)
+                    self._files[Step.ROWS, table.name].write(part.slice, part.rows)
                 if Step.EXTRACT in self._chain:
-                    files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
-        if writer is not None:
+                    self._files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
+        if self._writer is not None:
             with self._timed(Step.WRITE):
-                writer.add(table, placed)
+                self._writer.add(table, placed)
         self._on_rows(batch.num_rows)
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:

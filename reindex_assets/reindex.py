@@ -7,6 +7,7 @@ What does not: Dagster (assets.py), the flow of one group (pipeline.py), and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -178,16 +179,20 @@ class Reindex:
         session = self._source()
         with session.locked(f"{self._cluster_name}/{self._kind.name}", group.slices):
             if chain[0] is Step.EXTRACT:
-                with session.snapshot(source_scope(group)) as snapshot:
-                    return self._pipeline(group, chain, shards, snapshot.microseconds).run(
-                        lambda table: read_rows(session, table, group), read_quarantined(session, group)
-                    )
+                with ExitStack() as reading:
+                    snapshot = reading.enter_context(session.snapshot(source_scope(group)))
+                    quarantined = read_quarantined(session, group)
+                    with self._pipeline(group, chain, shards, snapshot.microseconds) as pipeline:
+                        pipeline.take(lambda table: read_rows(session, table, group))
+                        # Postgres need not keep old row versions while the shards write.
+                        reading.close()
+                        return pipeline.finish(quarantined)
             (item,) = group.slices
             step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
             snapshot_time = self._store.snapshot(item, step, len(shards))
-            return self._pipeline(group, chain, shards, snapshot_time).run(
-                lambda table: self._store.read(item, step, table), []
-            )
+            with self._pipeline(group, chain, shards, snapshot_time) as pipeline:
+                pipeline.take(lambda table: self._store.read(item, step, table))
+                return pipeline.finish([])
 
     def _pipeline(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, snapshot: int) -> GroupPipeline:
         self._groups_begun += 1

@@ -133,6 +133,8 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "DAGSTER_PG_USER": USER,
         "DAGSTER_PG_PASSWORD": password,
         "DAGSTER_PG_DB": DAGSTER_DATABASE,
+        # A run plans an event for each of its partitions: written one by one they cost a connection each.
+        "DAGSTER_EVENT_BATCH_SIZE": "100",
     }
     save_local_environment(root, environment)
     return environment
