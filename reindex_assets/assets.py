@@ -38,8 +38,9 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from pydantic import Field
 
 from reindex_assets.checks import check_specs, evaluations
-from reindex_assets.errors import ConfigurationError
+from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
+from reindex_assets.instance import hold_connections
 from reindex_assets.model import MICROSECONDS, PROCESS, Kind, Slice
 from reindex_assets.parity import compare_settled
 from reindex_assets.partitions import customer_days, slices_of_run
@@ -155,16 +156,20 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
     )
     def reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
         try:
-            slices = slices_of_run(cluster, context.partition_keys, context.run.tags)
-        except ConfigurationError as error:
+            yield from _reindex(context, config)
+        except ReindexError as error:
+            # The sentence is for the operator; the trace would bury it.
             raise Failure(description=str(error), allow_retries=False) from None
+
+    def _reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
+        hold_connections(context.instance)
+        slices = slices_of_run(cluster, context.partition_keys, context.run.tags)
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []
         done = slices
         if chosen:
-            run = _BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen)
             done = []
-            for outcome in run.outcomes():
+            for outcome in _BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
                 if isinstance(outcome, Progress):
                     yield _heartbeat(keys[Step.WRITE], outcome)
                 elif outcome.error is not None:
@@ -201,6 +206,10 @@ def _specs(
         )
         for step in Step
     ]
+
+
+class _CancelledError(BaseException):
+    """Ends the worker of a cancelled run. Not an `Exception`: it is no failure of the slice that is being worked on."""
 
 
 class _BackgroundRun:
@@ -248,7 +257,7 @@ class _BackgroundRun:
 
     def _on_progress(self, progress: Progress) -> None:
         if self._cancelled.is_set():
-            raise InterruptedError("the run was cancelled")
+            raise _CancelledError
         self._progress = progress
 
     def outcomes(self) -> Iterator[SliceOutcome | Progress]:

@@ -164,7 +164,8 @@ def reindex_range(
 ) -> list[RunReport]:
     """Runs the assets over customers and days, with a progress bar; returns a report for each run."""
     # Dagster takes seconds to import; the other commands do without it.
-    from reindex_assets.launch import dagster_instance, launch
+    from reindex_assets.instance import open_instance
+    from reindex_assets.launch import launch
 
     rectangles = plan_rectangles(fleet, customers, first, last)
     bar = Progress(
@@ -178,7 +179,7 @@ def reindex_range(
         console=console,
     )
     reports = []
-    with dagster_instance() as instance, bar:
+    with open_instance() as instance, bar:
         for rectangle in rectangles:
             task = bar.add_task(rectangle.cluster_name, total=len(rectangle.slices), rows=0)
             reports.append(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -123,6 +123,14 @@ class Customer(_Strict):
 
     profiles: tuple[str, ...] = Field(default=(), description="Its profiles; none listed means every profile.")
 
+    @field_validator("profiles")
+    @classmethod
+    def _profiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not name or not name.isprintable():
+                raise ValueError(f"{name!r} is not a profile name: it is empty or holds a control character")
+        return value
+
 
 class Cluster(_Strict):
     """One Postgres, its shards, and the customers who live there."""
@@ -176,6 +184,29 @@ class Fleet(_Strict):
         raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {known}")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML, but a key that stands twice is an error: the first of two clusters of one name would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    raise yaml.constructor.ConstructorError(
+                        problem="the same key a second time", problem_mark=key.start_mark
+                    )
+                keys.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where. Not the parser's own text: it repeats the line, and tags and aliases, which may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "it holds a character that YAML does not allow"
+    problem = re.sub(r"'[^'<][^']+'", "'...'", error.problem or "it is malformed")
+    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
+
+
 def load_fleet(path: str | Path) -> Fleet:
     """Reads and validates a fleet file.
 
@@ -184,7 +215,7 @@ def load_fleet(path: str | Path) -> Fleet:
     """
     path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
@@ -193,7 +224,7 @@ def load_fleet(path: str | Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the fleet file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {error}") from error
+        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {_yaml_problem(error)}") from None
     try:
         return Fleet.model_validate(document)
     except ValidationError as error:

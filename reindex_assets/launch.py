@@ -5,7 +5,6 @@ What lives here: rectangles to runs, the runs themselves, and their progress rea
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -16,8 +15,8 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataVa
 
 from reindex_assets.assets import asset_key, job_name, op_name
 from reindex_assets.definitions import build_defs
-from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Fleet
+from reindex_assets.instance import hold_connections
 from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
@@ -48,20 +47,6 @@ class RunReport:
     error: str | None = None
 
 
-def dagster_instance() -> DagsterInstance:
-    """The instance of DAGSTER_HOME.
-
-    Raises:
-        ConfigurationError: DAGSTER_HOME is not set.
-    """
-    if not os.environ.get("DAGSTER_HOME"):
-        raise ConfigurationError(
-            "DAGSTER_HOME is not set: point it at the directory with the dagster.yaml of your deployment, "
-            "so that the runs show in its UI"
-        )
-    return DagsterInstance.get()
-
-
 def launch(
     fleet: Fleet,
     instance: DagsterInstance,
@@ -71,6 +56,7 @@ def launch(
 ) -> RunReport:
     """Runs the assets over a rectangle in this process; returns when the run has ended, well or not."""
     job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name))
+    hold_connections(instance)
     run_id = str(uuid.uuid4())
     write_key = asset_key(rectangle.cluster_name, Step.WRITE)
     begun = time.monotonic()
@@ -96,9 +82,18 @@ def launch(
     thread = threading.Thread(target=work, name="dagster-run", daemon=True)
     thread.start()
     reader = _ProgressReader(instance, run_id, write_key, len(rectangle.slices))
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        on_progress(reader.read())
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            on_progress(reader.read())
+    except KeyboardInterrupt:
+        # The thread dies with this process; the run would look alive for ever.
+        unfinished = instance.get_run_by_id(run_id)
+        if unfinished is not None and not unfinished.is_finished:
+            instance.report_run_canceled(
+                unfinished, "Interrupted on the command line. Run it again: it goes on where it was."
+            )
+        raise
     if broken:
         raise broken[0]
     on_progress(reader.read())

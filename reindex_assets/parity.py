@@ -130,21 +130,18 @@ def compare_settled(
 
 
 def explain(parity: SliceParity) -> str | None:
-    """What differs in a slice, in one sentence; None when nothing does."""
+    """What differs in a slice, in a few words (the numbers of both sides stand beside it); None when nothing does."""
     parts = []
     for name, plural in ((SCORECARD.name, "scorecards"), (SCORE.name, "scores")):
         table = parity.tables[name]
         if not table.counts_agree:
-            less = table.clickhouse_rows - table.postgres_rows
-            parts.append(
-                f"{table.postgres_rows} {plural} in Postgres, {table.clickhouse_rows} in ClickHouse ({less:+d})"
-            )
+            parts.append(f"{table.clickhouse_rows - table.postgres_rows:+,} {plural}")
         if table.misplaced_rows:
-            parts.append(f"{table.misplaced_rows} {plural} on a wrong shard")
+            parts.append(f"{table.misplaced_rows:,} {plural} on a wrong shard")
         if table.repeated_rows:
-            parts.append(f"{table.repeated_rows} {plural} stand more than once")
+            parts.append(f"{table.repeated_rows:,} {plural} stand more than once")
         if table.counts_agree and not table.digests_agree:
-            parts.append(f"as many {plural} on both sides, but not the same values")
+            parts.append(f"as many {plural}, but not the same values")
     return "; ".join(parts) or None
 
 

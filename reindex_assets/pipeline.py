@@ -119,8 +119,14 @@ class GroupPipeline:
             for batch in self._timed_batches(read(table)):
                 self._take_batch(table, batch)
 
-    def finish(self, quarantined: Iterable[QuarantinedRow]) -> list[SliceOutcome]:
-        """Publishes the files, lets the shards compare and write; returns an outcome for each slice of the group."""
+    def finish(
+        self, quarantined: Iterable[QuarantinedRow], before_write: Callable[[], None] = lambda: None
+    ) -> list[SliceOutcome]:
+        """Publishes the files, lets the shards compare and write; returns an outcome for each slice of the group.
+
+        Args:
+            before_write: called when the shards have compared, before anything live is changed; may raise.
+        """
         slices = self._group.slices
         published: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
         for (step, name), file in self._files.items():
@@ -130,7 +136,7 @@ class GroupPipeline:
         writes: SliceWrites = {}
         if self._writer is not None:
             with self._timed(Step.WRITE):
-                writes = self._writer.finish()
+                writes = self._writer.finish(before_write)
         kept_back: dict[Slice, list[QuarantinedRow]] = defaultdict(list)
         for row in quarantined:
             kept_back[row.slice].append(row)

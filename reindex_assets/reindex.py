@@ -186,13 +186,13 @@ class Reindex:
                         pipeline.take(lambda table: read_rows(session, table, group))
                         # Postgres need not keep old row versions while the shards write.
                         reading.close()
-                        return pipeline.finish(quarantined)
+                        return pipeline.finish(quarantined, session.assert_alive)
             (item,) = group.slices
             step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
             snapshot_time = self._store.snapshot(item, step, len(shards))
             with self._pipeline(group, chain, shards, snapshot_time) as pipeline:
                 pipeline.take(lambda table: self._store.read(item, step, table))
-                return pipeline.finish([])
+                return pipeline.finish([], session.assert_alive)
 
     def _pipeline(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, snapshot: int) -> GroupPipeline:
         self._groups_begun += 1

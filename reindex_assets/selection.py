@@ -77,7 +77,7 @@ def group_slices(
     of a few rows cost one read and one write instead of 95.
 
     Raises:
-        ConfigurationError: a customer is not of this cluster.
+        ConfigurationError: a customer is not of this cluster, or a day lies before `floor_day`.
     """
     days_of: dict[str, list[date]] = {}
     for item in sorted(set(slices)):
@@ -85,6 +85,8 @@ def group_slices(
             raise ConfigurationError(
                 f"unknown customer {item.customer!r}: this cluster has {', '.join(sorted(cluster.customers))}"
             )
+        if item.day < floor_day:
+            raise ConfigurationError(f"{item} lies before {floor_day}, the first day of the fleet file")
         days_of.setdefault(item.customer, []).append(item.day)
 
     spans: dict[tuple[date, date], list[list[tuple[str, int]]]] = {}
@@ -168,13 +170,14 @@ BELONGS = f"""\
   AND {{time}} >= {_FROM} AND {{time}} < {_UNTIL}
   AND {_TIMES_HOLD}"""
 
-#: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its creation.
+#: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
+#: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
 _SCORECARDS_AND_REVISIONS = SOURCE_SCORECARDS.replace("\nJOIN {template_revisions}", "\nLEFT JOIN {template_revisions}")
 _TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
 _MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))"
 QUARANTINED = f"""\
 SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
-       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE c.created_at END) AT TIME ZONE 'UTC')::date AS day,
+       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE greatest(c.created_at, {_FLOOR}) END) AT TIME ZONE 'UTC')::date AS day,
        CASE WHEN r.template_type IS NULL THEN 'its template revision ' || c.template_revision_id || ' does not exist'
             WHEN {{time}} IS NULL THEN '{{time_name}} is NULL'
             WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
@@ -186,7 +189,9 @@ FROM {_SCORECARDS_AND_REVISIONS}
 WHERE {_IN_SCOPE}
   AND {_MAY_BE_OF_KIND}
   AND (({{time}} >= {_FROM} AND {{time}} < {_UNTIL} AND (r.template_type IS NULL OR NOT ({_TIMES_HOLD})))
-       OR (c.created_at >= {_FROM} AND c.created_at < {_UNTIL} AND {_TIME_HAS_A_DAY} IS NOT TRUE))
+       OR (c.created_at < {_UNTIL} AND (c.created_at >= {_FROM} OR {_FROM} <= {_FLOOR})
+           AND {_TIME_HAS_A_DAY} IS NOT TRUE
+           AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})))
 ORDER BY 1, 4, 2, 3"""
 
 

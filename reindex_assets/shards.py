@@ -125,13 +125,14 @@ class GroupWriter:
             if buffer.rows >= self._options.batch_rows:
                 self._insert(table, shard, buffer)
 
-    def finish(self) -> SliceWrites:
-        """Compares and writes; returns what happened to each slice."""
+    def finish(self, before_write: Callable[[], None] = lambda: None) -> SliceWrites:
+        """Compares and writes; returns what happened to each slice. `before_write` may still stop it by raising."""
         for table in TABLES:
             self._drain(table)
         self._compare()
         if self._options.dry_run:
             return self._writes
+        before_write()
         for table in TABLES:
             self._shards.map(lambda shard, table=table: self._upsert(shard, table))  # type: ignore[misc]
         for table in reversed(TABLES):
@@ -171,8 +172,9 @@ class GroupWriter:
         staging.delete_rows(shard, table, gone + moved, self._snapshot)
         self._count_moved(shard, table, moved)
         if any(writes[table.name, shard.index].written for writes in self._writes.values()):
-            behind = staging.overtaken(shard, table, self._group, self._snapshot)
-            staging.delete_rows(shard, table, behind, self._snapshot + 1)
+            ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
+            staging.delete_rows(shard, table, ours, self._snapshot)
+            staging.delete_rows(shard, table, newer, self._snapshot + 1)
 
     # --- the rows on their way
 
@@ -263,14 +265,14 @@ def drop_left_overs(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
 
 #: Below this share of rows in their place, and from this many rows on, it is the fleet file that is wrong and not the rows.
 _PLACED_SHARE = 0.8
-_PLACED_ROWS = 50
+_PLACED_ROWS = 20
 
 
 def check_placement(shards: ShardSet, kind: Kind) -> None:
     """Refuses to write when the live rows stand where another list of shards would put them.
 
     Raises:
-        PlacementError: fewer than 80 % of the rows (of 50 or more) stand on the shard that the fleet file gives them.
+        PlacementError: fewer than 80 % of the rows (of 20 or more) stand on the shard that the fleet file gives them.
     """
     count = len(shards)
     columns = ", ".join(
@@ -293,7 +295,7 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     better = total(f"placed_{best}")
     hint = (
         f"a list of {best} shards would explain {better / rows:.0%} of them"
-        if better > placed
+        if better >= rows * _PLACED_SHARE
         else "the shards may stand in another order than before"
     )
     raise PlacementError(

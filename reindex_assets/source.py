@@ -22,7 +22,7 @@ from adbc_driver_manager import dbapi
 from adbc_driver_postgresql import dbapi as postgresql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from reindex_assets.errors import ReindexError, SliceBusyError, SourceUnreachableError
+from reindex_assets.errors import ConfigurationError, ReindexError, SliceBusyError, SourceUnreachableError
 from reindex_assets.fleet import Postgres
 from reindex_assets.model import Slice
 
@@ -59,6 +59,7 @@ class SourceSession:
 
     Raises:
         SourceUnreachableError: on any failure to connect, or of the connection.
+        ConfigurationError: Postgres refuses the user or the password.
     """
 
     def __init__(self, postgres: Postgres, application: str = "reindex_assets", connect_attempts: int = 3) -> None:
@@ -74,9 +75,15 @@ class SourceSession:
         try:
             self._connection = attempts(postgresql.connect, uri, autocommit=True)
         except dbapi.Error as error:
+            text = _text(error)
+            if "authentication failed" in text:
+                raise ConfigurationError(
+                    f"{self.address} refuses user {postgres.user!r}: {text}. "
+                    f"Check the user, and the environment variable {postgres.password.env}"
+                ) from None
             raise SourceUnreachableError(
-                f"{self.address} cannot be reached as user {postgres.user!r}: {_text(error)}. "
-                "Check the address and the password's environment variable in the fleet file, and that Postgres is up"
+                f"{self.address} cannot be reached as user {postgres.user!r}: {text}. "
+                "Check the address in the fleet file, and that Postgres is up"
             ) from None
         self._owner: int | None = None
 
@@ -146,6 +153,14 @@ class SourceSession:
                     "FROM unnest(string_to_array($1, ',')::bigint[]) AS number",
                     (",".join(str(number) for number in taken),),
                 )
+
+    def assert_alive(self) -> None:
+        """Makes sure that the session, and so its locks, still live: without them nothing may be written.
+
+        Raises:
+            SourceUnreachableError: it was lost.
+        """
+        self.rows("SELECT 1 AS alive")
 
     @contextmanager
     def snapshot(self, settings: Mapping[str, str]) -> Iterator[Snapshot]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardConnection, quoted
 from reindex_assets.model import SCORECARD, Slice, Table
@@ -254,17 +255,22 @@ WHERE {ELSEWHERE}
     )
 
 
-def overtaken(shard: ShardConnection, table: Table, group: SliceGroup, snapshot: int) -> list[Key]:
-    """Keys where we have just written a row and another writer a newer one: ours has to go."""
+def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot: int) -> tuple[list[Key], list[Key]]:
+    """Keys that another writer has written since the comparison, so that rows of several versions stand there.
+
+    Returns:
+        Keys where the newest row is ours (the other writer had read Postgres before the snapshot, or was a run that was killed),
+        and keys where it is newer than ours.
+    """
     keys = ", ".join(table.key)
-    return _keys(
-        shard.table(
-            f"SELECT {keys} FROM {table.name} WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}} "
-            f"GROUP BY {keys} HAVING min(version) = {{snapshot:UInt64}} AND max(version) > {{snapshot:UInt64}}",
-            {**shard_scope(group), "snapshot": snapshot},
-        ),
-        table,
+    found = shard.table(
+        f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.name} WHERE {IN_SLICES} "
+        f"GROUP BY {keys} HAVING min(version) <= {{snapshot:UInt64}} AND max(version) >= {{snapshot:UInt64}} "
+        "AND min(version) < max(version)",
+        {**shard_scope(group), "snapshot": snapshot},
     )
+    is_newer = pc.cast(found.column("is_newer"), pa.bool_())
+    return _keys(found.filter(pc.invert(is_newer)), table), _keys(found.filter(is_newer), table)
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:

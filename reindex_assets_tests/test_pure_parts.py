@@ -1,0 +1,268 @@
+"""Properties of the parts that do no I/O: grouping, placement, cutting, ranges, names, and what a comparison says.
+
+What lives here: hypothesis against the plainest independent computation of each. What does not: engines (test_placement.py asks them).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reindex_assets.clickhouse import quoted
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.fleet import ClickHouse, Cluster, Customer, Fleet, Postgres, SecretRef, Shard
+from reindex_assets.model import SCORE, SCORECARD, Slice, days_between, shard_of
+from reindex_assets.parity import SliceParity, TableParity, explain
+from reindex_assets.partitions import ended_days, range_tags, slices_of_run
+from reindex_assets.rectangles import neighbours, plan_rectangles
+from reindex_assets.rows import SHARD, count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shard
+from reindex_assets.selection import group_slices
+
+NAMES = [f"customer-{letter}" for letter in "abcdefg"]
+FIRST_DAY = date(2026, 1, 1)
+SECRET = SecretRef(env="UNUSED")
+CLUSTER = Cluster(
+    postgres=Postgres(host="db", database="app", user="reader", password=SECRET),
+    clickhouse=ClickHouse(password=SECRET, shards=(Shard(host="shard"),)),
+    customers={name: Customer() for name in NAMES},
+)
+FLEET = Fleet(first_day=FIRST_DAY, clusters={"here": CLUSTER})
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+days = st.integers(0, 60).map(lambda offset: FIRST_DAY + timedelta(days=offset))
+slices = st.builds(Slice, st.sampled_from(NAMES), days)
+times = st.datetimes(datetime(1900, 1, 1), datetime(2299, 12, 31, 23, 59, 59, 999_999), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants naive bounds
+shard_counts = st.integers(1, 64)
+
+
+# --- grouping
+
+
+@given(
+    st.sets(slices, max_size=120),
+    st.dictionaries(slices, st.integers(0, 50), max_size=120),
+    st.integers(1, 200),
+    st.integers(1, 40),
+)
+def test_groups_cover_exactly_the_slices_asked_for_within_both_limits(
+    asked: set[Slice], rows: dict[Slice, int], max_rows: int, max_slices: int
+) -> None:
+    groups = group_slices(asked, CLUSTER, FIRST_DAY, rows, max_rows, max_slices=max_slices)
+
+    covered = Counter(item for group in groups for item in group.slices)
+    assert set(covered) == asked
+    assert set(covered.values()) <= {1}
+    for group in groups:
+        assert len(group.slices) <= max_slices
+        assert sum(rows.get(item, 0) for item in group.slices) <= max_rows or len(group.slices) == 1
+        assert group.floor_day == FIRST_DAY
+
+
+@given(st.sets(st.sampled_from(NAMES), min_size=1), days, st.integers(0, 20))
+def test_a_rectangle_without_limits_is_one_group(customers: set[str], first: date, length: int) -> None:
+    span = days_between(first, first + timedelta(days=length))
+    asked = [Slice(customer, day) for customer in customers for day in span]
+    [group] = group_slices(asked, CLUSTER, FIRST_DAY, {}, 1_000_000)
+    assert (group.first_day, group.last_day, set(group.customer_names)) == (span[0], span[-1], customers)
+
+
+def test_an_unknown_customer_in_a_group_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"unknown customer 'nobody'.*customer-a"):
+        group_slices([Slice("nobody", FIRST_DAY)], CLUSTER, FIRST_DAY, {}, 1)
+
+
+@given(st.lists(st.sampled_from(NAMES), max_size=10))
+def test_neighbours_hold_each_chosen_customer_once_in_longest_runs(chosen: list[str]) -> None:
+    runs = neighbours(CLUSTER, chosen)
+
+    assert [name for run in runs for name in run] == [name for name in NAMES if name in chosen]
+    positions = [[NAMES.index(name) for name in run] for run in runs]
+    assert all(run == list(range(run[0], run[-1] + 1)) for run in positions)
+    # Two runs that touch would be one.
+    assert all(after[0] > before[-1] + 1 for before, after in itertools.pairwise(positions))
+
+
+@given(st.lists(st.sampled_from(NAMES), max_size=5), days, days)
+def test_a_plan_covers_what_was_named_and_refuses_a_range_that_runs_backwards(
+    chosen: list[str], first: date, last: date
+) -> None:
+    if first > last:
+        with pytest.raises(ConfigurationError, match="runs backwards"):
+            plan_rectangles(FLEET, chosen, first, last)
+        return
+    planned = Counter(item for rectangle in plan_rectangles(FLEET, chosen, first, last) for item in rectangle.slices)
+    assert planned == Counter({Slice(name, day): 1 for name in chosen or NAMES for day in days_between(first, last)})
+
+
+@given(st.integers(1, 10_000))
+def test_days_before_the_first_day_are_refused(before: int) -> None:
+    with pytest.raises(ConfigurationError, match="the first day of the fleet file"):
+        plan_rectangles(FLEET, [], FIRST_DAY - timedelta(days=before), FIRST_DAY)
+
+
+# --- partitions
+
+
+@given(st.text(min_size=1), st.dates())
+def test_a_slice_comes_back_from_its_partition_key(customer: str, day: date) -> None:
+    item = Slice(customer, day)
+    assert Slice.of(item.partition_key) == item
+
+
+@given(st.integers(0, 6), st.integers(0, 6), days, st.integers(0, 9), st.data())
+def test_a_run_that_was_given_less_or_other_than_its_range_is_refused(
+    one: int, other: int, first: date, length: int, data: st.DataObject
+) -> None:
+    customers = NAMES[min(one, other) : max(one, other) + 1]
+    span = days_between(first, first + timedelta(days=length))
+    tags = range_tags(customers, span[0], span[-1])
+    keys = [Slice(customer, day).partition_key for customer in customers for day in span]
+
+    assert {item.partition_key for item in slices_of_run(CLUSTER, keys, tags)} == set(keys)
+    subset = data.draw(st.sets(st.sampled_from(keys), max_size=len(keys) - 1))
+    outside = Slice("customer-a", span[-1] + timedelta(days=1)).partition_key
+    for wrong in (sorted(subset), [*keys, outside], [*keys[1:], outside]):
+        with pytest.raises(ConfigurationError, match="nothing was done"):
+            slices_of_run(CLUSTER, wrong, tags)
+
+
+@given(st.lists(slices, min_size=1, max_size=5))
+def test_a_run_without_a_range_does_the_partitions_that_it_was_given(given_slices: list[Slice]) -> None:
+    assert slices_of_run(CLUSTER, [item.partition_key for item in given_slices], {}) == given_slices
+
+
+@given(st.dates(date(2000, 1, 1), date(2100, 1, 1)), st.integers(1, 366), st.dates(date(2000, 1, 1), date(2100, 1, 1)))
+def test_the_days_that_have_ended_are_the_last_ones_before_today(today: date, look_back: int, first_day: date) -> None:
+    found = ended_days(today, look_back, first_day)
+    expected = [
+        day for back in range(look_back, 0, -1) if (day := today - timedelta(days=back)) >= first_day
+    ]  # fmt: skip
+    assert found == ((expected[0], expected[-1]) if expected else None)
+
+
+# --- placement and cutting
+
+
+def batch_of(rows: list[tuple[str, datetime]]) -> pa.RecordBatch:
+    """Rows as far as placement looks at them, each with a number of its own."""
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([customer for customer, _ in rows], pa.string()),
+            pa.array([(time - EPOCH) // MICROSECOND for _, time in rows], pa.int64()).cast(pa.timestamp("us", "UTC")),
+            pa.array(range(len(rows)), pa.int64()),
+        ],
+        names=["customer", "scorecard_time", "number"],
+    )
+
+
+def exact_shard(time: datetime, shard_count: int) -> int:
+    """floor(epoch) mod N in exact arithmetic."""
+    seconds = math.floor(Fraction((time - EPOCH) // MICROSECOND, 1_000_000))
+    return seconds - shard_count * math.floor(Fraction(seconds, shard_count))
+
+
+rows_lists = st.lists(st.tuples(st.sampled_from(NAMES), times), min_size=1, max_size=60)
+
+
+@given(st.integers(-(10**12), 10**12), shard_counts)
+def test_the_shard_of_a_second_is_its_distance_from_the_multiple_below(seconds: int, shard_count: int) -> None:
+    shard = shard_of(seconds, shard_count)
+    assert 0 <= shard < shard_count
+    assert (seconds - shard) % shard_count == 0
+
+
+@given(rows_lists, shard_counts)
+def test_each_row_gets_the_shard_of_its_floored_second(rows: list[tuple[str, datetime]], shard_count: int) -> None:
+    placed = with_shard(batch_of(rows), shard_count)
+    assert placed.column(SHARD).to_pylist() == [exact_shard(time, shard_count) for _, time in rows]
+    assert placed.schema.field(SHARD).type == pa.uint16()
+    for _, time in rows:
+        assert shard_of((time - EPOCH) // timedelta(seconds=1), shard_count) == exact_shard(time, shard_count)
+
+
+@given(rows_lists)
+def test_cutting_by_slice_loses_nothing_doubles_nothing_and_names_the_right_day(
+    rows: list[tuple[str, datetime]],
+) -> None:
+    parts = list(cut_by_slice(batch_of(rows)))
+
+    assert len({part.slice for part in parts}) == len(parts)
+    found = {number: part.slice for part in parts for number in part.rows.column("number").to_pylist()}
+    assert sum(part.rows.num_rows for part in parts) == len(rows)
+    assert found == {number: Slice(customer, time.date()) for number, (customer, time) in enumerate(rows)}
+
+
+@given(rows_lists, shard_counts)
+def test_cutting_by_shard_loses_nothing_and_doubles_nothing(rows: list[tuple[str, datetime]], shard_count: int) -> None:
+    batch = batch_of(rows)
+    found: dict[int, int] = {}
+    total = 0
+    for shard, part in cut_by_shard(with_shard(batch, shard_count), shard_count):
+        assert part.schema == batch.schema
+        assert part.num_rows
+        total += part.num_rows
+        found |= dict.fromkeys(part.column("number").to_pylist(), shard)
+    assert total == len(rows)
+    assert found == {number: exact_shard(time, shard_count) for number, (_, time) in enumerate(rows)}
+
+
+@given(rows_lists, shard_counts)
+def test_counts_by_slice_and_shard_are_those_of_the_rows(rows: list[tuple[str, datetime]], shard_count: int) -> None:
+    assert count_by_slice_and_shard(with_shard(batch_of(rows), shard_count)) == Counter(
+        (Slice(customer, time.date()), exact_shard(time, shard_count)) for customer, time in rows
+    )
+
+
+@given(st.lists(st.tuples(*[st.one_of(st.none(), st.floats())] * 2), max_size=30))
+def test_values_that_are_no_number_are_counted(values: list[tuple[float | None, float | None]]) -> None:
+    columns = [pa.array([row[position] for row in values], pa.float64()) for position in range(2)]
+    batch = pa.RecordBatch.from_arrays([*columns, pa.array(range(len(values)))], names=["one", "two", "number"])
+    assert non_finite(batch) == sum(value is not None and not math.isfinite(value) for row in values for value in row)
+
+
+# --- names and words
+
+
+@given(st.text())
+def test_a_quoted_identifier_ends_where_it_should_and_says_what_it_said(name: str) -> None:
+    text = quoted(name)
+    assert text[0] == text[-1] == "`"
+    read, characters = "", iter(text[1:-1])
+    for character in characters:
+        # A bare backquote inside would end the identifier.
+        assert character != "`"
+        read += next(characters) if character == "\\" else character
+    assert read == name
+
+
+tables = st.builds(
+    TableParity,
+    postgres_rows=st.integers(0, 3),
+    clickhouse_rows=st.integers(0, 3),
+    distinct_rows=st.integers(0, 3),
+    misplaced_rows=st.integers(0, 1),
+    digests_agree=st.booleans(),
+)
+
+
+@given(tables, tables)
+def test_an_explanation_is_absent_exactly_when_both_tables_are_right(
+    scorecards: TableParity, scores: TableParity
+) -> None:
+    parity = SliceParity(Slice("acme", FIRST_DAY), {SCORECARD.name: scorecards, SCORE.name: scores})
+    right = all(
+        table.postgres_rows == table.clickhouse_rows == table.distinct_rows
+        and table.misplaced_rows == 0
+        and table.digests_agree
+        for table in (scorecards, scores)
+    )
+    assert (explain(parity) is None) == right == parity.is_equal
