@@ -32,8 +32,6 @@ _UNKNOWN_TABLE_CODES = frozenset({60, 81})
 SETTINGS: Mapping[str, object] = {
     # On by default since 26.2: an insert would be acknowledged later, out of our order, and batched with strangers' rows.
     "async_insert": 0,
-    # Block deduplication would swallow the re-insert of rows that were deleted, in silence.
-    "insert_deduplicate": 0,
     # A delete has happened when the statement returns, on every replica.
     "mutations_sync": 2,
     "lightweight_deletes_sync": 2,
@@ -43,6 +41,15 @@ SETTINGS: Mapping[str, object] = {
     "max_query_size": 4 * 1024 * 1024,
     "max_ast_elements": 1_000_000,
     "max_expanded_ast_elements": 1_000_000,
+}
+
+#: Block deduplication would swallow the re-insert of rows that were deleted, in silence. Its settings changed their names:
+#: `insert_deduplicate = 0` has no effect any more where `deduplicate_insert` exists (measured on engine 26.9), which older ones
+#: don't know. Each is sent to servers that have it.
+_NO_DEDUPLICATION: Mapping[str, object] = {
+    "insert_deduplicate": 0,
+    "deduplicate_insert": "disable",
+    "deduplicate_insert_select": "disable",
 }
 
 
@@ -69,7 +76,7 @@ class ShardConnection:
         if self._client is None:
             password = self._clickhouse.password.resolve().get_secret_value()
             try:
-                self._client = clickhouse_connect.get_client(
+                client = clickhouse_connect.get_client(
                     host=self._shard.host,
                     port=self._shard.port,
                     username=self._clickhouse.user,
@@ -85,6 +92,10 @@ class ShardConnection:
                 )
             except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
                 raise self._translated(error) from None
+            for name, value in _NO_DEDUPLICATION.items():
+                if name in client.server_settings:
+                    client.set_client_setting(name, value)
+            self._client = client
         return self._client
 
     def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:

@@ -12,6 +12,8 @@ What such a shard is NOT, so that no test may claim it:
 - no durability against power loss: an acknowledged insert survives `kill -9` of the process, not of the machine;
 - no query id of the client inside the engine: it is answered in the headers and written to `log_comment`, unless the
   client sets `log_comment` itself. `KILL QUERY WHERE query_id = ...` with the client's id finds nothing;
+- no `INSERT ... SELECT ... FROM input(...)`; and an INSERT without a list of columns, in a format without their names,
+  into a table with EPHEMERAL columns must bring those columns too;
 - no disk, no network and no programs for clients: `file()`, `url()`, `s3()`, INTO OUTFILE and their like are refused
   by name. That keeps an honest client from harm; it is no sandbox against a hostile one.
 

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 
 _CODE = re.compile(r"Code: (\d+)\. ")
+# What fails in reading an INSERT's data is thrown anew, with the same beginning once more.
+_SAID_TWICE = re.compile(r"^(Code: \d+\. DB::Exception: )\1")
 _ENGINE_PREFIX = re.compile(r"^.*?(?=Code: \d+\. )", re.DOTALL)
 
 # HTTP statuses as ClickHouse's HTTPHandler gives them; every other code is 500.
@@ -52,7 +54,7 @@ def describe(error: BaseException, version: str) -> Failure:
     >>> describe(RuntimeError("Streaming query failed: Code: 60. DB::Exception: No t. (UNKNOWN_TABLE)"), "26.9").status
     404
     """
-    text = _ENGINE_PREFIX.sub("", str(error), count=1).strip()
+    text = _SAID_TWICE.sub(r"\1", _ENGINE_PREFIX.sub("", str(error), count=1).strip())
     found = _CODE.match(text)
     if found is None:
         # 1002 is ClickHouse's own code for what it can't name.

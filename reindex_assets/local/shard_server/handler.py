@@ -21,9 +21,9 @@ from reindex_assets.local.shard_server.server import ShardServer
 from reindex_assets.local.shard_server.sessions import quoted_name
 from reindex_assets.local.shard_server.statements import (
     HEAD_BYTES,
+    Inlet,
     Statement,
     Summary,
-    bind,
     insert,
     load_external_table,
     read_statement,
@@ -146,6 +146,10 @@ class ShardHandler(BaseHTTPRequestHandler):
             settings = {"log_comment": query_id, **request.settings, TAG_SETTING: tag}
             if head is not None and head.format == "Values":
                 settings.update(_LITERALS_ONLY)
+            if head is not None and "max_insert_block_size" in settings:
+                # The setting is for data that comes over the wire; the engine's file reader goes by this one.
+                settings.setdefault("max_block_size", settings["max_insert_block_size"])
+            inlet = Inlet(self.shard.engine.pipes / tag, lambda: self.shard.engine.kill(tag))
             connection, session = stack.enter_context(
                 self.shard.sessions.connection(
                     request.text("session_id"),
@@ -156,12 +160,11 @@ class ShardHandler(BaseHTTPRequestHandler):
                 )
             )
             for table in request.external:
-                load_external_table(connection, table.name, table.structure, table.format, table.data)
+                load_external_table(connection, table.name, table.structure, table.format, table.data, inlet)
                 stack.callback(connection.query, f"DROP TEMPORARY TABLE IF EXISTS {quoted_name(table.name)}")
             if head is not None:
-                bind(connection, request.bound)
                 data = text[head.data_start :].encode(errors="surrogateescape")
-                insert(connection, head.sql, head.format, _chain(data, chunks), summary)
+                insert(connection, head.sql, head.format, _chain(data, chunks), summary, inlet, request.bound)
                 # The session must be free before the client reads the answer and sends its next request.
                 stack.close()
                 answer.whole(b"", summary=summary)

@@ -227,6 +227,24 @@ def insert_head(text: str, *, complete: bool) -> InsertHead | None:
     return None
 
 
+def insert_settings(head: str) -> int:
+    """Where the SETTINGS clause of an INSERT's head begins, or the head's length; a SELECT over the data is refused (48).
+
+    >>> insert_settings("INSERT INTO settings (a) SETTINGS x = 1")
+    25
+    """
+    found = list(tokens(head))
+    depth = 0
+    for position, token in enumerate(found):
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.upper in ("SELECT", "WITH"):
+            raise ServerError(48, "NOT_IMPLEMENTED", "No INSERT ... SELECT over data that comes with it (input()) here")
+        following = [after.text for after in found[position + 2 : position + 3]]
+        if depth == 0 and token.upper == "SETTINGS" and following == ["="]:
+            return token.start
+    return len(head)
+
+
 def _data_start(text: str, position: int) -> int:
     """ClickHouse skips blanks, one optional semicolon and one line end after the format's name."""
     match = re.compile(r"[ \t\f]*;?[ \t\f]*\r?\n?").match(text, position)

@@ -1,17 +1,24 @@
 """Running one statement on a connection: results as chunks, inserts from chunks.
 
-Three ways, because chdb has three: `send_query` streams formats whose blocks can be laid end to end; every other format
-goes through a named pipe by INTO OUTFILE; statements without a stream are answered whole (they are small).
+Three ways out, because chdb has three: `send_query` streams formats whose blocks can be laid end to end; every other
+format goes through a named pipe by INTO OUTFILE; statements without a stream are answered whole (they are small).
+
+One way in: a named pipe by FROM INFILE. chdb has `send_insert` for it, but chdb 4.4.0 was measured to swallow every error
+of the sink: an INSERT that breaks a CONSTRAINT (469) or makes too many partitions (252) returned from `finish()` as a
+success with rows_written = N, and nothing was stored. FROM INFILE raises them, at the same speed.
+
 Not here: settings and sessions (sessions.py), HTTP (server.py).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import threading
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +26,9 @@ from typing import Any
 
 from reindex_assets.local.shard_server import sql
 from reindex_assets.local.shard_server.errors import ServerError
-from reindex_assets.local.shard_server.sessions import quoted_name, quoted_text
+from reindex_assets.local.shard_server.sessions import quoted_name
+
+_log = logging.getLogger(__name__)
 
 # An INSERT's statement, without its data, must end within this many bytes, as within ClickHouse's max_query_size.
 HEAD_BYTES = 256 * 1024
@@ -27,6 +36,8 @@ HEAD_BYTES = 256 * 1024
 LONGEST_STATEMENT_BYTES = 64 * 1024 * 1024
 _PIPE_CHUNK_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
+# How often an upload looks whether the engine has opened its pipe, which takes a millisecond or two.
+_OPEN_POLL_SECONDS = 0.0005
 # The engine ends an Arrow stream with its end mark (8 bytes) even when the query failed, which would pass for a whole
 # result. So the last bytes go out only after the query has succeeded.
 _ENDING_BYTES = 8
@@ -172,33 +183,113 @@ def _into_pipe(statement: Statement, pipe: Path) -> str:
     return f"{statement.text[:format_at]}\nINTO OUTFILE '{pipe}' TRUNCATE COMPRESSION 'none' {tail}"
 
 
-def bind(connection: Any, parameters: Mapping[str, str]) -> None:
-    """Bind values on the connection itself, for an INSERT's statement: `send_insert` takes none."""
-    for name, value in parameters.items():
-        connection.query(f"SET param_{name} = {quoted_text(value)}")
+@dataclass(frozen=True)
+class Inlet:
+    """An upload's way into the engine: a named pipe of its own, and how to kill the query that reads it."""
+
+    pipe: Path
+    kill: Callable[[], None]
 
 
-def insert(connection: Any, head: str, input_format: str, data: Iterable[bytes], summary: Summary) -> None:
+def insert(
+    connection: Any,
+    head: str,
+    input_format: str,
+    data: Iterable[bytes],
+    summary: Summary,
+    inlet: Inlet,
+    parameters: Mapping[str, str],
+) -> None:
     """Feed an INSERT; an error while the data comes in (a client that went away, say) cancels it."""
-    stream = connection.send_insert(_engine_text(head), input_format)
+    text = _engine_text(_from_pipe(head, input_format, inlet.pipe))
+    os.mkfifo(inlet.pipe, 0o600)
+    results: list[Any] = []
+    failures: list[Exception] = []
+    ended = threading.Event()
+
+    def query() -> None:
+        try:
+            results.append(connection.query(text, "TSV", params=dict(parameters)))
+        except Exception as error:  # noqa: BLE001 - handed to the writing thread, which raises it
+            failures.append(error)
+        finally:
+            ended.set()
+
+    worker = threading.Thread(target=query, name=f"inlet-{inlet.pipe.name[:8]}", daemon=True)
+    worker.start()
+    rest = iter(data)
     try:
-        for chunk in data:
-            stream.append(chunk)
-    except BaseException:
-        # The first error tells why; the engine may refuse to cancel an insert that it gave up itself.
-        with suppress(RuntimeError):
-            stream.cancel()
-        raise
-    result = stream.finish()
-    summary.written_rows += result.rows_written
-    summary.written_bytes += result.bytes_written
+        writer = _opened_by_reader(inlet.pipe, ended)
+        if writer is not None:
+            try:
+                _pour(rest, writer)
+            except BaseException:
+                # To the engine a closed pipe is the data's end, and it would store what came so far. So the query dies
+                # first; should even the kill fail, the pipe stays open rather than commit half an upload.
+                inlet.kill()
+                os.close(writer)
+                worker.join()
+                if results:
+                    _log.error("an upload broke off, yet the engine stored %d rows of it", results[0].rows_written())
+                raise
+            os.close(writer)
+        worker.join()
+    finally:
+        inlet.pipe.unlink()
+    if failures:
+        raise RuntimeError(str(failures[0]).replace(f": (in file/uri {inlet.pipe})", "")) from failures[0]
+    # A format with an end of its own may have left something unread after it, as it may in ClickHouse.
+    for _ in rest:
+        pass
+    # Rows that the pipeline wrote, into the table and its materialized views, as ClickHouse counts them. A block that
+    # deduplication dropped is counted too, here as there.
+    summary.written_rows += results[0].rows_written()
+    summary.written_bytes += results[0].bytes_written()
 
 
-def load_external_table(connection: Any, name: str, structure: str, input_format: str, data: bytes) -> None:
+def _from_pipe(head: str, input_format: str, pipe: Path) -> str:
+    if not input_format.isidentifier():
+        raise ServerError(73, "UNKNOWN_FORMAT", f"Unknown format {input_format}")
+    settings_at = sql.insert_settings(head)
+    # The line ends close a comment that may stand at the end of the head.
+    return f"{head[:settings_at]}\nFROM INFILE '{pipe}' COMPRESSION 'none' {head[settings_at:]}\nFORMAT {input_format}"
+
+
+def _opened_by_reader(pipe: Path, ended: threading.Event) -> int | None:
+    """The pipe's writing end once the engine has opened the other; None when the query ended without doing so."""
+    while True:
+        try:
+            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if ended.wait(_OPEN_POLL_SECONDS):
+                return None
+            continue
+        os.set_blocking(writer, True)
+        with suppress(OSError):
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_CHUNK_BYTES)
+        return writer
+
+
+def _pour(data: Iterator[bytes], writer: int) -> None:
+    """Write until the data ends, or the engine reads no further: it then has failed, or has seen the format's end."""
+    for chunk in data:
+        rest = memoryview(chunk)
+        while rest:
+            try:
+                rest = rest[os.write(writer, rest) :]
+            except BrokenPipeError:
+                return
+
+
+def load_external_table(
+    connection: Any, name: str, structure: str, input_format: str, data: bytes, inlet: Inlet
+) -> None:
     """External data of a query: a temporary table on its connection."""
     sql.refuse_outside_access(structure)
     connection.query(f"CREATE TEMPORARY TABLE {quoted_name(name)} ({structure})")
-    insert(connection, f"INSERT INTO {quoted_name(name)} ", input_format, [data], Summary())
+    insert(connection, f"INSERT INTO {quoted_name(name)} ", input_format, [data], Summary(), inlet, {})
 
 
 def read_statement(first: bytes, rest: Iterator[bytes]) -> str:
