@@ -331,13 +331,13 @@ def _events(
         if step is Step.ROWS:
             metadata["non_finite_values"] = outcome.non_finite_values
         if step is Step.WRITE:
-            metadata |= _write_metadata(outcome)
+            metadata |= _write_metadata(outcome, dry_run)
         event = AssetObservation if step is Step.WRITE and dry_run else AssetMaterialization
         yield event(asset_key=keys[step], partition=outcome.slice.partition_key, metadata=metadata)
 
 
-def _write_metadata(outcome: SliceOutcome) -> dict[str, RawMetadataValue]:
-    """Totals as plottable numbers, and a table of tables and shards."""
+def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetadataValue]:
+    """Totals as plottable numbers, and a table of tables and shards. What a dry run has not done is not said to be done."""
     writes = outcome.writes.values()
     table = [
         TableRecord(
@@ -356,8 +356,8 @@ def _write_metadata(outcome: SliceOutcome) -> dict[str, RawMetadataValue]:
     ]
     return {
         "rows_read": sum(write.read for write in writes),
-        "rows_written": sum(write.written for write in writes),
-        "rows_deleted": sum(write.deleted for write in writes),
+        "rows_to_write" if dry_run else "rows_written": sum(write.written for write in writes),
+        "rows_to_delete" if dry_run else "rows_deleted": sum(write.deleted for write in writes),
         "rows_unchanged": sum(write.unchanged for write in writes),
         "rows_left_newer": sum(write.newer for write in writes),
         "shards": MetadataValue.table(table),

@@ -24,7 +24,14 @@ from reindex_assets.reindex import Progress
 
 POLL_SECONDS = 0.25
 
-_TOTALS = ("rows_read", "rows_written", "rows_deleted", "rows_unchanged", "rows_left_newer")
+#: Totals of a report, each with its names in the metadata: a dry run calls them otherwise.
+_TOTALS = {
+    "rows_read": ("rows_read",),
+    "rows_written": ("rows_written", "rows_to_write"),
+    "rows_deleted": ("rows_deleted", "rows_to_delete"),
+    "rows_unchanged": ("rows_unchanged",),
+    "rows_left_newer": ("rows_left_newer",),
+}
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,10 @@ def _report(
             assert event is not None
             written = record.event_log_entry.asset_materialization or record.event_log_entry.asset_observation
             if written is not None and written.asset_key == asset and written.partition is not None:
-                for name in _TOTALS:
-                    totals[name] += int(str(written.metadata[name].value))
+                for total, names in _TOTALS.items():
+                    totals[total] += sum(
+                        int(str(written.metadata[name].value)) for name in names if name in written.metadata
+                    )
             elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
                 verdict = event.asset_check_evaluation_data
                 if not verdict.passed:
