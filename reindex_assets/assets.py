@@ -1,108 +1,48 @@
 """The lineage as Dagster assets: scorecard_extract -> score_rows -> shard_writes, a set for each cluster, customer x day.
 
-What lives here: the assets, their run config, and what a run tells the UI while it works. What does not: the work (reindex.py), the
-verdicts (checks.py).
+What lives here: the assets and the order of a run's steps. What does not: the work (reindex.py, background.py), what it tells the UI
+(run_events.py, checks.py), and the run config (run_config.py).
 
 The three assets are one op that streams: a batch is filed, placed and on its way to the shards before the next one is read, and each
 slice is marked as done by an event of its own. So a failed slice neither stops the others nor shows as done.
 """
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
-import queue
 import re
-import threading
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from dagster import (
     AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
-    AssetMaterialization,
-    AssetObservation,
     AssetRecordsFilter,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
-    Config,
     DagsterEventType,
     Failure,
-    MetadataValue,
     MultiPartitionsDefinition,
-    TableRecord,
     multi_asset,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-from dagster._core.definitions.metadata import RawMetadataValue
-from pydantic import Field
 
+from reindex_assets.background import BackgroundRun
 from reindex_assets.checks import check_specs, evaluations
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
-from reindex_assets.model import MICROSECONDS, PROCESS, Kind, Slice
+from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.parity import compare_settled
 from reindex_assets.partitions import customer_days, slices_of_run
 from reindex_assets.pipeline import SliceOutcome, Step
-from reindex_assets.reindex import Progress, Reindex, ReindexOptions
-from reindex_assets.shards import WriteOptions
+from reindex_assets.reindex import Progress
+from reindex_assets.run_config import ReindexConfig
+from reindex_assets.run_events import heartbeat, partial_failure, step_events
 
 OWNERS = ["team:data-platform"]
 
-#: Seconds between two signs of life of a run.
-HEARTBEAT_SECONDS = 10.0
-
 #: Partitions that are compared, and judged, at once.
 _SLICES_A_COMPARISON = 1_000
-
-#: Failed partitions that an error names; the rest is counted.
-_NAMED_FAILURES = 20
-
-
-class ReindexConfig(Config):
-    """The run config."""
-
-    dry_run: bool = Field(
-        default=False,
-        description="Read, compare and report what would be written, and write nothing to ClickHouse. "
-        "shard_writes is not marked as materialized; the checks say how things stand.",
-    )
-    clean_up: bool = Field(
-        default=False,
-        description="Delete the slices in ClickHouse first, then rebuild them. READERS SEE A HOLE until the rebuild has ended; "
-        "use it only for slices that are broken beyond a repair. Rows newer than the snapshot stay.",
-    )
-    batch_rows: int = Field(
-        default=100_000,
-        ge=1,
-        le=900_000,
-        description="Rows in one insert on one shard. Fewer need less memory, more make fewer parts in ClickHouse.",
-    )
-    group_scorecards: int = Field(
-        default=100_000,
-        ge=1,
-        description="Scorecards that are read from one Postgres snapshot by one query and written together. "
-        "Bounds the memory of a run; a single day of a customer is never divided.",
-    )
-    attempts: int = Field(
-        default=4,
-        ge=1,
-        le=20,
-        description="Tries of a group of partitions when Postgres or a shard does not answer, or another run holds a partition, "
-        "with growing pauses of up to 15 seconds.",
-    )
-    allow_reshard: bool = Field(
-        default=False,
-        description="Write even though most live rows stand on other shards than the fleet file gives them. "
-        "Moves nearly every row of the partitions: only after the number or order of shards has really changed.",
-    )
-    settle_seconds: float = Field(
-        default=3.0,
-        ge=0,
-        le=600,
-        description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse.",
-    )
 
 
 def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
@@ -169,20 +109,20 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         done = slices
         if chosen:
             done = []
-            for outcome in _BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
+            for outcome in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
                 if isinstance(outcome, Progress):
-                    yield _heartbeat(keys[Step.WRITE], outcome)
+                    yield heartbeat(keys[Step.WRITE], outcome)
                 elif outcome.error is not None:
                     context.log.error(f"{outcome.slice} failed: {outcome.error}")
                     failed.append(outcome)
                 else:
                     done.append(outcome.slice)
-                    yield from _events(outcome, keys, dry_run=config.dry_run)
+                    yield from step_events(outcome, keys, dry_run=config.dry_run)
         checks = {check.name for check in context.selected_asset_check_keys}
         if checks:
             yield from _check(context, fleet, cluster_name, kind, done, keys[Step.WRITE], checks, config.settle_seconds)
         if failed:
-            raise _failure(failed, len(slices))
+            raise partial_failure(failed, len(slices))
 
     return reindex
 
@@ -206,162 +146,6 @@ def _specs(
         )
         for step in Step
     ]
-
-
-class _CancelledError(BaseException):
-    """Ends the worker of a cancelled run. Not an `Exception`: it is no failure of the slice that is being worked on."""
-
-
-class _BackgroundRun:
-    """Runs the work in a thread of its own, so that the run gives a sign of life while a long statement is under way."""
-
-    def __init__(
-        self,
-        context: AssetExecutionContext,
-        fleet: Fleet,
-        cluster_name: str,
-        kind: Kind,
-        config: ReindexConfig,
-        slices: list[Slice],
-        steps: list[Step],
-    ) -> None:
-        self._events: queue.Queue[SliceOutcome | str | None] = queue.Queue()
-        self._progress = Progress(0, 0, len(slices), 0)
-        self._log = context.log
-        self._error: BaseException | None = None
-        self._cancelled = threading.Event()
-        self._reindex = Reindex(
-            fleet,
-            cluster_name,
-            ReindexOptions(
-                WriteOptions(config.batch_rows, config.dry_run, config.clean_up),
-                config.group_scorecards,
-                config.attempts,
-                config.allow_reshard,
-            ),
-            kind,
-            context.run.run_id,
-            on_outcome=self._events.put,
-            on_progress=self._on_progress,
-            on_retry=self._events.put,
-        )
-        self._thread = threading.Thread(target=self._work, args=(slices, steps), name="reindex", daemon=True)
-
-    def _work(self, slices: list[Slice], steps: list[Step]) -> None:
-        try:
-            self._reindex.run(slices, steps)
-        except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread, by `outcomes`
-            self._error = error
-        finally:
-            self._events.put(None)
-
-    def _on_progress(self, progress: Progress) -> None:
-        if self._cancelled.is_set():
-            raise _CancelledError
-        self._progress = progress
-
-    def outcomes(self) -> Iterator[SliceOutcome | Progress]:
-        """Each slice's outcome as it comes, and between them the progress, every `HEARTBEAT_SECONDS`."""
-        self._thread.start()
-        beat = time.monotonic()
-        yield self._progress
-        try:
-            while True:
-                try:
-                    event = self._events.get(timeout=HEARTBEAT_SECONDS / 10)
-                except queue.Empty:
-                    event = ""
-                if event is None:
-                    break
-                if isinstance(event, SliceOutcome):
-                    yield event
-                elif event:
-                    self._log.warning(event)
-                if time.monotonic() - beat >= HEARTBEAT_SECONDS:
-                    beat = time.monotonic()
-                    yield self._progress
-        finally:
-            # Reached early when the run is cancelled: the worker stops at its next batch and drops its staging tables.
-            self._cancelled.set()
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
-        yield self._progress
-
-
-def _heartbeat(asset: AssetKey, progress: Progress) -> AssetObservation:
-    return AssetObservation(
-        asset_key=asset,
-        description=f"{progress.processed} of {progress.total} partitions done, {progress.failed} failed",
-        metadata={
-            "processed": progress.processed,
-            "failed": progress.failed,
-            "total": progress.total,
-            "rows": progress.rows,
-        },
-    )
-
-
-def _events(
-    outcome: SliceOutcome, keys: dict[Step, AssetKey], dry_run: bool
-) -> Iterator[AssetMaterialization | AssetObservation]:
-    """One event for each step of a slice that is done. A dry run wrote nothing to the shards: it observes."""
-    assert outcome.snapshot is not None
-    snapshot = datetime.fromtimestamp(outcome.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds")
-    for step in outcome.steps:
-        metadata: dict[str, RawMetadataValue] = {
-            "snapshot": snapshot,
-            "seconds": round(outcome.seconds.get(step, 0.0), 4),
-            "partitions_in_group": outcome.group_slices,
-        }
-        for (of_step, table), file in outcome.files.items():
-            if of_step is step:
-                metadata[f"{table}_rows"] = file.rows
-                metadata[f"{table}_bytes"] = file.bytes
-                metadata[f"{table}_file"] = MetadataValue.path(file.path)
-        if step is Step.EXTRACT:
-            metadata["quarantined"] = len(outcome.quarantined)
-            if outcome.quarantined:
-                metadata["quarantined_rows"] = MetadataValue.table(
-                    [
-                        TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
-                        for row in outcome.quarantined[:50]
-                    ]
-                )
-        if step is Step.ROWS:
-            metadata["non_finite_values"] = outcome.non_finite_values
-        if step is Step.WRITE:
-            metadata |= _write_metadata(outcome, dry_run)
-        event = AssetObservation if step is Step.WRITE and dry_run else AssetMaterialization
-        yield event(asset_key=keys[step], partition=outcome.slice.partition_key, metadata=metadata)
-
-
-def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetadataValue]:
-    """Totals as plottable numbers, and a table of tables and shards. What a dry run has not done is not said to be done."""
-    writes = outcome.writes.values()
-    table = [
-        TableRecord(
-            {
-                "table": name,
-                "shard": shard,
-                "read": write.read,
-                "missing": write.missing,
-                "changed": write.changed,
-                "deleted": write.deleted,
-                "unchanged": write.unchanged,
-                "newer": write.newer,
-            }
-        )
-        for (name, shard), write in sorted(outcome.writes.items(), key=lambda item: (item[0][0], item[0][1]))
-    ]
-    return {
-        "rows_read": sum(write.read for write in writes),
-        "rows_to_write" if dry_run else "rows_written": sum(write.written for write in writes),
-        "rows_to_delete" if dry_run else "rows_deleted": sum(write.deleted for write in writes),
-        "rows_unchanged": sum(write.unchanged for write in writes),
-        "rows_left_newer": sum(write.newer for write in writes),
-        "shards": MetadataValue.table(table),
-    }
 
 
 def _check(
@@ -401,24 +185,3 @@ def _latest_materializations(
         for record in records
         if record.partition_key is not None
     }
-
-
-def _failure(failed: list[SliceOutcome], total: int) -> Failure:
-    named = "\n".join(f"  {outcome.slice.partition_key}: {outcome.error}" for outcome in failed[:_NAMED_FAILURES])
-    more = f"\n  and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
-    return Failure(
-        description=(
-            f"{len(failed)} of {total} partitions failed, the others are done:\n{named}{more}\n"
-            "Correct the cause, then materialize the failed partitions again: 'failed and missing' in the backfill dialog picks them."
-        ),
-        metadata={
-            "failed_partitions": len(failed),
-            "partitions": MetadataValue.table(
-                [
-                    TableRecord({"partition": outcome.slice.partition_key, "error": outcome.error or ""})
-                    for outcome in failed
-                ]
-            ),
-        },
-        allow_retries=False,
-    )

@@ -22,7 +22,7 @@ import pyarrow as pa
 from reindex_assets import staging
 from reindex_assets.clickhouse import ShardConnection, ShardSet, combined
 from reindex_assets.errors import PlacementError, ReindexError
-from reindex_assets.model import SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.staging import Key, StagingNames
@@ -117,6 +117,9 @@ class GroupWriter:
         for (item, shard), count in count_by_slice_and_shard(rows).items():
             self._writes[item][table.name, shard].read += count
         if table is SCORECARD:
+            if not self._identities:
+                # On a shard that is filled straight away, a scorecard must not come before its last scores, nor after a failure.
+                self._drain(SCORE)
             self._identities.append(staging.identities(rows))
         for shard, part in cut_by_shard(rows, len(self._shards)):
             buffer = self._buffers[table.name, shard]
@@ -171,7 +174,7 @@ class GroupWriter:
         moved = staging.strays(shard, self._names, table, self._group, self._snapshot)
         staging.delete_rows(shard, table, gone + moved, self._snapshot)
         self._count_moved(shard, table, moved)
-        if any(writes[table.name, shard.index].written for writes in self._writes.values()):
+        if any(writes[other.name, shard.index].written for writes in self._writes.values() for other in TABLES):
             ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
             staging.delete_rows(shard, table, ours, self._snapshot)
             staging.delete_rows(shard, table, newer, self._snapshot + 1)

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import clickhouse_connect
-import psycopg2
 import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet, load_fleet
+from reindex_assets.local import connections
 from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
@@ -149,27 +148,8 @@ def clean(source: Connection, shard_clients: list[Client]) -> None:
 
 
 def connect_source(fleet: Fleet) -> Connection:
-    postgres = fleet.clusters[CLUSTER].postgres
-    connection = psycopg2.connect(
-        host=postgres.host,
-        port=postgres.port,
-        dbname=postgres.database,
-        user=postgres.user,
-        password=postgres.password.resolve().get_secret_value(),
-    )
-    connection.autocommit = True
-    return connection
+    return connections.connect_source(fleet.clusters[CLUSTER])
 
 
 def connect_shards(fleet: Fleet) -> list[Client]:
-    clickhouse = fleet.clusters[CLUSTER].clickhouse
-    return [
-        clickhouse_connect.get_client(
-            host=shard.host,
-            port=shard.port,
-            username=clickhouse.user,
-            password=clickhouse.password.resolve().get_secret_value(),
-            database=clickhouse.database,
-        )
-        for shard in clickhouse.shards
-    ]
+    return connections.connect_shards(fleet.clusters[CLUSTER])

@@ -6,24 +6,22 @@ What lives here: the story and its data. What does not: anything a production co
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import clickhouse_connect
-import psycopg2
-from clickhouse_connect.driver.client import Client
-from psycopg2.extensions import connection as Connection
 from rich.console import Console
 from rich.rule import Rule
 
 from reindex_assets.errors import ReindexError
-from reindex_assets.fleet import Cluster, Fleet
+from reindex_assets.fleet import Fleet
+from reindex_assets.local.connections import connect_shards, connect_source
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.environment import use_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DEFAULT_CUSTOMERS, DataPlan, SourceSummary, make_source
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.output import print_parity, print_reports
 
 if TYPE_CHECKING:
     from reindex_assets.launch import RunReport
@@ -39,7 +37,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     Raises:
         DemoError: a step showed something else than it must.
     """
-    from reindex_assets.cli import print_parity, reindex_range, verify_range
+    from reindex_assets.cli import reindex_range, verify_range
 
     last = datetime.now(UTC).date() - timedelta(days=1)
     first = last - timedelta(days=days - 1)
@@ -67,7 +65,8 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     console.print(Rule("4. Drift: what goes wrong in ClickHouse, planted"))
     cluster = fleet.clusters[CLUSTER]
     customers = list(DEFAULT_CUSTOMERS)
-    with contextlib.closing(_source(cluster)) as source, _shards(cluster) as clients:
+    with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack_of_clients:
+        clients = [stack_of_clients.enter_context(client) for client in connect_shards(cluster)]
         for number, drift in enumerate(Drift):
             day = first + timedelta(days=number % days)
             customer = customers[number % len(customers)]
@@ -111,7 +110,7 @@ def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
     new = not stack.fleet_path.exists()
     fleet = stack.up(DEFAULT_CUSTOMERS, first) if new else stack.up()
     use_local_environment(stack.root)
-    with contextlib.closing(_source(fleet.clusters[CLUSTER])) as source, source.cursor() as cursor:
+    with contextlib.closing(connect_source(fleet.clusters[CLUSTER])) as source, source.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM director.scorecards)")
         row = cursor.fetchone()
     if row is None or not row[0]:
@@ -120,43 +119,11 @@ def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
 
 
 def _make_data(fleet: Fleet, first: date, days: int, scale: float) -> SourceSummary:
-    with contextlib.closing(_source(fleet.clusters[CLUSTER])) as source:
+    with contextlib.closing(connect_source(fleet.clusters[CLUSTER])) as source:
         return make_source(source, DataPlan(DEFAULT_CUSTOMERS, first, days, scale))
 
 
 def _reindexed(console: Console, reports: Sequence[RunReport]) -> None:
-    from reindex_assets.cli import print_reports
-
     print_reports(console, reports, dry_run=False)
     if not all(report.success and not report.red_checks for report in reports):
         raise DemoError("a reindex of the demo failed or left a red check")
-
-
-def _source(cluster: Cluster) -> Connection:
-    postgres = cluster.postgres
-    connection: Connection = psycopg2.connect(
-        host=postgres.host,
-        port=postgres.port,
-        dbname=postgres.database,
-        user=postgres.user,
-        password=postgres.password.resolve().get_secret_value(),
-    )
-    return connection
-
-
-@contextlib.contextmanager
-def _shards(cluster: Cluster) -> Iterator[list[Client]]:
-    clickhouse = cluster.clickhouse
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(
-                clickhouse_connect.get_client(
-                    host=shard.host,
-                    port=shard.port,
-                    username=clickhouse.user,
-                    password=clickhouse.password.resolve().get_secret_value(),
-                    database=clickhouse.database,
-                )
-            )
-            for shard in clickhouse.shards
-        ]

@@ -1,0 +1,98 @@
+"""The work of a run in a thread of its own.
+
+What lives here: the thread, its signs of life and its end. What does not: the work (reindex.py).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+from dagster import AssetExecutionContext
+
+from reindex_assets.fleet import Fleet
+from reindex_assets.model import Kind, Slice
+from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.reindex import Progress, Reindex
+from reindex_assets.run_config import ReindexConfig
+
+#: Seconds between two signs of life of a run.
+HEARTBEAT_SECONDS = 10.0
+
+
+class _CancelledError(BaseException):
+    """Ends the worker of a cancelled run. Not an `Exception`: it is no failure of the slice that is being worked on."""
+
+
+class BackgroundRun:
+    """Runs the work in a thread of its own, so that the run gives a sign of life while a long statement is under way."""
+
+    def __init__(
+        self,
+        context: AssetExecutionContext,
+        fleet: Fleet,
+        cluster_name: str,
+        kind: Kind,
+        config: ReindexConfig,
+        slices: list[Slice],
+        steps: list[Step],
+    ) -> None:
+        self._events: queue.Queue[SliceOutcome | str | None] = queue.Queue()
+        self._progress = Progress(0, 0, len(slices), 0)
+        self._log = context.log
+        self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+        self._reindex = Reindex(
+            fleet,
+            cluster_name,
+            config.options(),
+            kind,
+            context.run.run_id,
+            on_outcome=self._events.put,
+            on_progress=self._on_progress,
+            on_retry=self._events.put,
+        )
+        self._thread = threading.Thread(target=self._work, args=(slices, steps), name="reindex", daemon=True)
+
+    def _work(self, slices: list[Slice], steps: list[Step]) -> None:
+        try:
+            self._reindex.run(slices, steps)
+        except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread, by `outcomes`
+            self._error = error
+        finally:
+            self._events.put(None)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledError
+        self._progress = progress
+
+    def outcomes(self) -> Iterator[SliceOutcome | Progress]:
+        """Each slice's outcome as it comes, and between them the progress, every `HEARTBEAT_SECONDS`."""
+        self._thread.start()
+        beat = time.monotonic()
+        yield self._progress
+        try:
+            while True:
+                try:
+                    event = self._events.get(timeout=HEARTBEAT_SECONDS / 10)
+                except queue.Empty:
+                    event = ""
+                if event is None:
+                    break
+                if isinstance(event, SliceOutcome):
+                    yield event
+                elif event:
+                    self._log.warning(event)
+                if time.monotonic() - beat >= HEARTBEAT_SECONDS:
+                    beat = time.monotonic()
+                    yield self._progress
+        finally:
+            # Reached early when the run is cancelled: the worker stops at its next batch and drops its staging tables.
+            self._cancelled.set()
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        yield self._progress

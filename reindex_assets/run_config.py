@@ -1,0 +1,65 @@
+"""The run config: what an operator may choose for a run.
+
+What lives here: the fields and what turning them does. What does not: the work.
+"""
+
+# Without `from __future__ import annotations`: Dagster reads the fields' types from the annotations themselves.
+from dagster import Config
+from pydantic import Field
+
+from reindex_assets.reindex import ReindexOptions
+from reindex_assets.shards import WriteOptions
+
+
+class ReindexConfig(Config):
+    """The run config."""
+
+    dry_run: bool = Field(
+        default=False,
+        description="Read, compare and report what would be written, and write nothing to ClickHouse. "
+        "shard_writes is not marked as materialized; the checks say how things stand.",
+    )
+    clean_up: bool = Field(
+        default=False,
+        description="Delete the slices in ClickHouse first, then rebuild them. READERS SEE A HOLE until the rebuild has ended; "
+        "use it only for slices that are broken beyond a repair. Rows newer than the snapshot stay.",
+    )
+    batch_rows: int = Field(
+        default=100_000,
+        ge=1,
+        le=900_000,
+        description="Rows in one insert on one shard. Fewer need less memory, more make fewer parts in ClickHouse.",
+    )
+    group_scorecards: int = Field(
+        default=100_000,
+        ge=1,
+        description="Scorecards that are read from one Postgres snapshot by one query and written together. "
+        "Bounds the memory of a run; a single day of a customer is never divided.",
+    )
+    attempts: int = Field(
+        default=4,
+        ge=1,
+        le=20,
+        description="Tries of a group of partitions when Postgres or a shard does not answer, or another run holds a partition, "
+        "with growing pauses of up to 15 seconds.",
+    )
+    allow_reshard: bool = Field(
+        default=False,
+        description="Write even though most live rows stand on other shards than the fleet file gives them. "
+        "Moves nearly every row of the partitions: only after the number or order of shards has really changed.",
+    )
+    settle_seconds: float = Field(
+        default=3.0,
+        ge=0,
+        le=600,
+        description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse.",
+    )
+
+    def options(self) -> ReindexOptions:
+        """The same, for the core."""
+        return ReindexOptions(
+            WriteOptions(self.batch_rows, self.dry_run, self.clean_up),
+            self.group_scorecards,
+            self.attempts,
+            self.allow_reshard,
+        )
