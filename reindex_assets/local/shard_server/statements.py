@@ -26,7 +26,7 @@ from typing import Any
 
 from reindex_assets.local.shard_server import sql
 from reindex_assets.local.shard_server.errors import ServerError
-from reindex_assets.local.shard_server.sessions import quoted_name
+from reindex_assets.local.shard_server.sessions import quoted_name, quoted_text
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _into_pipe(statement: Statement, pipe: Path) -> str:
     format_at = found[1] if found else len(statement.text)
     tail = statement.text[format_at:] if found else f"FORMAT {statement.default_format}"
     # The line end closes a comment that may stand at the end of the query.
-    return f"{statement.text[:format_at]}\nINTO OUTFILE '{pipe}' TRUNCATE COMPRESSION 'none' {tail}"
+    return f"{statement.text[:format_at]}\nINTO OUTFILE {quoted_text(str(pipe))} TRUNCATE COMPRESSION 'none' {tail}"
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _from_pipe(head: str, input_format: str, pipe: Path) -> str:
         raise ServerError(73, "UNKNOWN_FORMAT", f"Unknown format {input_format}")
     settings_at = sql.insert_settings(head)
     # The line ends close a comment that may stand at the end of the head.
-    return f"{head[:settings_at]}\nFROM INFILE '{pipe}' COMPRESSION 'none' {head[settings_at:]}\nFORMAT {input_format}"
+    return f"{head[:settings_at]}\nFROM INFILE {quoted_text(str(pipe))} COMPRESSION 'none' {head[settings_at:]}\nFORMAT {input_format}"
 
 
 def _opened_by_reader(pipe: Path, ended: threading.Event) -> int | None:
