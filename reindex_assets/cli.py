@@ -126,7 +126,7 @@ def demo(
     days: Annotated[int, typer.Option(min=3, max=365)] = 14,
     shards: Annotated[int, typer.Option(min=1, max=16)] = 4,
 ) -> None:
-    """The whole story on this machine: stack, data, load, drift, red, repair, green."""
+    """The whole story on this machine: stack, data, load, drift, red, repair, green. Begins the local stack afresh."""
     with _exit_statuses():
         from reindex_assets.local.demo import run_demo
 
