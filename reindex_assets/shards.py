@@ -96,6 +96,7 @@ class GroupWriter:
             for item in group.slices
         }
         self._direct: list[bool] = []
+        self._moved: dict[tuple[str, int], list[Key]] = {}
 
     def __enter__(self) -> GroupWriter:
         try:
@@ -171,9 +172,8 @@ class GroupWriter:
         gone: list[Key] = []
         if not self._direct[shard.index]:
             gone += staging.keys_to_delete(shard, self._names, table, self._group)
-        moved = staging.strays(shard, self._names, table, self._group, self._snapshot)
-        staging.delete_rows(shard, table, gone + moved, self._snapshot)
-        self._count_moved(shard, table, moved)
+        gone += self._moved[table.name, shard.index]
+        staging.delete_rows(shard, table, gone, self._snapshot)
         if any(writes[other.name, shard.index].written for writes in self._writes.values() for other in TABLES):
             ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
             staging.delete_rows(shard, table, ours, self._snapshot)
@@ -224,6 +224,13 @@ class GroupWriter:
                     write.missing, write.changed = difference.missing, difference.changed
                     write.deleted += difference.extra
                     write.newer = difference.newer
+            strays = self._shards.map(lambda shard, table=table: self._strays(shard, table))  # type: ignore[misc]
+            for shard, moved in enumerate(strays):
+                self._moved[table.name, shard] = moved
+                self._count_moved(table, shard, moved)
+
+    def _strays(self, shard: ShardConnection, table: Table) -> list[Key]:
+        return staging.strays(shard, self._names, table, self._group, self._snapshot)
 
     def _difference(self, shard: ShardConnection, table: Table) -> list[staging.Difference]:
         if self._direct[shard.index]:
@@ -234,12 +241,12 @@ class GroupWriter:
             ]
         return staging.find_difference(shard, self._names, table, self._group, self._snapshot)
 
-    def _count_moved(self, shard: ShardConnection, table: Table, moved: Iterable[Key]) -> None:
+    def _count_moved(self, table: Table, shard: int, moved: Iterable[Key]) -> None:
         """Counts rows that left another slice under the first slice of their customer: their old slice is not part of the run."""
         customer_position = table.key.index("customer")
         for key in moved:
             item = Slice(str(key[customer_position]), self._group.first_day)
-            self._writes[item][table.name, shard.index].deleted += 1
+            self._writes[item][table.name, shard].deleted += 1
 
     def _drop_staging(self) -> None:
         """Drops the staging tables once nothing writes to them any more.

@@ -102,8 +102,13 @@ class SliceStore:
         return name, self._files.open(name, "wb")
 
     def publish(self, name: str, path: str) -> int:
-        """Puts a finished temporary file in its place and returns its size in bytes."""
+        """Puts a finished temporary file in its place and returns its size in bytes.
+
+        Other temporary files of the same path are of runs that were killed: a run holds the lock of its slices.
+        """
         self._files.mv(name, path)
+        for left_over in self._files.glob(f"{path}.*.tmp"):
+            self._files.rm(left_over)
         return int(self._files.size(path))
 
     def discard(self, name: str) -> None:

@@ -75,6 +75,15 @@ def test_files_appear_at_the_finish_and_not_before(tmp_path: Path) -> None:
     assert batch.schema.equals(SCORE.arrow_schema, check_metadata=True)
 
 
+def test_what_a_killed_run_has_left_goes_with_the_next_run_of_the_slice(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    left_over = Path(store.path(ONE, EXTRACT, SCORE) + ".0123abcd.tmp")
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"PAR1 and no end")
+    write_slice(store, ONE, SNAPSHOT)
+    assert files_in(tmp_path) == ["extract-score.parquet", "extract-scorecard.parquet"]
+
+
 def test_a_run_that_breaks_off_leaves_nothing_and_what_was_there_stays_readable(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT, 4) as writer:
