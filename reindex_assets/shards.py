@@ -174,7 +174,9 @@ class GroupWriter:
             gone += staging.keys_to_delete(shard, self._names, table, self._group)
         gone += self._moved[table.name, shard.index]
         staging.delete_rows(shard, table, gone, self._snapshot)
-        if any(writes[other.name, shard.index].written for writes in self._writes.values() for other in TABLES):
+        # Also where the other table alone was written, or found newer: another writer is at work on these slices.
+        of_shard = [writes[other.name, shard.index] for writes in self._writes.values() for other in TABLES]
+        if any(write.written or write.newer for write in of_shard):
             ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
             staging.delete_rows(shard, table, ours, self._snapshot)
             staging.delete_rows(shard, table, newer, self._snapshot + 1)
