@@ -26,18 +26,15 @@ def print_parity(console: Console, found: Sequence[SliceParity]) -> None:
     table = Table(title="Postgres and ClickHouse, per customer and day")
     table.add_column("customer")
     table.add_column("day")
-    for column in ("scorecards PG", "CH", "scores PG", "CH"):
-        table.add_column(column, justify="right")
+    for column in ("scorecards\nPG | CH", "scores\nPG | CH"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for parity in shown:
         words = explain(parity)
         table.add_row(
             parity.slice.customer,
             parity.slice.day.isoformat(),
-            f"{parity.scorecards.postgres_rows:,}",
-            f"{parity.scorecards.clickhouse_rows:,}",
-            f"{parity.scores.postgres_rows:,}",
-            f"{parity.scores.clickhouse_rows:,}",
+            *(f"{side.postgres_rows:,} | {side.clickhouse_rows:,}" for side in (parity.scorecards, parity.scores)),
             f"[red]{words}[/red]" if words else "[green]equal[/green]",
         )
     console.print(table)

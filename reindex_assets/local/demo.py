@@ -6,6 +6,8 @@ What lives here: the story and its data. What does not: anything a production co
 from __future__ import annotations
 
 import contextlib
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -91,15 +93,16 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     if not all(parity.is_equal for parity in found):
         raise DemoError("the reindex did not make both sides equal")
 
+    # As the reader can type it: after `make demo` the command is in the virtual environment only.
+    command = "reindex-assets" if shutil.which("reindex-assets") else sys.argv[0]
     console.print(Rule("What to look at next"))
-    console.print(
-        "make dev                      the Dagster UI on these data, http://127.0.0.1:3000: Lineage, then shard_writes\n"
-        f"reindex-assets reindex --from {first} --to {last} --dry-run   what a run would write: nothing\n"
-        f"reindex-assets verify --from {first} --to {last} --json       the comparison, for a program\n"
-        "reindex-assets local status   the servers; 'local down' stops them, 'local reset' removes them",
-        soft_wrap=True,
-        highlight=False,
-    )
+    for line, what in (
+        ("make dev", "the Dagster UI on these data, http://127.0.0.1:3000: Lineage, then shard_writes"),
+        (f"{command} reindex --from {first} --to {last} --dry-run", "what a run would write: nothing"),
+        (f"{command} verify --from {first} --to {last} --json", "the comparison, for a program"),
+        (f"{command} local status", "the servers; 'local down' stops them, 'local reset' removes them"),
+    ):
+        console.print(f"[bold]{line}[/bold]\n    {what}", soft_wrap=True, highlight=False)
 
 
 def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
