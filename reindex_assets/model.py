@@ -38,7 +38,6 @@ class Kind:
 
 
 PROCESS = Kind(name="process", template_type=2, time_column="process_interaction_at")
-KINDS = {PROCESS.name: PROCESS}
 
 
 @dataclass(frozen=True, order=True)
@@ -174,17 +173,6 @@ SCORECARD = Table("scorecard", SCORECARD_COLUMNS, ("scorecard_id",))
 SCORE = Table("score", SCORE_COLUMNS, ("scorecard_id", "score_id"))
 #: In the order in which rows are inserted: a visible scorecard has its scores. Deletes run in the opposite order.
 TABLES = (SCORE, SCORECARD)
-
-
-def shard_of(epoch_seconds: int, shard_count: int) -> int:
-    """The shard of a process scorecard: floor(epoch) mod N, as the real-time writer places it (`time.Unix() % shard_count`).
-
-    Python's `%` never gives a negative result for a positive divisor; SQL's does, hence `positiveModulo` there.
-
-    >>> shard_of(-1, 4), shard_of(0, 4), shard_of(5, 4)
-    (3, 0, 1)
-    """
-    return epoch_seconds % shard_count
 
 
 def days_between(first: date, last: date) -> list[date]:

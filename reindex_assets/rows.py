@@ -24,7 +24,8 @@ _MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
 def with_shard(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
     """`batch` with a last column `shard` (uint16): floor(epoch of the slice's time) mod N.
 
-    numpy's `//` and `%` floor like Python's, so a time before 1970 has a shard in 0..N-1 too.
+    As the real-time writer places it (`time.Unix() % shard_count`). numpy's `//` and `%` floor like Python's, so a time before
+    1970 has a shard in 0..N-1 too. `shards.shard_expression` is the same rule in ClickHouse.
     """
     seconds = _microseconds(batch) // MICROSECONDS
     return batch.append_column(SHARD, pa.array((seconds % shard_count).astype(np.uint16)))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reindex_assets.clickhouse import quoted
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import ClickHouse, Cluster, Customer, Fleet, Postgres, SecretRef, Shard
-from reindex_assets.model import SCORE, SCORECARD, Slice, days_between, shard_of
+from reindex_assets.model import SCORE, SCORECARD, Slice, days_between
 from reindex_assets.parity import SliceParity, TableParity, explain
 from reindex_assets.partitions import ended_days, range_tags, slices_of_run
 from reindex_assets.rectangles import neighbours, plan_rectangles
@@ -173,20 +173,11 @@ def exact_shard(time: datetime, shard_count: int) -> int:
 rows_lists = st.lists(st.tuples(st.sampled_from(NAMES), times), min_size=1, max_size=60)
 
 
-@given(st.integers(-(10**12), 10**12), shard_counts)
-def test_the_shard_of_a_second_is_its_distance_from_the_multiple_below(seconds: int, shard_count: int) -> None:
-    shard = shard_of(seconds, shard_count)
-    assert 0 <= shard < shard_count
-    assert (seconds - shard) % shard_count == 0
-
-
 @given(rows_lists, shard_counts)
 def test_each_row_gets_the_shard_of_its_floored_second(rows: list[tuple[str, datetime]], shard_count: int) -> None:
     placed = with_shard(batch_of(rows), shard_count)
     assert placed.column(SHARD).to_pylist() == [exact_shard(time, shard_count) for _, time in rows]
     assert placed.schema.field(SHARD).type == pa.uint16()
-    for _, time in rows:
-        assert shard_of((time - EPOCH) // timedelta(seconds=1), shard_count) == exact_shard(time, shard_count)
 
 
 @given(rows_lists)
