@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -26,6 +27,8 @@ from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.staging import Key, StagingNames
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,14 @@ class GroupWriter:
             return self._writes
         before_write()
         for table in TABLES:
-            self._shards.map(lambda shard, table=table: self._upsert(shard, table))  # type: ignore[misc]
+            self._on_every_shard(self._upsert, table)
         for table in reversed(TABLES):
-            self._shards.map(lambda shard, table=table: self._delete(shard, table))  # type: ignore[misc]
+            self._on_every_shard(self._delete, table)
         return self._writes
+
+    def _on_every_shard(self, step: Callable[[ShardConnection, Table], T], table: Table) -> list[T]:
+        """One step for one table on all shards at once; returns when the last shard is done."""
+        return self._shards.map(lambda shard: step(shard, table))
 
     # --- steps on one shard
 
@@ -156,12 +163,13 @@ class GroupWriter:
 
     def _clean_up(self) -> None:
         for table in reversed(TABLES):
-            deleted = self._shards.map(
-                lambda shard, table=table: staging.delete_slices(shard, table, self._group, self._snapshot)  # type: ignore[misc]
-            )
+            deleted = self._on_every_shard(self._delete_slices, table)
             for shard, found in enumerate(deleted):
                 for item, rows in found.items():
                     self._writes[item][table.name, shard].deleted += rows
+
+    def _delete_slices(self, shard: ShardConnection, table: Table) -> dict[Slice, int]:
+        return staging.delete_slices(shard, table, self._group, self._snapshot)
 
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
@@ -219,14 +227,14 @@ class GroupWriter:
             identities = pa.concat_tables(self._identities)
             self._shards.map(lambda shard: shard.insert(self._names.identities, identities))
         for table in TABLES:
-            found = self._shards.map(lambda shard, table=table: self._difference(shard, table))  # type: ignore[misc]
+            found = self._on_every_shard(self._difference, table)
             for shard, differences in enumerate(found):
                 for difference in differences:
                     write = self._writes[difference.slice][table.name, shard]
                     write.missing, write.changed = difference.missing, difference.changed
                     write.deleted += difference.extra
                     write.newer = difference.newer
-            strays = self._shards.map(lambda shard, table=table: self._strays(shard, table))  # type: ignore[misc]
+            strays = self._on_every_shard(self._strays, table)
             for shard, moved in enumerate(strays):
                 self._moved[table.name, shard] = moved
                 self._count_moved(table, shard, moved)
