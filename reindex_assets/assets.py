@@ -119,10 +119,18 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
                     done.append(outcome.slice)
                     yield from step_events(outcome, keys, dry_run=config.dry_run)
         checks = {check.name for check in context.selected_asset_check_keys}
-        if checks:
-            yield from _check(context, fleet, cluster_name, kind, done, keys[Step.WRITE], checks, config.settle_seconds)
+        unchecked: ReindexError | None = None
+        try:
+            if checks:
+                write = keys[Step.WRITE]
+                yield from _check(context, fleet, cluster_name, kind, done, write, checks, config.settle_seconds)
+        except ReindexError as error:
+            if not failed:
+                raise
+            # The partitions that failed are still to be named; that the others could not be checked is told with them.
+            unchecked = error
         if failed:
-            raise partial_failure(failed, len(slices))
+            raise partial_failure(failed, len(slices), unchecked)
 
     return reindex
 

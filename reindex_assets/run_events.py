@@ -94,12 +94,14 @@ def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetada
     }
 
 
-def partial_failure(failed: list[SliceOutcome], total: int) -> Failure:
+def partial_failure(failed: list[SliceOutcome], total: int, unchecked: Exception | None = None) -> Failure:
+    """The failure of a run that names the partitions to do again, and why the others have no verdict if they have none."""
     named = "\n".join(f"  {outcome.slice.partition_key}: {outcome.error}" for outcome in failed[:_NAMED_FAILURES])
     more = f"\n  and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
+    checks = f"\nThe others could not be checked: {unchecked}" if unchecked else ""
     return Failure(
         description=(
-            f"{len(failed)} of {total} partitions failed, the others are done:\n{named}{more}\n"
+            f"{len(failed)} of {total} partitions failed, the others are done:\n{named}{more}{checks}\n"
             "Correct the cause, then materialize the failed partitions again: 'failed and missing' in the backfill dialog picks them."
         ),
         metadata={

@@ -27,9 +27,11 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.assets import asset_key, build_assets, job_name, op_name
 from reindex_assets.checks import CHECKS
 from reindex_assets.definitions import build_defs
+from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets_tests import oracle
@@ -191,6 +193,28 @@ def test_a_partition_that_fails_is_named_and_the_others_are_done(
     # Running just the failed one makes everything right.
     assert run(fleet, instance, range_tags(["globex"], date(2026, 1, 2), date(2026, 1, 2))).success
     oracle.assert_equal(source, shard_clients)
+
+
+@pytest.mark.usefixtures("made")
+def test_failed_partitions_are_named_also_when_the_others_cannot_be_checked(
+    fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[SliceParity]:
+        raise ShardUnreachableError("shard 2 broke off")
+
+    monkeypatch.setattr("reindex_assets.assets.compare_settled", broken)
+    # A shard that refuses the rows of one slice, and takes all others.
+    shard_clients[1].command(
+        "ALTER TABLE scorecard ADD CONSTRAINT poisoned CHECK NOT (customer = 'globex' AND toDate32(scorecard_time) = '2026-01-02')"
+    )
+    try:
+        message = failure_of(run(fleet, instance, attempts=1))
+    finally:
+        shard_clients[1].command("ALTER TABLE scorecard DROP CONSTRAINT poisoned")
+    assert "1 of 12 partitions failed" in message
+    assert "globex|2026-01-02" in message
+    assert "shard 2 broke off" in message
+    assert verdicts(instance, "rows_agree") == {}
 
 
 def test_a_run_that_was_given_less_than_its_range_is_refused(
