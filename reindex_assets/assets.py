@@ -8,13 +8,15 @@ slice is marked as done by an event of its own. So a failed slice neither stops 
 """
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
 
 from dagster import (
     AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
+    AssetObservation,
     AssetRecordsFilter,
     AssetsDefinition,
     AssetSpec,
@@ -26,38 +28,24 @@ from dagster import (
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
-from reindex_assets.background import BackgroundRun
-from reindex_assets.checks import check_specs, evaluations
+from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
+from reindex_assets.background import BackgroundRun, in_background
+from reindex_assets.checks import Evidence, check_specs, evaluations
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
+from reindex_assets.gaps import Gap, find_gaps
 from reindex_assets.instance import hold_connections
 from reindex_assets.model import PROCESS, Kind, Slice
-from reindex_assets.parity import compare_settled
+from reindex_assets.parity import Comparison, SliceParity, compare_settled
 from reindex_assets.partitions import customer_days, slices_of_run
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
+from reindex_assets.repair_ledger import given_up
 from reindex_assets.run_config import ReindexConfig
 from reindex_assets.run_events import heartbeat, partial_failure, step_events
 
-OWNERS = ["team:data-platform"]
-
 #: Partitions that are compared, and judged, at once.
 _SLICES_A_COMPARISON = 1_000
-
-
-def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
-    """The key of a step's asset: cluster, kind, step."""
-    return AssetKey([cluster_name, kind.name, step.value])
-
-
-def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of the op behind a cluster's assets: what run config is given for."""
-    return f"reindex_{job_name(cluster_name, kind)}"
-
-
-def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of a cluster's job, and of its group of assets."""
-    return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
 
 
 _DESCRIPTIONS = {
@@ -107,10 +95,12 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []
         done = slices
+        progress = Progress(0, 0, len(slices), 0)
         if chosen:
             done = []
             for outcome in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
                 if isinstance(outcome, Progress):
+                    progress = outcome
                     yield heartbeat(keys[Step.WRITE], outcome)
                 elif outcome.error is not None:
                     context.log.error(f"{outcome.slice} failed: {outcome.error}")
@@ -123,7 +113,9 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         try:
             if checks:
                 write = keys[Step.WRITE]
-                yield from _check(context, fleet, cluster_name, kind, done, write, checks, config.settle_seconds)
+                yield from _check(
+                    context, fleet, cluster_name, kind, done, write, checks, config.settle_seconds, progress
+                )
         except ReindexError as error:
             if not failed:
                 raise
@@ -163,15 +155,36 @@ def _check(
     kind: Kind,
     slices: list[Slice],
     asset: AssetKey,
-    names: set[str],
+    names: Collection[str],
     settle_seconds: float,
-) -> Iterator[AssetCheckEvaluation]:
+    progress: Progress,
+) -> Iterator[AssetCheckEvaluation | AssetObservation]:
     """Compares both engines and yields the verdicts; an engine out of reach is an error of the run, never a mismatch."""
+    left = given_up(context.instance, cluster_name, kind)
     for start in range(0, len(slices), _SLICES_A_COMPARISON):
         part = slices[start : start + _SLICES_A_COMPARISON]
         about = _latest_materializations(context, asset, part)
-        for parity in compare_settled(fleet, cluster_name, part, kind, settle_seconds):
-            yield from evaluations(asset, names, parity, about.get(parity.slice.partition_key))
+        parities, gaps = yield from in_background(
+            partial(_compare, fleet, cluster_name, kind, part, settle_seconds),
+            heartbeat=partial(
+                heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
+            ),
+        )
+        for parity in parities:
+            item = parity.slice
+            of_customer = [repair for other, repair in left.items() if other.customer == item.customer]
+            evidence = Evidence(parity, gaps.get(item), left.get(item), of_customer)
+            yield from evaluations(asset, names, evidence, about.get(item.partition_key))
+
+
+def _compare(
+    fleet: Fleet, cluster_name: str, kind: Kind, slices: list[Slice], settle_seconds: float
+) -> tuple[list[SliceParity], dict[Slice, Gap]]:
+    parities = compare_settled(fleet, cluster_name, slices, kind, settle_seconds)
+    if all(parity.scorecards.clickhouse_rows for parity in parities):
+        return parities, {}
+    with Comparison(fleet, cluster_name, kind) as comparison:
+        return parities, find_gaps(comparison, parities)
 
 
 def _latest_materializations(

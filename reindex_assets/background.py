@@ -8,7 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from dagster import AssetExecutionContext
 
@@ -18,8 +20,20 @@ from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress, Reindex
 from reindex_assets.run_config import ReindexConfig
 
+T = TypeVar("T")
+H = TypeVar("H")
+
 #: Seconds between two signs of life of a run.
 HEARTBEAT_SECONDS = 10.0
+
+
+def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generator[H, None, T]:
+    """Runs `call` in a thread of its own; yields a heartbeat every `HEARTBEAT_SECONDS` meanwhile, and returns its result."""
+    with ThreadPoolExecutor(1, thread_name_prefix="compare") as worker:
+        future = worker.submit(call)
+        while not wait([future], HEARTBEAT_SECONDS).done:
+            yield heartbeat()
+        return future.result()
 
 
 class _CancelledError(BaseException):

@@ -7,8 +7,9 @@ when it runs (assets.py).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from dagster import (
     AssetCheckEvaluation,
@@ -22,14 +23,19 @@ from dagster import (
     TableSchema,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.definitions.metadata import RawMetadataValue
 from dagster_shared.utils.warnings import PreviewWarning
 
-from reindex_assets.model import SCORE, SCORECARD
-from reindex_assets.parity import SliceParity, TableParity
+from reindex_assets.differences import HARMLESS, Difference
+from reindex_assets.gaps import Gap
+from reindex_assets.model import SCORE, SCORECARD, Slice
+from reindex_assets.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
+from reindex_assets.repairs import Repair
 
-_REPAIR = (
-    "Reindex this partition; if it stays red, something writes these rows wrongly: look at the rows named by 'verify'."
-)
+_REPAIR = "The repair sensor reindexes the partition by itself when it is on; else reindex it from the asset's page."
+
+#: Differing rows that a verdict shows.
+_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,17 @@ class Verdict:
 
     passed: bool
     sentence: str
-    numbers: dict[str, int]
+    metadata: Mapping[str, RawMetadataValue]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks of one slice judge: both sides, the gap if the day is one, the repair if it was given up."""
+
+    parity: SliceParity
+    gap: Gap | None = None
+    given_up: Repair | None = None
+    given_up_of_customer: Sequence[Repair] = ()
 
 
 @dataclass(frozen=True)
@@ -48,90 +64,201 @@ class Check:
     name: str
     description: str
     severity: AssetCheckSeverity
-    judge: Callable[[SliceParity], Verdict]
+    judge: Callable[[Evidence], Verdict]
 
 
-def _counts(name: str, plural: str) -> Callable[[SliceParity], Verdict]:
-    def judge(parity: SliceParity) -> Verdict:
-        table = parity.tables[name]
-        numbers = {
-            "postgres": table.postgres_rows,
-            "clickhouse": table.clickhouse_rows,
-            "difference": table.clickhouse_rows - table.postgres_rows,
-        }
-        sentence = f"{table.postgres_rows} {plural} in Postgres, {table.clickhouse_rows} in ClickHouse"
-        return Verdict(table.counts_agree, sentence, numbers)
+def _counts_agree(evidence: Evidence) -> Verdict:
+    parity = evidence.parity
+    numbers: dict[str, RawMetadataValue] = {}
+    for plural, table in _sides(parity):
+        numbers[f"postgres_{plural}"] = table.postgres_rows
+        numbers[f"clickhouse_{plural}"] = table.clickhouse_rows
+        numbers[f"{plural}_difference"] = table.clickhouse_rows - table.postgres_rows
+    sentence = " and ".join(
+        f"{table.postgres_rows:,} {plural} in Postgres, {table.clickhouse_rows:,} in ClickHouse"
+        for plural, table in _sides(parity)
+    )
+    differ = [plural for plural, table in _sides(parity) if not table.counts_agree]
+    lasting = parity.differences is None or any(
+        difference is not Difference.CHANGED for _, difference in parity.differences.rows
+    )
+    if differ and not lasting:
+        sentence += "; the difference is on its way or waits for a merge"
+    return Verdict(not differ or not lasting, sentence, {**numbers, "both_sides": both_sides(parity)})
+
+
+def _rows_agree(evidence: Evidence) -> Verdict:
+    parity = evidence.parity
+    numbers: dict[str, RawMetadataValue] = {
+        f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)
+    }
+    numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
+    if parity.is_equal:
+        return Verdict(
+            True, f"every column of every row is the same on both sides, to the bit{_aside(parity)}", numbers
+        )
+    if parity.differences is None:
+        return Verdict(False, explain(parity) or "", numbers)
+    numbers |= {name: _total(parity, Difference(name)) for name in Difference if Difference(name) not in HARMLESS}
+    numbers["rows"] = _sample_table(parity.differences)
+    return Verdict(False, f"{explain(parity)}{_aside(parity)}", numbers)
+
+
+def _aside(parity: SliceParity) -> str:
+    """What differs and is no drift."""
+    found = parity.differences
+    if found is None:
+        return ""
+    parts = [explain_rows(found.harmless)] if found.harmless else []
+    if found.on_their_way:
+        parts.append(f"{found.on_their_way:,} rows on their way")
+    return f" (besides: {'; '.join(parts)})" if parts else ""
+
+
+def _none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence], Verdict]:
+    """A check that is red when there are rows of one class of difference."""
+
+    def judge(evidence: Evidence) -> Verdict:
+        found = evidence.parity.differences
+        rows = {} if found is None else found.rows
+        cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
+        numbers: dict[str, RawMetadataValue] = {"scorecards": cards, "scores": scores}
+        if not cards and not scores:
+            return Verdict(True, good, numbers)
+        assert found is not None
+        return Verdict(
+            False,
+            f"{cards:,} scorecards and {scores:,} scores {bad}",
+            {**numbers, "rows": _sample_table(found, difference)},
+        )
 
     return judge
 
 
-def _each(what: str, number: Callable[[TableParity], int], good: str) -> Callable[[SliceParity], Verdict]:
-    def judge(parity: SliceParity) -> Verdict:
-        cards, scores = number(parity.scorecards), number(parity.scores)
-        bad = cards + scores
-        sentence = f"{cards} scorecards and {scores} scores {what}" if bad else good
-        return Verdict(bad == 0, sentence, {"scorecards": cards, "scores": scores})
-
-    return judge
-
-
-def _rows_agree(parity: SliceParity) -> Verdict:
-    wrong = [name for name in (SCORECARD.name, SCORE.name) if not parity.tables[name].digests_agree]
-    numbers = {f"{name}_rows_compared": parity.tables[name].postgres_rows for name in (SCORECARD.name, SCORE.name)}
-    sentence = (
-        f"the rows of table {' and '.join(wrong)} are not the same on both sides"
-        if wrong
-        else "every column of every row is the same on both sides, to the bit"
+def _no_gap(evidence: Evidence) -> Verdict:
+    parity, gap = evidence.parity, evidence.gap
+    shown = parity.scorecards.clickhouse_rows
+    numbers: dict[str, RawMetadataValue] = {"clickhouse_scorecards": shown}
+    if gap is None:
+        return Verdict(True, f"{shown:,} scorecards, no gap between the days around", numbers)
+    cause = (
+        f"Postgres has {parity.scorecards.postgres_rows:,}: they are missing in ClickHouse, see rows_agree"
+        if parity.scorecards.postgres_rows
+        else "Postgres has none either: nothing to repair here, ask the product whether nobody worked, or rows were lost there"
     )
-    return Verdict(not wrong, sentence, numbers)
-
-
-def _quarantined(parity: SliceParity) -> Verdict:
-    count = len(parity.quarantined)
-    sentence = (
-        f"{count} scorecards can't leave Postgres; the first: {parity.quarantined[0].scorecard_id}: "
-        f"{parity.quarantined[0].reason}"
-        if count
-        else "every scorecard of this day could be placed"
+    return Verdict(
+        False,
+        f"no scorecard in ClickHouse, between {gap.before_rows:,} on {gap.before} and {gap.after_rows:,} on {gap.after}; {cause}",
+        numbers,
     )
-    return Verdict(count == 0, sentence, {"quarantined": count})
+
+
+def _nothing_left_failed(evidence: Evidence) -> Verdict:
+    return given_up_verdict(evidence.given_up, evidence.given_up_of_customer)
+
+
+def given_up_verdict(one: Repair | None, repairs: Sequence[Repair]) -> Verdict:
+    """The verdict of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
+    numbers: dict[str, RawMetadataValue] = {"given_up_partitions_of_customer": len(repairs)}
+    if one is None:
+        return Verdict(True, "no repair of this partition was given up", numbers)
+    table = [
+        TableRecord(
+            {
+                "partition": repair.slice.partition_key,
+                "differs": repair.differs,
+                "failed_repairs": repair.failed,
+                "since": _time(repair.given_up_at),
+            }
+        )
+        for repair in repairs[:_SHOWN]
+    ]
+    return Verdict(
+        False,
+        f"the repair was given up at {_time(one.given_up_at)} after {one.failed} failed ones: {one.differs}. {RECOVERY}",
+        {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
+    )
+
+
+RECOVERY = (
+    "Open the last failed run of this partition, correct what its error names, then materialize the partition from the asset's page "
+    "(or: reindex-assets repair --customer C --from D --to D). It is also tried again by itself when its rows change"
+)
+
+
+def _time(at: float | None) -> str:
+    return datetime.fromtimestamp(at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _quarantined(evidence: Evidence) -> Verdict:
+    rows = evidence.parity.quarantined
+    if not rows:
+        return Verdict(True, "every scorecard of this day could be placed", {"quarantined": 0})
+    table = [
+        TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
+        for row in rows[:_SHOWN]
+    ]
+    sentence = f"{len(rows)} scorecards can't leave Postgres; the first: {rows[0].scorecard_id}: {rows[0].reason}"
+    schema = _text_columns("scorecard", "profile", "reason")
+    return Verdict(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
 
 
 CHECKS = (
     Check(
-        "scorecard_counts_agree",
-        "Postgres and ClickHouse hold as many scorecards of this customer on this day. Red: dashboards show too few or too "
-        f"many. {_REPAIR}",
+        "counts_agree",
+        "Postgres and ClickHouse hold as many scorecards, and as many scores, of this customer on this day. Red: dashboards show too "
+        f"few or too many. {_REPAIR}",
         AssetCheckSeverity.ERROR,
-        _counts(SCORECARD.name, "scorecards"),
-    ),
-    Check(
-        "score_counts_agree",
-        "Postgres and ClickHouse hold as many scores of this customer on this day. Red: some scorecards lack scores, or have "
-        f"too many. {_REPAIR}",
-        AssetCheckSeverity.ERROR,
-        _counts(SCORE.name, "scores"),
+        _counts_agree,
     ),
     Check(
         "rows_agree",
-        "Every column of every row is the same in both engines: equal sums of a digest over each row, floats by their bits. "
-        f"Red with equal counts: some value is stale, or one missing and one extra row cancel out. {_REPAIR}",
+        "Every column of every row is the same in both engines: equal sums of a digest over each row, floats by their bits; where the "
+        "sums differ, every row is looked at, twice. Red with equal counts: a value is stale, or one missing and one extra row cancel "
+        f"out. The table names rows, at most 10 of each kind. {_REPAIR}",
         AssetCheckSeverity.ERROR,
         _rows_agree,
     ),
     Check(
         "right_shard",
-        "Every row stands on the shard that its time gives: floor(epoch) mod the number of shards. Red: a query that picks "
-        f"one shard misses rows, and a later write may double them. {_REPAIR}",
+        "Every row stands on the shard that its time gives: floor(epoch) mod the number of shards. Red: a query that picks one "
+        f"shard misses rows, and a later write may double them. {_REPAIR}",
         AssetCheckSeverity.ERROR,
-        _each("stand on a wrong shard", lambda table: table.misplaced_rows, "every row stands on its shard"),
+        _none_of(Difference.WRONG_SHARD, "stand on a wrong shard", "every row stands on its shard"),
     ),
     Check(
         "no_duplicates",
-        "No row stands twice on a shard. Red: queries without FINAL count it twice. An update by the real-time writer shows "
-        f"here until ClickHouse merges it. {_REPAIR}",
+        "No row stands twice on a shard. Red: queries without FINAL count it twice. An older version that the product's writer has just "
+        f"superseded is ClickHouse's to merge away: it is red only when that has not happened for ten minutes. {_REPAIR}",
         AssetCheckSeverity.ERROR,
-        _each("stand more than once", lambda table: table.repeated_rows, "every row stands once"),
+        _none_of(Difference.DUPLICATED, "stand more than once", "every row stands once"),
+    ),
+    Check(
+        "no_appeals",
+        "No scorecard of an appeal (scorecard_type 1, 2 or 3 in Postgres) stands in ClickHouse, nor its scores. Red: dashboards count "
+        f"appeals as work. {_REPAIR}",
+        AssetCheckSeverity.ERROR,
+        _none_of(Difference.APPEAL, "belong to appeals", "no appeals"),
+    ),
+    Check(
+        "no_orphan_scores",
+        f"Every score in ClickHouse has its scorecard in one of the engines. Red: averages over scores count what is nobody's. {_REPAIR}",
+        AssetCheckSeverity.ERROR,
+        _none_of(Difference.ORPHAN_SCORE, "have no scorecard in either engine", "every score has its scorecard"),
+    ),
+    Check(
+        "no_gap_in_days",
+        "The day is not empty in ClickHouse between days with many scorecards (20 or more within three days on either side; a day that is "
+        "empty every week is none). Yellow, as it is only suspicious: rows may have been lost before they reached Postgres.",
+        AssetCheckSeverity.WARN,
+        _no_gap,
+    ),
+    Check(
+        "nothing_left_failed",
+        "The repair sensor has not given this partition up. Red: the same drift outlasted several repairs, nothing more is tried, and a "
+        f"person is needed. {RECOVERY}.",
+        AssetCheckSeverity.ERROR,
+        _nothing_left_failed,
     ),
     Check(
         "nothing_quarantined",
@@ -141,6 +268,8 @@ CHECKS = (
         _quarantined,
     ),
 )
+
+LEFT_FAILED = next(check for check in CHECKS if check.judge is _nothing_left_failed)
 
 
 def check_specs(asset: AssetKey, partitions: MultiPartitionsDefinition) -> list[AssetCheckSpec]:
@@ -156,8 +285,8 @@ def check_specs(asset: AssetKey, partitions: MultiPartitionsDefinition) -> list[
 
 def evaluations(
     asset: AssetKey,
-    names: set[str],
-    parity: SliceParity,
+    names: Collection[str],
+    evidence: Evidence,
     target: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> Iterator[AssetCheckEvaluation]:
     """The verdict of each selected check on one slice.
@@ -166,31 +295,55 @@ def evaluations(
     partition; an event that names its partition is kept for that partition (Dagster 1.13).
     """
     for check in CHECKS:
-        if check.name not in names:
-            continue
-        verdict = check.judge(parity)
-        yield AssetCheckEvaluation(
-            asset_key=asset,
-            check_name=check.name,
-            passed=verdict.passed,
-            severity=check.severity,
-            description=f"{parity.slice}: {verdict.sentence}.",
-            metadata={**verdict.numbers, **_tables(check, parity, verdict.passed)},
-            partition=parity.slice.partition_key,
-            target_materialization_data=target,
-        )
+        if check.name in names:
+            yield evaluation(check, asset, evidence.parity.slice, check.judge(evidence), target)
 
 
-def _tables(check: Check, parity: SliceParity, passed: bool) -> dict[str, MetadataValue]:
-    if check.name == "nothing_quarantined":
-        if passed:
-            return {}
-        rows = [
-            TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
-            for row in parity.quarantined[:50]
-        ]
-        return {"rows": MetadataValue.table(rows, _text_columns("scorecard", "profile", "reason"))}
-    return {"both_sides": both_sides(parity)}
+def evaluation(
+    check: Check,
+    asset: AssetKey,
+    item: Slice,
+    verdict: Verdict,
+    target: AssetCheckEvaluationTargetMaterializationData | None,
+) -> AssetCheckEvaluation:
+    return AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=check.name,
+        passed=verdict.passed,
+        severity=check.severity,
+        description=f"{item}: {verdict.sentence}.",
+        metadata=dict(verdict.metadata),
+        partition=item.partition_key,
+        target_materialization_data=target,
+    )
+
+
+def _sides(parity: SliceParity) -> tuple[tuple[str, TableParity], ...]:
+    return (("scorecards", parity.scorecards), ("scores", parity.scores))
+
+
+def _total(parity: SliceParity, difference: Difference) -> int:
+    return 0 if parity.differences is None else parity.differences.of(difference)
+
+
+def _sample_table(found: SliceDifferences, only: Difference | None = None) -> MetadataValue:
+    samples = [sample for sample in found.samples if only is None or sample.difference is only]
+    return MetadataValue.table(
+        [
+            TableRecord(
+                {
+                    "table": sample.table,
+                    "difference": sample.difference.value,
+                    "profile": sample.profile,
+                    "scorecard": sample.scorecard_id,
+                    "score": sample.score_id or "",
+                    "what": sample.what,
+                }
+            )
+            for sample in samples[:_SHOWN]
+        ],
+        _text_columns("table", "difference", "profile", "scorecard", "score", "what"),
+    )
 
 
 def both_sides(parity: SliceParity) -> MetadataValue:

@@ -1,7 +1,7 @@
 """The command line: reindex, verify, schema, demo and the local stack.
 
-What lives here: arguments and exit statuses. What does not: what the commands do (launch.py, parity.py, schema.py, local/) and what they
-print (output.py).
+What lives here: arguments and exit statuses. What does not: what the commands do (launch.py, verification.py, schema.py, local/) and
+what they print (output.py, output_json.py, report.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,10 +22,13 @@ from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local.commands import local_app
 from reindex_assets.local.environment import use_local_environment
-from reindex_assets.output import parity_json, print_json, print_parity, print_reports, report_json
-from reindex_assets.parity import SliceParity, compare_settled
+from reindex_assets.output import print_reports, print_verification
+from reindex_assets.output_json import print_json, report_json, verification_json
 from reindex_assets.rectangles import plan_rectangles
+from reindex_assets.report import open_report, render_report
 from reindex_assets.settings import LOCAL_ROOT, Settings
+from reindex_assets.verification import Depth
+from reindex_assets.verification import verify as verify_range
 
 if TYPE_CHECKING:
     from reindex_assets.launch import RunReport
@@ -92,20 +95,41 @@ def verify(
     first: FromOption,
     last: ToOption,
     customer: CustomerOption = None,
+    depth: Annotated[
+        Depth,
+        typer.Option(
+            "--depth",
+            help="counts: numbers of rows only. fingerprint: every value, by sums of digests. rows: the same, and rows that differ "
+            "are shown.",
+        ),
+    ] = Depth.FINGERPRINT,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples", min=1, help="With --depth rows: rows shown of each customer-day, table and kind of difference."
+        ),
+    ] = 10,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the report as a page of its own to this file.", dir_okay=False)
+    ] = None,
     as_json: JsonOption = False,
     settle: Annotated[
         float, typer.Option("--settle", min=0, help="Look at a difference again after so many seconds.")
     ] = 3.0,
     fleet: FleetOption = None,
 ) -> None:
-    """Compares both sides per customer and day. Exit status: 0 equal, 1 different, 2 could not tell."""
-    with _exit_statuses():
-        found = verify_range(_fleet(fleet), customer or [], first.date(), last.date(), settle)
+    """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
+    with _exit_statuses(), open_report(html) as save:
+        found = verify_range(_fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples)
+        if save is not None:
+            save(render_report(found, datetime.now(UTC)))
         if as_json:
-            print_json([parity_json(parity) for parity in found])
+            print_json(verification_json(found))
         else:
-            print_parity(Console(), found)
-        if not all(parity.is_equal for parity in found):
+            print_verification(Console(), found)
+            if html is not None:
+                Console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
+        if not found.agrees:
             raise typer.Exit(DIFFERENT)
 
 
@@ -192,17 +216,6 @@ def reindex_range(
                 )
             )
     return reports
-
-
-def verify_range(
-    fleet: Fleet, customers: Sequence[str], first: date, last: date, settle_seconds: float = 3.0
-) -> list[SliceParity]:
-    """Compares customers and days of the fleet; in the order of cluster, customer and day."""
-    return [
-        parity
-        for rectangle in plan_rectangles(fleet, customers, first, last)
-        for parity in compare_settled(fleet, rectangle.cluster_name, rectangle.slices, settle_seconds=settle_seconds)
-    ]
 
 
 def _fleet(option: Path | None) -> Fleet:

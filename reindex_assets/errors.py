@@ -18,6 +18,10 @@ class SourceUnreachableError(ReindexError):
     """Postgres could not be read: nothing is known about the data. Never to be reported as a mismatch."""
 
 
+class LaggingReplicaError(ReindexError):
+    """Postgres is a standby too far behind its primary: nothing is known about the latest rows. Never to be reported as a mismatch."""
+
+
 class ShardUnreachableError(ReindexError):
     """A ClickHouse shard could not be asked: nothing is known about its data. Never to be reported as a mismatch."""
 

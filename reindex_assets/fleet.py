@@ -57,6 +57,7 @@ class Relations(_Strict):
     """Names of the Postgres relations: deployments differ in some of them."""
 
     scorecards: str = "director.scorecards"
+    templates: str = "director.scorecard_templates"
     template_revisions: str = "director.scorecard_template_revisions"
     scores: str = "historic.scorecard_scores"
     chats: str = "app.chats"
@@ -80,6 +81,10 @@ class Postgres(_Strict):
     sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     statement_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
+    max_replica_lag_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=60,
+        description="A standby that may be further behind its primary is not compared. No meaning on a primary.",
+    )
     relations: Relations = Relations()
 
 
@@ -147,14 +152,51 @@ class Cluster(_Strict):
         return value
 
 
+class Watch(_Strict):
+    """How the look-back is watched and repaired by itself. The limits are for each tick of the sensor and each cluster."""
+
+    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=15, description="Seconds between two looks.")
+    settle_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
+        default=3.0, description="A difference younger than this is a row on its way, and no drift."
+    )
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=3,
+        description="Repairs of the same drift that may fail before the slice is given up and a person called.",
+    )
+    cool_down_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=15.0,
+        description="Pause after a repair before the same slice is repaired again; doubled by each failed one.",
+    )
+    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair at once.")
+    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=2, description="Repair runs to ask for at once.")
+    scorecards: Annotated[int, Field(ge=1)] = Field(
+        default=2_000_000, description="Scorecards whose marks are read in Postgres; more of them take turns by day."
+    )
+    scores: Annotated[int, Field(ge=1)] = Field(
+        default=500_000, description="Scores whose marks are read in Postgres; more of them take turns by day."
+    )
+    compared_scores: Annotated[int, Field(ge=1)] = Field(
+        default=400_000,
+        description="Scores that are compared to the bit; what was touched comes first, the rest has to wait.",
+    )
+    silent_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
+        default=180,
+        description="A run that has given no sign of life for so long is failed, so that it blocks no repair.",
+    )
+
+
 class Fleet(_Strict):
     """The whole fleet file."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     first_day: date = Field(description="The first UTC day that is kept true; earlier days have no partition.")
     look_back_days: Annotated[int, Field(ge=1, le=366)] = Field(
-        default=3, description="How many ended days the daily schedule looks at again."
+        default=60, description="How many days, today included, are watched, repaired and checked by themselves."
     )
+    reindex_days: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=3, description="How many ended days the daily schedule reindexes."
+    )
+    watch: Watch = Watch()
     slices: str = Field(
         default=".local/slices", description="Where the steps hand over Parquet files: a path or URL that fsspec knows."
     )

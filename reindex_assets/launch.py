@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
 
-from reindex_assets.assets import asset_key, job_name, op_name
+from reindex_assets.asset_names import asset_key, job_name, op_name
+from reindex_assets.count_rows import count_clickhouse
 from reindex_assets.definitions import build_defs
+from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
 from reindex_assets.partitions import range_tags
@@ -42,6 +44,7 @@ class RunReport:
         rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
         failed: partition key and reason of each that is not.
         error: why the run failed as a whole; None when it succeeded.
+        before, after: rows in ClickHouse of the rectangle, by table name; None when a shard could not be asked.
     """
 
     run_id: str
@@ -52,6 +55,8 @@ class RunReport:
     red_checks: Sequence[str]
     failed: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    before: Mapping[str, int] | None = None
+    after: Mapping[str, int] | None = None
 
 
 def launch(
@@ -66,6 +71,7 @@ def launch(
     hold_connections(instance)
     run_id = str(uuid.uuid4())
     write_key = asset_key(rectangle.cluster_name, Step.WRITE)
+    before = _counted(fleet, rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
     broken: list[BaseException] = []
@@ -104,7 +110,16 @@ def launch(
     if broken:
         raise broken[0]
     on_progress(reader.read())
-    return _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
+    report = _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
+    return replace(report, before=before, after=_counted(fleet, rectangle))
+
+
+def _counted(fleet: Fleet, rectangle: Rectangle) -> Mapping[str, int] | None:
+    try:
+        return count_clickhouse(fleet, rectangle.cluster_name, rectangle.slices)
+    except ReindexError:
+        # The run itself says what is wrong with a shard; it may well outlast it.
+        return None
 
 
 class _ProgressReader:

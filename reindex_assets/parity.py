@@ -1,20 +1,30 @@
 """Do both engines hold the same? Counts, places and an exact digest of every slice, read from the real tables of both.
 
-What lives here: the comparison that the asset checks, the command line and the reports share, and its explanation in words.
-What does not: any bookkeeping of a run (a comparison never trusts it), and any repair.
+What lives here: the comparison that the asset checks, the repair sensor, the command line and the reports share, and its explanation
+in words. What does not: the rows behind a difference (differences.py), any bookkeeping of a run (a comparison never trusts it),
+and any repair.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from reindex_assets import digest
 from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.differences import HARMLESS, Difference, count_differences, drift_evidence, look_at_rows
+from reindex_assets.digest import shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Column, Kind, Slice, Table
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,
@@ -27,9 +37,12 @@ from reindex_assets.selection import (
 from reindex_assets.shards import shard_expression
 from reindex_assets.source import SourceSession
 
-T = TypeVar("T")
-
-_DIGEST_BITS = 64
+#: Seconds after which a difference is no longer a row on its way.
+SETTLE_SECONDS = 3.0
+#: Seconds that ClickHouse has for folding an older version into the right one (differences.UNMERGED).
+MERGE_PATIENCE_SECONDS = 600.0
+#: Scores that are compared row by row at once: bounds the memory (about 150 bytes a row and side).
+_ROWS_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,49 @@ class TableParity:
 
 
 @dataclass(frozen=True)
+class SliceDifferences:
+    """The rows of a slice that differ, and go on differing.
+
+    Attributes:
+        rows: exact numbers by table name and difference, without those that are no drift.
+        harmless: the same of those that are none: `UNMERGED` and `NEWER`.
+        on_their_way: rows that differed in a first look and not in the same way in a second one.
+        evidence: a number of each drifted row (differences.FOUND): the same numbers again later are the same rows in the same state.
+        samples: some of the rows, capped for each table and difference.
+    """
+
+    rows: Mapping[tuple[str, Difference], int]
+    harmless: Mapping[tuple[str, Difference], int]
+    on_their_way: int = 0
+    evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(
+        default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False
+    )
+    samples: tuple[RowSample, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+    def of(self, difference: Difference, table: Table | None = None) -> int:
+        """Drifted rows of one class, of one table or of both."""
+        names = [each.name for each in (TABLES if table is None else (table,))]
+        return sum(self.rows.get((name, difference), 0) for name in names)
+
+
+@dataclass(frozen=True)
 class SliceParity:
-    """One slice on both engines."""
+    """One slice on both engines.
+
+    Attributes:
+        snapshot: the time at which Postgres was read, microseconds.
+        differences: the rows behind unequal sums; None where the sums are equal, or the rows were not asked for.
+    """
 
     slice: Slice
     tables: Mapping[str, TableParity]
     quarantined: tuple[QuarantinedRow, ...] = ()
+    snapshot: int = 0
+    differences: SliceDifferences | None = None
 
     @property
     def scorecards(self) -> TableParity:
@@ -78,8 +128,16 @@ class SliceParity:
         return self.tables[SCORE.name]
 
     @property
+    def sums_agree(self) -> bool:
+        """Counts, places and digests are equal: without FINAL and with it, to the bit."""
+        return all(
+            table.digests_agree and table.counts_agree and not table.misplaced_rows and not table.repeated_rows
+            for table in self.tables.values()
+        )
+
+    @property
     def is_equal(self) -> bool:
-        return explain(self) is None
+        return self.sums_agree or (self.differences is not None and self.differences.total == 0)
 
 
 @dataclass
@@ -97,40 +155,120 @@ class _Sums:
 def compare(
     fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS, max_slices: int = 2_000
 ) -> list[SliceParity]:
-    """Compares slices of one cluster, in the order of customer and day.
+    """Compares slices of one cluster by their sums, in the order of customer and day.
 
     Each engine digests its own rows; nothing but sums travels. A row that changes in Postgres between the two reads, or is on
-    its way to ClickHouse, shows as a difference: look again before you call it drift.
+    its way to ClickHouse, shows as a difference: `compare_settled` looks again before it calls it drift.
 
     Raises:
         SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
+        LaggingReplicaError: Postgres is a standby that is too far behind to tell.
     """
-    wanted = sorted(set(slices))
-    cluster = fleet.clusters[cluster_name]
-    found: dict[Slice, SliceParity] = {}
-    with (
-        SourceSession(cluster.postgres) as session,
-        ShardSet(cluster.clickhouse, "reindex_assets compare") as shards,
-    ):
-        for group in group_slices(wanted, cluster, fleet.first_day, {}, 1, kind, max_slices):
-            found |= {item.slice: item for item in _compare_group(session, shards, group)}
-    return [found[item] for item in wanted]
+    with Comparison(fleet, cluster_name, kind) as comparison:
+        return comparison.sums(slices, max_slices)
 
 
 def compare_settled(
-    fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS, settle_seconds: float = 3.0
+    fleet: Fleet,
+    cluster_name: str,
+    slices: Iterable[Slice],
+    kind: Kind = PROCESS,
+    settle_seconds: float = SETTLE_SECONDS,
+    samples: int = 10,
 ) -> list[SliceParity]:
-    """`compare`, and a second look at what differs after `settle_seconds`: a row may have been on its way to ClickHouse."""
-    found = {parity.slice: parity for parity in compare(fleet, cluster_name, slices, kind)}
-    different = [item for item, parity in found.items() if not parity.is_equal]
-    if different and settle_seconds:
-        time.sleep(settle_seconds)
-        found |= {parity.slice: parity for parity in compare(fleet, cluster_name, different, kind)}
+    """`compare`, and of each slice that differs the rows: those that still differ in the same way after `settle_seconds`.
+
+    A busy slice differs at every moment, each time in other rows. So it is the rows that are looked at twice and not the sums:
+    a row on its way has arrived at the second look, or has changed again.
+
+    Args:
+        samples: rows that are shown of each table and class of difference.
+    """
+    with Comparison(fleet, cluster_name, kind) as comparison:
+        found = {parity.slice: parity for parity in comparison.sums(slices)}
+        different = [parity for parity in found.values() if not parity.sums_agree]
+        found |= {parity.slice: parity for parity in comparison.rows(different, settle_seconds, samples)}
     return list(found.values())
+
+
+class Comparison:
+    """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context."""
+
+    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> None:
+        self._cluster = fleet.clusters[cluster_name]
+        self.floor_day = fleet.first_day
+        self._kind = kind
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Comparison:
+        with ExitStack() as opening:
+            self.session = opening.enter_context(SourceSession(self._cluster.postgres))
+            self.shards = opening.enter_context(ShardSet(self._cluster.clickhouse, "reindex_assets compare"))
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def groups(
+        self, slices: Iterable[Slice], rows: Mapping[Slice, int], max_rows: int, max_slices: int
+    ) -> list[SliceGroup]:
+        """Rectangles that cover the slices."""
+        return group_slices(slices, self._cluster, self.floor_day, rows, max_rows, self._kind, max_slices)
+
+    def sums(self, slices: Iterable[Slice], max_slices: int = 2_000) -> list[SliceParity]:
+        """The sums of slices, in the order of customer and day."""
+        wanted = sorted(set(slices))
+        found: dict[Slice, SliceParity] = {}
+        for group in self.groups(wanted, {}, 1, max_slices):
+            found |= {item.slice: item for item in _compare_group(self.session, self.shards, group)}
+        return [found[item] for item in wanted]
+
+    def rows(
+        self, parities: Iterable[SliceParity], settle_seconds: float = SETTLE_SECONDS, samples: int = 0
+    ) -> list[SliceParity]:
+        """The same slices with their differing rows; looked at a second time after `settle_seconds`, where there are any."""
+        found = {parity.slice: parity for parity in parities}
+        sizes = {
+            item: max(parity.scores.postgres_rows, parity.scores.clickhouse_rows) for item, parity in found.items()
+        }
+        groups = self.groups(found, sizes, _ROWS_AT_ONCE, 2_000)
+        begun = time.monotonic()
+        looks = [(group, look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS)) for group in groups]
+        if settle_seconds and any(look.rows.num_rows for _, look in looks):
+            time.sleep(max(0.0, begun + settle_seconds - time.monotonic()))
+        for group, first in looks:
+            last = first
+            if settle_seconds and first.rows.num_rows:
+                last = look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS).lasting(first)
+            gone = first.of_slices(group)
+            for item, rows in last.of_slices(group).items():
+                shown = read_samples(self.session, self.shards, group, rows, samples) if samples else ()
+                found[item] = replace(
+                    found[item],
+                    snapshot=last.snapshot.microseconds,
+                    differences=_differences(rows, gone[item].num_rows - rows.num_rows, shown),
+                )
+        return list(found.values())
+
+
+def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ...]) -> SliceDifferences:
+    counts = count_differences(rows)
+    return SliceDifferences(
+        {key: number for key, number in counts.items() if key[1] not in HARMLESS},
+        {key: number for key, number in counts.items() if key[1] in HARMLESS},
+        on_their_way,
+        drift_evidence(rows),
+        samples,
+    )
 
 
 def explain(parity: SliceParity) -> str | None:
     """What differs in a slice, in a few words (the numbers of both sides stand beside it); None when nothing does."""
+    if parity.differences is not None:
+        return explain_rows(parity.differences.rows) or None
     parts = []
     for name, plural in ((SCORECARD.name, "scorecards"), (SCORE.name, "scores")):
         table = parity.tables[name]
@@ -145,6 +283,30 @@ def explain(parity: SliceParity) -> str | None:
     return "; ".join(parts) or None
 
 
+def explain_rows(rows: Mapping[tuple[str, Difference], int]) -> str:
+    """Numbers of differing rows in words.
+
+    >>> explain_rows({("scorecard", Difference.MISSING): 2, ("score", Difference.ORPHAN_SCORE): 1})
+    '2 scorecards missing; 1 score orphaned'
+    """
+    return "; ".join(
+        f"{number:,} {name}{'s' * (number != 1)} {_WORDS.get(difference, difference.value)}"
+        for name in (SCORECARD.name, SCORE.name)
+        for difference in Difference
+        if (number := rows.get((name, difference), 0))
+    )
+
+
+_WORDS = {
+    Difference.WRONG_SHARD: "on a wrong shard",
+    Difference.MOVED_DAY: "left on a day that is no longer theirs",
+    Difference.ORPHAN_SCORE: "orphaned",
+    Difference.APPEAL: "of appeals",
+    Difference.UNMERGED: "waiting for a merge",
+    Difference.NEWER: "newer than the standby shows",
+}
+
+
 def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) -> list[SliceParity]:
     sums = {(item, table.name): _Sums() for item in group.slices for table in TABLES}
     # ClickHouse works while Postgres does: one thread a shard.
@@ -154,9 +316,10 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
         for connection in shards.connections
     }
     try:
-        with session.snapshot(source_scope(group)):
+        with session.snapshot(source_scope(group)) as snapshot:
+            session.assert_not_lagging(snapshot)
             for table in TABLES:
-                for row in session.rows(_source_digests(table, group.kind, session)):
+                for row in session.rows(source_digests(table, group.kind, session)):
                     of_slice = sums[Slice(row["customer"], row["day"]), table.name]
                     of_slice.postgres_rows = row["found"]
                     of_slice.postgres_digest = int(row["digest"])
@@ -178,6 +341,7 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
             item,
             {table.name: _table_parity(sums[item, table.name], len(shards)) for table in TABLES},
             tuple(row for row in quarantined if row.slice == item),
+            snapshot.microseconds,
         )
         for item in group.slices
     ]
@@ -193,7 +357,7 @@ def _table_parity(sums: _Sums, shard_count: int) -> TableParity:
         misplaced_rows=sums.misplaced_rows,
         # Postgres sums without end, ClickHouse modulo 2^64.
         digests_agree=rows == sums.postgres_rows
-        and (sums.postgres_digest - sums.clickhouse_digest) % 2**_DIGEST_BITS == 0,
+        and (sums.postgres_digest - sums.clickhouse_digest) % 2**digest.BITS == 0,
     )
 
 
@@ -203,7 +367,7 @@ SELECT customer, day,
        count() AS found,
        uniqExact({", ".join(table.key)}) AS keys,
        countIf({shard_expression(shard_count)} != {{shard:UInt16}}) AS misplaced,
-       sum({_shard_digest(table)}) AS digest
+       sum({shard_digest(table)}) AS digest
 FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day"""
@@ -214,56 +378,14 @@ GROUP BY customer, day"""
     return ask
 
 
-# --- the digest: 64 bits of the MD5 of a text that both engines write alike -------------------------------------------
-#
-# A value's text is unambiguous whatever is in it: a text is preceded by its length in bytes, a float is its bits, a time its
-# microseconds, NULL is apart from every value. The sum over rows sees duplicates, which XOR would hide.
-
-
-def _source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
-    text = " || ',' || ".join(_source_text(column) for column in table.columns)
+def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
+    """The statement for the count and the sum of digests per slice. The sum sees duplicates, which XOR would hide."""
     return source_sql(
         f"""\
-SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS found,
-       sum(('x' || substr(md5({text}), 1, 16))::bit(64)::int8)::text AS digest
+SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS found, sum({source_digest(table)})::text AS digest
 FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
 GROUP BY 1, 2""",
         session.postgres.relations,
         kind,
     )
-
-
-def _shard_digest(table: Table) -> str:
-    text = ", ',', ".join(_shard_text(column) for column in table.columns)
-    return f"reinterpretAsInt64(reinterpretAsUInt64(reverse(substring(MD5(concat({text})), 1, 8))))"
-
-
-def _source_text(column: Column) -> str:
-    value = column.source
-    if "DateTime64" in column.clickhouse:
-        text = f"floor(extract(epoch FROM {value}) * 1000000)::bigint::text"
-    elif "Float64" in column.clickhouse:
-        text = f"encode(float8send({value}), 'hex')"
-    elif "String" in column.clickhouse:
-        text = f"octet_length({value}) || ':' || {value}"
-    elif column.clickhouse == "Bool":
-        text = f"({value})::int::text"
-    else:
-        text = f"({value})::text"
-    return f"coalesce({text}, '~')" if column.nullable else f"({text})"
-
-
-def _shard_text(column: Column) -> str:
-    value = column.name
-    if "DateTime64" in column.clickhouse:
-        text = f"toString(toUnixTimestamp64Micro({value}))"
-    elif "Float64" in column.clickhouse:
-        text = f"leftPad(lower(hex(reinterpretAsUInt64({value}))), 16, '0')"
-    elif "String" in column.clickhouse:
-        text = f"concat(toString(length({value})), ':', {value})"
-    elif column.clickhouse == "Bool":
-        text = f"toString(toUInt8({value}))"
-    else:
-        text = f"toString({value})"
-    return f"ifNull({text}, '~')" if column.nullable else text

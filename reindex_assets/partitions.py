@@ -19,6 +19,7 @@ DAY = "day"
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
+PARTITION_TAG = "dagster/partition"
 
 
 def customer_days(fleet: Fleet, cluster: Cluster) -> MultiPartitionsDefinition:
@@ -39,6 +40,16 @@ def range_tags(customers: Sequence[str], first_day: date, last_day: date) -> dic
     }
 
 
+def slices_of_range(cluster: Cluster, tags: Mapping[str, str]) -> set[Slice]:
+    """The rectangle that range tags name. A customer that the fleet file no longer has stands for itself."""
+    start, end = Slice.of(tags[RANGE_START_TAG]), Slice.of(tags[RANGE_END_TAG])
+    order = list(cluster.customers)
+    customers = {start.customer, end.customer}
+    if customers <= set(order):
+        customers = set(order[order.index(start.customer) : order.index(end.customer) + 1])
+    return {Slice(customer, day) for customer in customers for day in days_between(start.day, end.day)}
+
+
 def slices_of_run(cluster: Cluster, partition_keys: Sequence[str], tags: Mapping[str, str]) -> list[Slice]:
     """The slices that a run was given, checked against the range it was asked for.
 
@@ -50,10 +61,7 @@ def slices_of_run(cluster: Cluster, partition_keys: Sequence[str], tags: Mapping
     """
     slices = [Slice.of(key) for key in partition_keys]
     if RANGE_START_TAG in tags and RANGE_END_TAG in tags:
-        start, end = Slice.of(tags[RANGE_START_TAG]), Slice.of(tags[RANGE_END_TAG])
-        order = list(cluster.customers)
-        customers = order[order.index(start.customer) : order.index(end.customer) + 1]
-        asked = {Slice(customer, day) for customer in customers for day in days_between(start.day, end.day)}
+        asked = slices_of_range(cluster, tags)
         if asked != set(slices):
             raise ConfigurationError(
                 f"this run was asked for {len(asked)} partitions ({tags[RANGE_START_TAG]} to {tags[RANGE_END_TAG]}) "
@@ -63,12 +71,17 @@ def slices_of_run(cluster: Cluster, partition_keys: Sequence[str], tags: Mapping
     return slices
 
 
-def ended_days(today: date, look_back_days: int, first_day: date) -> tuple[date, date] | None:
+def ended_days(today: date, days: int, first_day: date) -> tuple[date, date] | None:
     """The first and last of the days that have ended by the start of `today`; None when there is none yet.
 
     >>> ended_days(date(2026, 3, 2), 3, date(2026, 1, 1))
     (datetime.date(2026, 2, 27), datetime.date(2026, 3, 1))
     """
     last = today - timedelta(days=1)
-    first = max(first_day, today - timedelta(days=look_back_days))
+    first = max(first_day, today - timedelta(days=days))
     return (first, last) if first <= last else None
+
+
+def watched_days(today: date, fleet: Fleet) -> tuple[date, date]:
+    """The first and last day of the look-back; today is the last one."""
+    return max(fleet.first_day, today - timedelta(days=fleet.look_back_days - 1)), max(fleet.first_day, today)

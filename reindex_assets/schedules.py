@@ -1,6 +1,8 @@
-"""Jobs and the daily schedule. What lives here: when the assets run by themselves. What does not: what they do."""
+"""Jobs and schedules. What lives here: when the assets and their checks run by the clock. What does not: what they do."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from dagster import (
     AssetSelection,
@@ -13,10 +15,10 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from reindex_assets.assets import asset_key, job_name
+from reindex_assets.asset_names import asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, Kind
-from reindex_assets.partitions import ended_days, range_tags
+from reindex_assets.partitions import ended_days, range_tags, watched_days
 from reindex_assets.pipeline import Step
 
 
@@ -33,6 +35,54 @@ def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefi
     )
 
 
+def build_checks_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
+    """The job of a cluster's checks alone: it compares, and writes nothing to ClickHouse."""
+    return define_asset_job(
+        checks_job_name(cluster_name, kind),
+        AssetSelection.checks_for_assets(asset_key(cluster_name, Step.WRITE, kind)),
+        description=(
+            f"Compares {kind.name} scorecards of cluster {cluster_name} to the bit for a range of customers and days, "
+            "and writes nothing. What is red is taken up by the repair sensor, if that is on."
+        ),
+        tags={"cluster": cluster_name, "kind": kind.name},
+    )
+
+
+def build_checks_schedule(
+    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
+) -> ScheduleDefinition:
+    """Every night, every check on the whole look-back: exact, whatever the watch believes."""
+
+    @schedule(
+        name=f"{checks_job_name(cluster_name, kind)}_daily",
+        job=job,
+        cron_schedule="30 2 * * *",
+        execution_timezone="UTC",
+        description=(
+            f"At 02:30 UTC: every check on the last {fleet.look_back_days} days of every customer of {cluster_name}, to the bit, from the "
+            "real tables: it sees also what the watch of the repair sensor can't see, and tells its alerts."
+        ),
+    )
+    def checks(context: ScheduleEvaluationContext) -> list[RunRequest]:
+        today = context.scheduled_execution_time.date()
+        first, last = watched_days(today, fleet)
+        customers = list(fleet.clusters[cluster_name].customers)
+        # A run over all of them would hold thousands of partitions in memory: a week each.
+        weeks = [first + timedelta(days=offset) for offset in range(0, (last - first).days + 1, _DAYS_A_RUN)]
+        return [
+            RunRequest(
+                run_key=f"{today.isoformat()} {week.isoformat()}",
+                tags=range_tags(customers, week, min(last, week + timedelta(days=_DAYS_A_RUN - 1))),
+            )
+            for week in weeks
+        ]
+
+    return checks
+
+
+_DAYS_A_RUN = 7
+
+
 def build_daily_schedule(
     fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
 ) -> ScheduleDefinition:
@@ -44,13 +94,13 @@ def build_daily_schedule(
         cron_schedule="15 1 * * *",
         execution_timezone="UTC",
         description=(
-            f"At 01:15 UTC: the last {fleet.look_back_days} ended days of every customer of {cluster_name}, in one run. "
+            f"At 01:15 UTC: the last {fleet.reindex_days} ended days of every customer of {cluster_name}, in one run. "
             "Days that are already right cost a comparison and write nothing."
         ),
     )
     def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         today = context.scheduled_execution_time.date()
-        days = ended_days(today, fleet.look_back_days, fleet.first_day)
+        days = ended_days(today, fleet.reindex_days, fleet.first_day)
         if days is None:
             return SkipReason(f"the fleet file's first day, {fleet.first_day}, has not ended yet")
         customers = list(fleet.clusters[cluster_name].customers)

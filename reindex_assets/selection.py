@@ -172,7 +172,7 @@ BELONGS = f"""\
 
 #: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
 #: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
-_SCORECARDS_AND_REVISIONS = SOURCE_SCORECARDS.replace("\nJOIN {template_revisions}", "\nLEFT JOIN {template_revisions}")
+SCORECARDS_AND_REVISIONS = SOURCE_SCORECARDS.replace("\nJOIN {template_revisions}", "\nLEFT JOIN {template_revisions}")
 _TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
 _MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))"
 QUARANTINED = f"""\
@@ -185,7 +185,7 @@ SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
             WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
             ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
        END AS reason
-FROM {_SCORECARDS_AND_REVISIONS}
+FROM {SCORECARDS_AND_REVISIONS}
 WHERE {_IN_SCOPE}
   AND {_MAY_BE_OF_KIND}
   AND (({{time}} >= {_FROM} AND {{time}} < {_UNTIL} AND (r.template_type IS NULL OR NOT ({_TIMES_HOLD})))

@@ -1,10 +1,14 @@
-"""Settings from the environment, by pydantic-settings. What lives here: where the fleet file is. What does not: its content."""
+"""Settings from the environment, by pydantic-settings.
+
+What lives here: where the fleet file is, and whom alerts reach. What does not: the content of either.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOCAL_ROOT = Path(".local")
@@ -13,9 +17,24 @@ LOCAL_ROOT = Path(".local")
 class Settings(BaseSettings):
     """Environment variables whose names begin with REINDEX_."""
 
-    model_config = SettingsConfigDict(env_prefix="REINDEX_")
+    # The address of an alert's target is a secret: no error may repeat what was given.
+    model_config = SettingsConfigDict(env_prefix="REINDEX_", hide_input_in_errors=True)
 
     fleet: Path | None = Field(default=None, description="The fleet file; without it, the local stack's.")
+    alert_urls: SecretStr = Field(
+        default=SecretStr(""),
+        description="Apprise URLs, separated by spaces or line breaks; a comma before a space may stand, a space within a URL is %20.",
+    )
+    ui_url: str = Field(
+        default="", description="The address of the Dagster UI, for links in alerts; without it, alerts hold no links."
+    )
+    alert_repeat_hours: Annotated[float, Field(ge=0.1, le=8760)] = Field(
+        default=24, description="An open problem is told again after this time. Fewer hours nag more."
+    )
+    alert_grace_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(
+        default=120,
+        description="A red check is told when it is still red after this time. Less tells of what is being repaired anyway.",
+    )
 
     def fleet_file(self) -> Path:
         """The fleet file to load."""

@@ -1,7 +1,7 @@
 """A read-only session with a cluster's Postgres.
 
-What lives here: connecting over ADBC, the snapshot, the slice locks, streaming Arrow batches, and the translation of the driver's
-errors. What does not: any statement about scorecards (selection.py, extract.py, parity.py).
+What lives here: connecting over ADBC, the snapshot (its time and lag: replica.py), the slice locks, streaming Arrow batches, and the
+translation of the driver's errors. What does not: any statement about scorecards (selection.py, extract.py, parity.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -22,9 +21,18 @@ from adbc_driver_manager import dbapi
 from adbc_driver_postgresql import dbapi as postgresql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from reindex_assets.errors import ConfigurationError, ReindexError, SliceBusyError, SourceUnreachableError
+from reindex_assets.errors import (
+    ConfigurationError,
+    LaggingReplicaError,
+    ReindexError,
+    SliceBusyError,
+    SourceUnreachableError,
+)
 from reindex_assets.fleet import Postgres
 from reindex_assets.model import Slice
+from reindex_assets.replica import Snapshot, SnapshotClock
+
+__all__ = ["Snapshot", "SourceSession"]
 
 T = TypeVar("T")
 
@@ -35,23 +43,6 @@ BATCH_BYTES = 8 * 1024 * 1024
 _TRANSIENT = ("08", "53", "57", "58", "40")
 
 _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
-
-_SNAPSHOT_TIME = """\
-SELECT floor(extract(epoch FROM CASE WHEN pg_is_in_recovery()
-                                THEN least(now(), coalesce(pg_last_xact_replay_timestamp(), now()))
-                                ELSE now() END) * 1000000)::bigint AS snapshot"""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a transaction sees of Postgres.
-
-    Attributes:
-        microseconds: time of the snapshot by Postgres' clock, never later than what it shows; the version of rows made from it.
-            On a standby, the time of the last change that it has replayed.
-    """
-
-    microseconds: int
 
 
 class SourceSession:
@@ -86,6 +77,7 @@ class SourceSession:
                 "Check the address in the fleet file, and that Postgres is up"
             ) from None
         self._owner: int | None = None
+        self._clock = SnapshotClock(self.rows, postgres.max_replica_lag_seconds)
 
     def __enter__(self) -> SourceSession:
         return self
@@ -164,7 +156,13 @@ class SourceSession:
 
     @contextmanager
     def snapshot(self, settings: Mapping[str, str]) -> Iterator[Snapshot]:
-        """One REPEATABLE READ READ ONLY transaction; `settings` are bound for its statements to read."""
+        """One REPEATABLE READ READ ONLY transaction; `settings` are bound for its statements to read.
+
+        A lagging standby is not refused here: what is written from an old snapshot is old, and no newer row gives way to it.
+        Who compares calls `assert_not_lagging`.
+        """
+        # Before it begins: a standby that replays a commit between the snapshot and the question would name a time too late.
+        snapshot = self._clock.read()
         self._run(lambda: self._connection.adbc_connection.set_autocommit(False))
         try:
             with self._cursor() as cursor:
@@ -172,11 +170,25 @@ class SourceSession:
                 for name, value in settings.items():
                     cursor.execute("SELECT set_config($1, $2, true)", parameters=(name, value))
                     cursor.fetchall()
-            yield Snapshot(self.rows(_SNAPSHOT_TIME)[0]["snapshot"])
+            yield snapshot
         finally:
             with _suppressed_driver_errors():
                 self._connection.rollback()
                 self._connection.adbc_connection.set_autocommit(True)
+
+    def assert_not_lagging(self, snapshot: Snapshot) -> None:
+        """Makes sure that a snapshot of this session is recent enough to tell drift from rows that are on their way here.
+
+        Raises:
+            LaggingReplicaError: the server is a standby, and may be further behind than the fleet file allows.
+        """
+        limit = self.postgres.max_replica_lag_seconds
+        if snapshot.lag_seconds > limit:
+            raise LaggingReplicaError(
+                f"{self.address} is a standby and may be {snapshot.lag_seconds:,.1f} s behind its primary, more than "
+                f"max_replica_lag_seconds ({limit} s) allows: what differs may not have reached it yet. Wait until it has "
+                "caught up, point the fleet file at the primary, or raise max_replica_lag_seconds there"
+            )
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The rows of a statement as Arrow batches, uuids as 16 bytes."""
@@ -223,6 +235,11 @@ class SourceSession:
         text = _text(error)
         # Errors in mid-stream come through Arrow, which keeps the text only.
         state = getattr(error, "sqlstate", None) or "".join(_SQLSTATE.findall(text)[:1])
+        if "conflict with recovery" in text:
+            return SourceUnreachableError(
+                f"{self.address} is a standby, and cancelled the query because it stood in the way of the replay: {text}. "
+                "When this recurs, set hot_standby_feedback there, or raise max_standby_streaming_delay"
+            )
         if state.startswith(_TRANSIENT) or not state:
             return SourceUnreachableError(f"{self.address} broke off: {text}")
         if state.startswith("42"):

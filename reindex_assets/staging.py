@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardConnection, quoted
+from reindex_assets.digest import fast_digest
 from reindex_assets.model import SCORECARD, Slice, Table
 from reindex_assets.schema import column_definitions
 from reindex_assets.selection import ELSEWHERE, IN_SLICES, SliceGroup, shard_scope
@@ -122,30 +123,8 @@ def is_empty(shard: ShardConnection, table: Table, group: SliceGroup) -> bool:
 
 
 def _digest(table: Table) -> str:
-    """128 bits over the columns that the key leaves out; floats by their bits, NULL apart from every value."""
-    parts = []
-    for column in table.columns:
-        if column.name in table.key:
-            continue
-        value = column.name
-        if column.nullable:
-            parts.append(f"isNull({column.name})")
-            value = f"ifNull({column.name}, defaultValueOfTypeName('{_inner_type(column.clickhouse)}'))"
-        parts.append(f"reinterpretAsUInt64({value})" if "Float64" in column.clickhouse else value)
-    return f"sipHash128({', '.join(parts)})"
-
-
-def _inner_type(clickhouse: str) -> str:
-    """The type inside LowCardinality and Nullable, as a string literal's text.
-
-    >>> _inner_type("LowCardinality(Nullable(String))")
-    'String'
-    """
-    inner = clickhouse
-    for wrapper in ("LowCardinality(", "Nullable("):
-        if inner.startswith(wrapper):
-            inner = inner[len(wrapper) : -1]
-    return inner.replace("'", "\\'")
+    """128 bits over the columns that the key leaves out."""
+    return fast_digest(table, "sipHash128", [column.name for column in table.columns if column.name not in table.key])
 
 
 def _place(table: Table) -> str:

@@ -53,6 +53,14 @@ class SliceStore:
         """Where a file of a slice stands."""
         return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
 
+    def watch_path(self) -> str:
+        """Where the watch keeps its marks (watch_state.py): beside the customers, one file."""
+        return f"{self._root}/watch.parquet"
+
+    def open(self, path: str) -> Any:
+        """Opens a file for reading."""
+        return self._files.open(path, "rb")
+
     def writer(self, step: str, table: Table, schema: pa.Schema, snapshot: int, shard_count: int) -> SliceWriter:
         """A writer for a table's rows of many slices."""
         marks = {_SNAPSHOT_KEY: str(snapshot).encode(), _LAYOUT_KEY: str(shard_count).encode()}

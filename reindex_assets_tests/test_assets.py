@@ -24,7 +24,8 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.assets import asset_key, build_assets, job_name, op_name
+from reindex_assets.asset_names import asset_key, job_name, op_name
+from reindex_assets.assets import build_assets
 from reindex_assets.checks import CHECKS
 from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ShardUnreachableError
@@ -163,7 +164,7 @@ def test_a_check_alone_is_red_for_the_drifted_partition_only_and_writes_nothing(
 
     red = {partition for partition, passed in verdicts(instance, "rows_agree").items() if not passed}
     assert red == {"globex|2026-01-03"}
-    assert all(verdicts(instance, "scorecard_counts_agree").values())
+    assert all(verdicts(instance, "counts_agree").values())
     after = [client.query("SELECT sum(version), count() FROM score").result_rows for client in shard_clients]
     assert after == before
 

@@ -52,6 +52,16 @@ class Answer:
         return found
 
     @property
+    def verification(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.output)
+        return found
+
+    @property
+    def slices(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.verification["slices"]
+        return found
+
+    @property
     def words(self) -> str:
         return " ".join(f"{self.output} {self.errors}".split())
 
@@ -82,6 +92,8 @@ class Story:
     after_apart: list[str]
     whole: Answer
     verified: Answer
+    counted: Answer
+    page: Path
 
 
 @pytest.fixture(scope="module")
@@ -99,33 +111,112 @@ def shards_of_module(stack: LocalStack) -> Iterator[list[Client]]:
 
 
 @pytest.fixture(scope="module")
-def story(source_of_module: Connection, shards_of_module: list[Client]) -> Story:
+def story(
+    source_of_module: Connection, shards_of_module: list[Client], tmp_path_factory: pytest.TempPathFactory
+) -> Story:
+    page = tmp_path_factory.mktemp("report") / "report.html"
     with source_of_module.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
     for client in shards_of_module:
         for table in ("scorecard", "score"):
             client.command(f"TRUNCATE TABLE {table}")
     make_source(source_of_module, PLAN)
-    before = command("verify", *RANGE, "--json", "--settle", "0")
+    before = command(
+        "verify", *RANGE, "--json", "--settle", "0", "--depth", "rows", "--samples", "2", "--html", str(page)
+    )
     dry_run = command("reindex", *RANGE, "--dry-run", "--json")
     after_dry_run = sum(client.query("SELECT count() FROM score").result_rows[0][0] for client in shards_of_module)
     apart = command("reindex", *RANGE, *APART, "--json")
     after_apart = differences(source_of_module, shards_of_module)
     whole = command("reindex", *RANGE)
     verified = command("verify", *RANGE, "--json")
-    return Story(before, dry_run, after_dry_run, apart, after_apart, whole, verified)
+    counted = command("verify", *RANGE, "--depth", "counts")
+    return Story(before, dry_run, after_dry_run, apart, after_apart, whole, verified, counted, page)
 
 
 def test_verify_ends_with_1_and_says_what_differs(story: Story) -> None:
     assert story.before.status == 1, story.before.words
-    assert [(row["customer"], row["day"]) for row in story.before.json] == sorted(
+    assert [(row["customer"], row["day"]) for row in story.before.slices] == sorted(
         (customer, str(day)) for customer in PLAN.customers for day in PLAN.all_days
     )
-    for row in story.before.json:
+    for row in story.before.slices:
         assert row["equal"] is False
         assert row["scorecard"]["postgres"] > 0
         assert row["scorecard"]["clickhouse"] == 0
-        assert f"-{row['scorecard']['postgres']} scorecards" in row["difference"]
+        assert f"{row['scorecard']['postgres']} scorecards missing" in row["difference"]
+
+
+def test_the_rows_behind_a_difference_are_counted_exactly_and_shown_up_to_the_cap(story: Story) -> None:
+    for row in story.before.slices:
+        rows = row["rows"]
+        exact = {(one["table"], one["difference"]): one["rows"] for one in rows["different"]}
+        assert exact == {(table, "missing"): row[table]["postgres"] for table in ("scorecard", "score")}
+        shown = [(sample["table"], sample["difference"]) for sample in rows["samples"]]
+        assert sorted(shown) == sorted(key for key, number in exact.items() for _ in range(min(2, number)))
+        assert rows["samples_limit"] == 2
+        assert all("where it belongs" in sample["what"] for sample in rows["samples"])
+    page = story.page.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert story.before.verification["verdict"] in page
+    assert [entry.name for entry in story.page.parent.iterdir()] == [story.page.name]
+
+
+def test_a_verification_has_its_templates_shards_and_verdict_in_json(story: Story) -> None:
+    for answer, difference in ((story.before, -1), (story.verified, 0)):
+        found = answer.verification
+        for plural, name in (("scorecards", "scorecard"), ("scores", "score")):
+            expected = sum(row[name]["postgres"] for row in found["slices"])
+            assert expected > 0
+            assert sum(row[f"{plural}_postgres"] for row in found["templates"]) == expected
+            assert sum(row[f"{plural}_difference"] for row in found["templates"]) == difference * expected
+            assert sum(row[f"{plural}_expected"] for row in found["shards"]) == expected
+        assert [row["shard"] for row in found["shards"]] == [0, 1, 2, 3]
+        assert all(row["title"] for row in found["templates"])
+        assert found["gaps"] == []
+        assert found["values_compared"] is True
+        assert len(found["snapshots"]) >= 1
+    assert "every column of every row" in story.verified.verification["verdict"]
+
+
+def test_counts_alone_agree_with_status_0_and_never_say_equal(story: Story) -> None:
+    assert story.counted.status == 0, story.counted.words
+    assert "values were not compared" in story.counted.words
+    assert "counts agree" in story.counted.words
+    assert "equal" not in story.counted.words.lower()
+
+
+def test_a_reindex_tells_what_clickhouse_held_before_and_after(story: Story) -> None:
+    [dry_run] = story.dry_run.json
+    assert dry_run["before"] == dry_run["after"] == {"scorecard": 0, "score": 0}
+    held = {
+        customer: {
+            name: sum(row[name]["postgres"] for row in story.before.slices if row["customer"] == customer)
+            for name in ("scorecard", "score")
+        }
+        for customer in PLAN.customers
+    }
+    for report in story.apart.json:
+        [customer] = report["customers"]
+        assert report["before"] == {"scorecard": 0, "score": 0}
+        assert report["after"] == held[customer]
+    # Then the customer between them came to what the two had.
+    for name, plural in (("scorecard", "scorecards"), ("score", "scores")):
+        had = held["acme"][name] + held["initech"][name]
+        more = held["globex"][name]
+        line = next(line for line in story.whole.output.splitlines() if f" {plural} " in line and "+" in line)
+        numbers = [cell.strip() for cell in line.split("\u2502")][2:5]
+        assert numbers == [f"{had:,}", f"{had + more:,}", f"+{more:,} (+{more / had:.1%})"]
+
+
+def test_a_report_that_cannot_be_written_ends_with_2_before_anything_is_compared(
+    changed_fleet: Callable[[Callable[[dict[str, Any]], object]], Path], tmp_path: Path
+) -> None:
+    # Nobody listens there: a comparison would say so.
+    path = changed_fleet(lambda cluster: cluster["postgres"].update(port=silent_port()))
+    answer = command("verify", *RANGE, "--fleet", str(path), "--html", str(tmp_path / "absent" / "report.html"))
+    assert answer.status == 2
+    assert "the report cannot be written" in answer.words
+    assert "Postgres" not in answer.words
 
 
 def test_a_dry_run_says_what_it_would_write_and_writes_nothing(story: Story) -> None:
@@ -135,7 +226,7 @@ def test_a_dry_run_says_what_it_would_write_and_writes_nothing(story: Story) -> 
     assert report["success"] is True
     assert report["red_checks"]
     assert report["customers"] == list(PLAN.customers)
-    expected = sum(row[table]["postgres"] for row in story.before.json for table in ("scorecard", "score"))
+    expected = sum(row[table]["postgres"] for row in story.before.slices for table in ("scorecard", "score"))
     assert (report["rows_read"], report["rows_written"]) == (expected, expected)
     assert story.after_dry_run == 0
 
@@ -154,9 +245,10 @@ def test_reindex_makes_everything_equal_and_verify_ends_with_0(
     assert story.whole.status == 0, story.whole.words
     assert_equal(source_of_module, shards_of_module)
     assert story.verified.status == 0, story.verified.words
-    assert len(story.verified.json) == len(PLAN.customers) * PLAN.days
-    for row in story.verified.json:
+    assert len(story.verified.slices) == len(PLAN.customers) * PLAN.days
+    for row in story.verified.slices:
         assert row["equal"] is True
+        assert row["rows"] is None
         assert row["difference"] is None
         assert sum(row["score"]["by_shard"]) == row["score"]["postgres"] == row["score"]["clickhouse"] > 0
 

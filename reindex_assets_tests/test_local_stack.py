@@ -142,7 +142,7 @@ def test_up_keeps_the_customers_and_the_first_day_unless_others_are_given(breaka
 
 def test_up_keeps_what_the_user_wrote_into_the_fleet_file(breakable_stack: LocalStack) -> None:
     text = breakable_stack.fleet_path.read_text(encoding="utf-8")
-    edited = text.replace("look_back_days: 3", "look_back_days: 9").replace("app.chats", "app.talks")
+    edited = text.replace("look_back_days: 60", "look_back_days: 9").replace("app.chats", "app.talks")
     breakable_stack.fleet_path.write_text(edited, encoding="utf-8")
     fleet = breakable_stack.up()
     breakable_stack.fleet_path.write_text(text, encoding="utf-8")

@@ -19,11 +19,14 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets import parity
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.differences import RowLook, look_at_rows
+from reindex_assets.digest import shard_digest
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
 from reindex_assets.parity import SliceParity, compare, compare_settled
-from reindex_assets.selection import group_slices, source_scope
+from reindex_assets.selection import SliceGroup, group_slices, source_scope
 from reindex_assets.source import SourceSession
 from reindex_assets_tests.hand_made_rows import Values, add_scorecard, reindex, succeeded, update_scorecard
 from reindex_assets_tests.plain_loader import load_plainly
@@ -169,7 +172,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
     for table in (SCORECARD, SCORE):
         expected = _independent_digests(source, table)
         assert len(set(expected.values())) == 3
-        sql = f"SELECT toString(scorecard_id), {parity._shard_digest(table)} FROM {table.name}"
+        sql = f"SELECT toString(scorecard_id), {shard_digest(table)} FROM {table.name}"
         assert {card: digest for client in shard_clients for card, digest in client.query(sql).result_rows} == expected
         found: list[int] = []
         for day in days:
@@ -178,7 +181,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),
             ):
-                found += [int(row["digest"]) for row in session.rows(parity._source_digests(table, PROCESS, session))]
+                found += [int(row["digest"]) for row in session.rows(parity.source_digests(table, PROCESS, session))]
         assert sorted(found) == sorted(expected.values())
 
 
@@ -238,24 +241,47 @@ def test_a_row_on_its_way_is_no_drift_when_it_arrives_in_time(
 
     looked = threading.Event()
     looks: list[list[Slice]] = []
-    monkeypatch.setattr(parity, "compare", _announced(compare, looked, looks))
+    monkeypatch.setattr(parity, "look_at_rows", _announced(look_at_rows, looked, looks))
     writer = threading.Thread(target=_write_late, args=(source, shard_clients, late, looked))
     writer.start()
     found = compare_settled(fleet, CLUSTER, slices, settle_seconds=3.0)
     writer.join()
 
     assert [one.is_equal for one in found] == [True, True]
-    # The second look is at what differed, and at nothing else.
-    assert looks == [slices, slices[:1]]
+    assert found[0].differences is not None
+    assert found[0].differences.on_their_way == 1
+    # The rows are looked at where the sums differed, and nowhere else.
+    assert looks == [slices[:1], slices[:1]]
+
+
+def test_rows_that_are_late_one_after_the_other_are_no_drift(
+    fleet: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_scorecard(source, NOON)
+    load_plainly(source, shard_clients)
+    item = Slice("acme", NOON.date())
+    late = [add_scorecard(source, NOON, scores=[])]
+
+    def writing_on(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> RowLook:
+        # The one arrives, and the next one is committed: the slice differs at both looks, by other rows.
+        look = look_at_rows(session, shards, group, patience)
+        _write(shard_clients, late[-1])
+        late.append(add_scorecard(source, NOON, scores=[]))
+        return look
+
+    monkeypatch.setattr(parity, "look_at_rows", writing_on)
+    [found] = compare_settled(fleet, CLUSTER, [item], settle_seconds=0.1)
+    assert len(late) == 3
+    assert not found.sums_agree
+    assert found.is_equal
 
 
 def _announced(
-    original: Callable[..., list[SliceParity]], looked: threading.Event, looks: list[list[Slice]]
-) -> Callable[..., list[SliceParity]]:
-    def announced(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], *rest: object) -> list[SliceParity]:
-        wanted = list(slices)
-        looks.append(wanted)
-        found = original(fleet, cluster_name, wanted, *rest)
+    original: Callable[..., RowLook], looked: threading.Event, looks: list[list[Slice]]
+) -> Callable[..., RowLook]:
+    def announced(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> RowLook:
+        looks.append(group.slices)
+        found = original(session, shards, group, patience)
         looked.set()
         return found
 
@@ -265,6 +291,10 @@ def _announced(
 def _write_late(source: Connection, shard_clients: list[Client], scorecard: str, looked: threading.Event) -> None:
     """What the real-time writer does: it adds the row a moment after the first look."""
     looked.wait(60)
+    _write(shard_clients, scorecard)
+
+
+def _write(shard_clients: list[Client], scorecard: str) -> None:
     shard = int(NOON.timestamp()) % len(shard_clients)
     shard_clients[shard].command(
         "INSERT INTO scorecard SELECT * REPLACE ({new:UUID} AS scorecard_id) FROM scorecard WHERE customer = 'acme'",

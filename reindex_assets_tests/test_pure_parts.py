@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from reindex_assets.clickhouse import quoted
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import ClickHouse, Cluster, Customer, Fleet, Postgres, SecretRef, Shard
+from reindex_assets.gaps import gap
 from reindex_assets.model import SCORE, SCORECARD, Slice, days_between
 from reindex_assets.parity import SliceParity, TableParity, explain
 from reindex_assets.partitions import ended_days, range_tags, slices_of_run
-from reindex_assets.rectangles import neighbours, plan_rectangles
+from reindex_assets.rectangles import cover, neighbours, plan_rectangles
 from reindex_assets.rows import SHARD, count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shard
 from reindex_assets.selection import group_slices
 
@@ -257,3 +258,62 @@ def test_an_explanation_is_absent_exactly_when_both_tables_are_right(
         for table in (scorecards, scores)
     )
     assert (explain(parity) is None) == right == parity.is_equal
+
+
+# --- repairs are put together into few runs
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 7), st.integers(0, 20)), min_size=1, max_size=25),
+    st.sets(st.tuples(st.integers(0, 7), st.integers(0, 20)), max_size=40),
+    st.integers(1, 4),
+    st.integers(0, 100_000),
+)
+def test_rectangles_cover_what_is_wanted_avoid_what_is_not_and_are_few_where_that_is_cheap(
+    wanted_places: set[tuple[int, int]], avoid_places: set[tuple[int, int]], most: int, rows: int
+) -> None:
+    names = [f"customer-{number}" for number in range(8)]
+    cluster = CLUSTER.model_copy(update={"customers": {name: Customer() for name in names}})
+    first = date(2026, 1, 1)
+
+    def slices(places: set[tuple[int, int]]) -> set[Slice]:
+        return {Slice(names[number], first + timedelta(days=offset)) for number, offset in places}
+
+    wanted, avoid = slices(wanted_places), slices(avoid_places - wanted_places)
+    found = cover("c", cluster, wanted, avoid, most, lambda item: rows)
+    covered = [item for rectangle in found for item in rectangle.slices]
+    assert set(covered) >= wanted
+    assert not avoid & set(covered)
+    assert [rectangle.first_day for rectangle in found] == sorted(rectangle.first_day for rectangle in found)
+    if not avoid and rows == 0 and len(wanted) > 1:
+        # 8 x 21 empty slices are worth two starts of a run at the most.
+        assert len(found) <= max(most, 3)
+    if rows > 60_000 or most >= len(wanted):
+        # Too dear, or not needed: nothing is taken along but what lies within others' rectangles.
+        assert len(set(covered)) <= len(wanted) + 5 * len(found)
+
+
+def test_a_day_of_every_customer_and_all_days_of_one_are_a_run_each() -> None:
+    day = date(2026, 1, 5)
+    everyone = {Slice(name, day) for name in NAMES}
+    [found] = cover("c", CLUSTER, everyone, set(), 1)
+    assert set(found.slices) == everyone
+    [found] = cover("c", CLUSTER, {Slice(NAMES[1], day + timedelta(days=offset)) for offset in range(9)}, set(), 1)
+    assert (found.customers, found.first_day, found.last_day) == ((NAMES[1],), day, day + timedelta(days=8))
+
+
+# --- gaps
+
+
+@given(st.dictionaries(st.integers(0, 27), st.integers(0, 60), max_size=28), st.integers(0, 27))
+def test_a_gap_is_an_empty_day_between_days_with_many_that_is_not_empty_every_week(
+    offsets: dict[int, int], offset: int
+) -> None:
+    first = date(2026, 3, 1)
+    counts = {first + timedelta(days=number): count for number, count in offsets.items()}
+    found = gap(counts, first + timedelta(days=offset))
+    empty = offsets.get(offset, 0) == 0
+    many_before = any(offsets.get(offset - step, 0) >= 20 for step in (1, 2, 3))
+    many_after = any(offsets.get(offset + step, 0) >= 20 for step in (1, 2, 3))
+    weekly = any(offsets.get(other) == 0 for other in (offset - 7, offset + 7))
+    assert (found is not None) == (empty and many_before and many_after and not weekly)

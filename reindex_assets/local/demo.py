@@ -23,7 +23,8 @@ from reindex_assets.local.environment import use_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DEFAULT_CUSTOMERS, DataPlan, SourceSummary, make_source
 from reindex_assets.local.stack import LocalStack
-from reindex_assets.output import print_parity, print_reports
+from reindex_assets.output import print_reports, print_verification
+from reindex_assets.verification import verify
 
 if TYPE_CHECKING:
     from reindex_assets.launch import RunReport
@@ -39,7 +40,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     Raises:
         DemoError: a step showed something else than it must.
     """
-    from reindex_assets.cli import reindex_range, verify_range
+    from reindex_assets.cli import reindex_range
 
     last = datetime.now(UTC).date() - timedelta(days=1)
     first = last - timedelta(days=days - 1)
@@ -79,18 +80,18 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
                 )
 
     console.print(Rule("5. reindex-assets verify: red"))
-    found = verify_range(fleet, [], first, last, 0)
-    print_parity(console, found)
-    if all(parity.is_equal for parity in found):
+    found = verify(fleet, [], first, last, settle_seconds=0)
+    print_verification(console, found)
+    if found.agrees:
         raise DemoError("drift was planted and verify did not see it")
 
     console.print(Rule("6. reindex-assets reindex: only the difference is written"))
     _reindexed(console, reindex_range(fleet, [], first, last, {}, console))
 
     console.print(Rule("7. reindex-assets verify: green"))
-    found = verify_range(fleet, [], first, last)
-    print_parity(console, found)
-    if not all(parity.is_equal for parity in found):
+    found = verify(fleet, [], first, last)
+    print_verification(console, found)
+    if not found.agrees:
         raise DemoError("the reindex did not make both sides equal")
 
     # As the reader can type it: after `make demo` the command is in the virtual environment only.

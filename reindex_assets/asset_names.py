@@ -1,0 +1,40 @@
+"""The names under which Dagster knows a cluster's assets, op, jobs and sensors. What lives here: names. What does not: what bears them."""
+
+from __future__ import annotations
+
+import re
+
+from dagster import AssetKey
+
+from reindex_assets.model import PROCESS, Kind
+from reindex_assets.pipeline import Step
+
+OWNERS = ["team:data-platform"]
+
+#: The tag of a run that the repair sensor has asked for: how many slices had drifted, and how.
+REPAIR_TAG = "reindex/repair"
+
+
+def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
+    """The key of a step's asset: cluster, kind, step."""
+    return AssetKey([cluster_name, kind.name, step.value])
+
+
+def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of a cluster's job, and of its group of assets."""
+    return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+
+
+def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of the op behind a cluster's assets: what run config is given for."""
+    return f"reindex_{job_name(cluster_name, kind)}"
+
+
+def checks_job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of the job that runs a cluster's checks alone."""
+    return f"{job_name(cluster_name, kind)}_checks"
+
+
+def repair_sensor_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of the sensor that repairs a cluster's drift."""
+    return f"{job_name(cluster_name, kind)}_drift_repair_sensor"

@@ -1,0 +1,119 @@
+"""The digest of a row: 64 bits that both engines compute alike, from the text of every column.
+
+What lives here: the text of each column in either engine, and the expressions made of it. What does not: who sums them (parity.py)
+and who looks at the rows behind them (differences.py).
+
+The shared digest is the first 8 bytes of the MD5 of the columns' texts, joined by commas. A value's text is unambiguous whatever is in
+it: a text is preceded by its length in bytes, a float is its bits, a time its microseconds, NULL is apart from every value.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from reindex_assets.model import Column, Table
+
+BITS = 64
+NULL = "~"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def source_digest(table: Table) -> str:
+    """The digest as a Postgres expression (int8); its aliases and `{time}` are those of selection.py."""
+    text = " || ',' || ".join(source_text(column) for column in table.columns)
+    return f"('x' || substr(md5({text}), 1, 16))::bit(64)::int8"
+
+
+def shard_digest(table: Table) -> str:
+    """The digest as a ClickHouse expression (Int64)."""
+    text = ", ',', ".join(shard_text(column) for column in table.columns)
+    return f"reinterpretAsInt64(reinterpretAsUInt64(reverse(substring(MD5(concat({text})), 1, 8))))"
+
+
+def source_text(column: Column) -> str:
+    """A column's text as a Postgres expression."""
+    value = column.source
+    if "DateTime64" in column.clickhouse:
+        text = f"floor(extract(epoch FROM {value}) * 1000000)::bigint::text"
+    elif "Float64" in column.clickhouse:
+        text = f"encode(float8send({value}), 'hex')"
+    elif "String" in column.clickhouse:
+        text = f"octet_length({value}) || ':' || {value}"
+    elif column.clickhouse == "Bool":
+        text = f"({value})::int::text"
+    else:
+        text = f"({value})::text"
+    return f"coalesce({text}, '{NULL}')" if column.nullable else f"({text})"
+
+
+def shard_text(column: Column) -> str:
+    """The same text as a ClickHouse expression."""
+    value = column.name
+    if "DateTime64" in column.clickhouse:
+        text = f"toString(toUnixTimestamp64Micro({value}))"
+    elif "Float64" in column.clickhouse:
+        text = f"leftPad(lower(hex(reinterpretAsUInt64({value}))), 16, '0')"
+    elif "String" in column.clickhouse:
+        text = f"concat(toString(length({value})), ':', {value})"
+    elif column.clickhouse == "Bool":
+        text = f"toString(toUInt8({value}))"
+    else:
+        text = f"toString({value})"
+    return f"ifNull({text}, '{NULL}')" if column.nullable else text
+
+
+def fast_digest(table: Table, function: str, names: Collection[str]) -> str:
+    """A hash by one of ClickHouse's own functions over some columns: for comparing its rows with each other, not with Postgres.
+
+    Floats count by their bits, and NULL apart from every value (a hash of NULL would be NULL).
+    """
+    columns = {column.name: column for column in table.columns}
+    parts = []
+    for name in names:
+        kind = columns[name].clickhouse if name in columns else ""
+        value = name
+        if "Nullable(" in kind:
+            parts.append(f"isNull({name})")
+            value = f"ifNull({name}, defaultValueOfTypeName('{_inner_type(kind)}'))"
+        parts.append(f"reinterpretAsUInt64({value})" if "Float64" in kind else value)
+    return f"{function}({', '.join(parts)})"
+
+
+def _inner_type(clickhouse: str) -> str:
+    """The type inside LowCardinality and Nullable, as a string literal's text.
+
+    >>> _inner_type("LowCardinality(Nullable(String))")
+    'String'
+    """
+    inner = clickhouse
+    for wrapper in ("LowCardinality(", "Nullable("):
+        if inner.startswith(wrapper):
+            inner = inner[len(wrapper) : -1]
+    return inner.replace("'", "\\'")
+
+
+def readable(column: Column, text: str) -> str:
+    """A column's text as a person reads it.
+
+    >>> from reindex_assets.model import SCORECARD
+    >>> columns = {column.name: column for column in SCORECARD.columns}
+    >>> readable(columns["score"], "3ff8000000000000"), readable(columns["score"], "~")
+    ('1.5', 'NULL')
+    >>> readable(columns["agent_user_id"], "2:it"), readable(columns["submitted_at"], "1500000")
+    ("'it'", '1970-01-01 00:00:01.500000')
+    """
+    if text == NULL and column.nullable:
+        return "NULL"
+    if "DateTime64" in column.clickhouse:
+        return str((_EPOCH + timedelta(microseconds=int(text))).replace(tzinfo=None).isoformat(" ", "microseconds"))
+    if "Float64" in column.clickhouse:
+        return repr(struct.unpack(">d", bytes.fromhex(text))[0])
+    if "String" in column.clickhouse:
+        value = text.partition(":")[2]
+        return repr(value if len(value) <= 60 else f"{value[:40]}...{value[-15:]}")
+    if column.clickhouse == "Bool":
+        return "true" if text == "1" else "false"
+    return text

@@ -1,0 +1,87 @@
+"""The janitor: fails runs that have stopped giving signs of life, so that a dead machine can't block repairs.
+
+What lives here: the sensor and its rule. What does not: the signs of life (background.py, run_events.py).
+
+Dagster's own run monitoring sees a dead process on the machine of its daemon within a second. A run whose whole machine died, or
+that hangs, stays STARTED for ever with the default launcher, and holds its slots (Dagster 1.13).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from reindex_assets.asset_names import asset_key, checks_job_name, job_name
+from reindex_assets.fleet import Fleet
+from reindex_assets.model import PROCESS
+from reindex_assets.pipeline import Step
+from reindex_assets.runs_in_flight import does_write
+
+JANITOR = "stalled_run_janitor"
+_AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+
+
+def build_janitor(fleet: Fleet) -> SensorDefinition:
+    """The sensor. On from the start: all it does is to say of a dead run that it is dead."""
+    silent_seconds = fleet.watch.silent_seconds
+
+    @sensor(
+        name=JANITOR,
+        minimum_interval_seconds=30,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=(
+            f"Fails runs of this project that have given no sign of life for {silent_seconds} s (they give one every 10 s): their machine "
+            "is dead or cut off. Their partitions are free for repair again; running them anew is always safe."
+        ),
+    )
+    def janitor(context: SensorEvaluationContext) -> SkipReason:
+        ended = end_silent_runs(context.instance, fleet, silent_seconds)
+        runs = ", ".join(run.run_id for run in ended)
+        return SkipReason(f"failed {len(ended)} silent runs: {runs}" if ended else "every run gives signs of life")
+
+    return janitor
+
+
+def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: float) -> list[DagsterRun]:
+    """Fails the silent runs of a fleet's assets and checks; returns them."""
+    ended = []
+    for run in instance.get_runs(RunsFilter(statuses=_AT_WORK)):
+        if not _is_ours(run, fleet.clusters):
+            continue
+        records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+        if not records:
+            continue
+        silent = time.time() - records[0].event_log_entry.timestamp
+        if silent > silent_seconds:
+            said = (
+                f"No sign of life for {silent:.0f} s (limit {silent_seconds:g} s): the machine of this run is dead, cut off, or hangs. "
+                "Its partitions are free again; running them anew is safe, whatever it had done."
+            )
+            if run.status is DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, said)
+            else:
+                instance.report_run_failed(run, said)
+            ended.append(run)
+    return ended
+
+
+def _is_ours(run: DagsterRun, cluster_names: Collection[str]) -> bool:
+    for name in cluster_names:
+        writes = asset_key(name, Step.WRITE, PROCESS)
+        if does_write(run, writes, job_name(name)) or run.job_name == checks_job_name(name):
+            return True
+        if any(key.asset_key == writes for key in run.asset_check_selection or ()):
+            return True
+    return False

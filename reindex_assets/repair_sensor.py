@@ -1,0 +1,256 @@
+"""The sensor that finds drift and has it repaired: look, judge, ask for runs of just the drifted partitions, tell what was done and why.
+
+What lives here: one tick, and its words. What does not: looking (watch.py), the rules of repairing (repairs.py), what runs are under way
+(runs_in_flight.py), and the repair itself (assets.py: it is an ordinary run).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from dagster import (
+    AssetRecordsFilter,
+    DagsterEventType,
+    DefaultSensorStatus,
+    EventRecordsFilter,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
+from reindex_assets.checks import LEFT_FAILED, evaluation, given_up_verdict
+from reindex_assets.fleet import Fleet
+from reindex_assets.model import PROCESS, SCORE, Kind, Slice
+from reindex_assets.parity import SliceParity, explain
+from reindex_assets.partitions import range_tags, watched_days
+from reindex_assets.pipeline import Step
+from reindex_assets.rectangles import Rectangle, cover
+from reindex_assets.repair_ledger import RepairCursor, read_cursor
+from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
+from reindex_assets.runs_in_flight import slices_in_flight
+from reindex_assets.verdict_events import report_verdict
+from reindex_assets.watch import WatchLimits, WatchLook, look
+from reindex_assets.watch_state import WatchStore
+
+#: The metadata of an observation by which an operator asks for a given-up partition to be tried again (`reindex-assets repair`).
+ASK_AGAIN = "reindex/repair_again"
+
+#: Verdicts that one tick reads; the next one goes on from there.
+_VERDICTS_A_TICK = 3_000
+_NAMED = 5
+
+
+def build_repair_sensor(
+    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
+) -> SensorDefinition:
+    """The sensor of one cluster. Off until it is switched on: it writes to ClickHouse by itself."""
+    watch = fleet.watch
+
+    @sensor(
+        name=repair_sensor_name(cluster_name, kind),
+        job=job,
+        minimum_interval_seconds=watch.interval_seconds,
+        default_status=DefaultSensorStatus.STOPPED,
+        description=(
+            f"Every {watch.interval_seconds} s: asks both engines of {cluster_name} what has been touched in the last "
+            f"{fleet.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
+            f"{watch.slices_a_tick} at once. Rows younger than {watch.settle_seconds:g} s are on their way and no drift. Partitions that a "
+            f"queued or running run covers are left alone. After {watch.attempts} repairs that left the same drift, a partition is given "
+            "up: the check nothing_left_failed turns red and calls a person."
+        ),
+    )
+    def repair(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+        return _Tick(context, fleet, cluster_name, kind).run()
+
+    return repair
+
+
+class _Tick:
+    def __init__(self, context: SensorEvaluationContext, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
+        self._context = context
+        self._instance = context.instance
+        self._fleet = fleet
+        self._cluster_name = cluster_name
+        self._cluster = fleet.clusters[cluster_name]
+        self._kind = kind
+        self._asset = asset_key(cluster_name, Step.WRITE, kind)
+        self._rules = RepairRules(fleet.watch.attempts, fleet.watch.cool_down_seconds, fleet.watch.slices_a_tick)
+
+    def run(self) -> SensorResult | SkipReason:
+        now = time.time()
+        cursor = read_cursor(self._context.cursor)
+        ledger = cursor.ledger.asked_for(self._asked_for(cursor.ledger), now)
+        doubted, verdicts = self._red_verdicts(cursor.verdicts)
+        # Before the look: a run that ends meanwhile has changed what the look saw before it.
+        busy = self._in_flight()
+        found = self._look(doubted, busy, ledger.resting(now, self._rules))
+        decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._rules)
+        rectangles = self._rectangles(decision, busy, found)
+        asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
+        ledger = requested(decision.ledger, asked, now)
+        self._tell_given_up(decision, ledger)
+        message = _message(found, decision, asked, busy)
+        self._context.log.info(message)
+        state = RepairCursor(ledger=ledger, verdicts=verdicts).model_dump_json()
+        if not rectangles:
+            self._context.update_cursor(state)
+            return SkipReason(message)
+        return SensorResult(
+            run_requests=[self._run_request(rectangle, decision, found.drifted) for rectangle in rectangles],
+            cursor=state,
+        )
+
+    def _look(self, doubted: Collection[Slice], busy: Collection[Slice], resting: Collection[Slice]) -> WatchLook:
+        watch = self._fleet.watch
+        store = WatchStore(self._fleet, self._cluster_name, self._kind)
+        found = look(
+            self._fleet,
+            self._cluster_name,
+            watched_days(datetime.now(UTC).date(), self._fleet),
+            store.load(),
+            self._kind,
+            doubted,
+            busy,
+            resting,
+            WatchLimits(watch.scorecards, watch.scores, watch.compared_scores, watch.settle_seconds),
+        )
+        store.save(found.state)
+        return found
+
+    def _in_flight(self) -> frozenset[Slice]:
+        repository = self._context.repository_def
+        assert repository is not None, "Dagster gives a sensor its repository"
+        return slices_in_flight(self._instance, repository.asset_graph, self._fleet, self._cluster_name, self._kind)
+
+    def _red_verdicts(self, after: int | None) -> tuple[set[Slice], int | None]:
+        """Partitions that a check has found red since the last tick: they are compared whatever their marks say."""
+        if after is None:
+            return set(), self._instance.event_log_storage.get_maximum_record_id() or 0
+        records = self._instance.event_log_storage.get_event_records(
+            EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=after),
+            limit=_VERDICTS_A_TICK,
+            ascending=True,
+        )
+        red: set[Slice] = set()
+        for record in records:
+            event = record.event_log_entry.dagster_event
+            assert event is not None
+            verdict = event.asset_check_evaluation_data
+            if verdict.asset_key == self._asset and verdict.partition and verdict.check_name != LEFT_FAILED.name:
+                (red.discard if verdict.passed else red.add)(Slice.of(verdict.partition))
+        return red, records[-1].storage_id if records else after
+
+    def _asked_for(self, ledger: Ledger) -> set[Slice]:
+        """Given-up slices that somebody has reindexed by hand since, or has asked for on the command line."""
+        asked: set[Slice] = set()
+        for item, repair in ledger.given_up.items():
+            since = AssetRecordsFilter(
+                asset_key=self._asset, asset_partitions=[item.partition_key], after_timestamp=repair.heard_at
+            )
+            observed = self._instance.fetch_observations(since, limit=20).records
+            if any(
+                record.asset_observation is not None and ASK_AGAIN in record.asset_observation.metadata
+                for record in observed
+            ):
+                asked.add(item)
+                continue
+            for record in self._instance.fetch_materializations(since, limit=5).records:
+                run = self._instance.get_run_by_id(record.run_id)
+                if run is not None and REPAIR_TAG not in run.tags:
+                    asked.add(item)
+        return asked
+
+    def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
+        """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
+        avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
+        most = self._fleet.watch.runs_a_tick
+        known = found.state.slices
+        return cover(
+            self._cluster_name,
+            self._cluster,
+            decision.request,
+            avoid,
+            most,
+            lambda item: known[item].rows(SCORE.name) if item in known else 0,
+        )[:most]
+
+    def _run_request(
+        self, rectangle: Rectangle, decision: Decision, drifted: Mapping[Slice, SliceParity]
+    ) -> RunRequest:
+        mine = [item for item in decision.request if item in set(rectangle.slices)]
+        words = "; ".join(f"{item}: {explain(drifted[item])}" for item in mine[:_NAMED])
+        more = f"; and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
+        return RunRequest(
+            tags={
+                **range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
+                "cluster": self._cluster_name,
+                "kind": self._kind.name,
+                # Before backfills that wait in the queue.
+                "dagster/priority": "10",
+                REPAIR_TAG: f"{len(mine)} drifted: {words}{more}"[:250],
+            }
+        )
+
+    def _tell_given_up(self, decision: Decision, ledger: Ledger) -> None:
+        """Verdicts of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
+        fresh: dict[Slice, Repair | None] = {item: None for item, one in decision.recovered.items() if one.given_up_at}
+        fresh |= decision.given_up
+        for item, repair in fresh.items():
+            of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]
+            verdict = given_up_verdict(repair, of_customer)
+            report_verdict(
+                self._instance,
+                evaluation(LEFT_FAILED, self._asset, item, verdict, target=None),
+                self._cluster_name,
+                self._cluster,
+                self._kind,
+            )
+
+
+def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
+    found = {}
+    for item, parity in drifted.items():
+        assert parity.differences is not None
+        found[item] = Drift(explain(parity) or "", parity.differences.evidence)
+    return found
+
+
+def _message(found: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
+    """What a tick saw, asked for and left, and why."""
+    parts = [
+        f"{found.watched:,} partitions watched, {found.touched:,} touched since the last look, "
+        f"{len(found.equal) + len(found.drifted):,} compared to the bit"
+    ]
+    if found.waiting:
+        parts.append(f"{found.waiting:,} not proved equal yet: their turn comes")
+    parts.append(_named("drifted", found.drifted) if found.drifted else "nothing has drifted")
+    if asked:
+        parts.append(_named("repair requested", asked))
+    left = {item: "more runs at once than runs_a_tick" for item in decision.request if item not in asked}
+    for item, reason in list({**decision.waiting, **left}.items())[:_NAMED]:
+        parts.append(f"{item} is left: {reason}")
+    if busy:
+        parts.append(f"{len(busy):,} left to runs that are queued or at work")
+    if decision.recovered:
+        parts.append(_named("repaired", decision.recovered))
+    if decision.given_up:
+        parts.append(_named("GIVEN UP now", decision.given_up))
+    if decision.ledger.given_up:
+        parts.append(_named("given up", decision.ledger.given_up))
+    parts.append(
+        f"{sum(found.seconds.values()):.1f} s ({', '.join(f'{name} {took:.1f}' for name, took in found.seconds.items())})"
+    )
+    return "; ".join(parts)
+
+
+def _named(what: str, slices: Collection[Slice]) -> str:
+    named = ", ".join(str(item) for item in list(slices)[:_NAMED])
+    more = f" and {len(slices) - _NAMED:,} more" if len(slices) > _NAMED else ""
+    return f"{what}: {len(slices):,} ({named}{more})"

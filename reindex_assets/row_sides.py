@@ -1,0 +1,123 @@
+"""Every row of a group of slices on both sides: its keys, its place and its digest, as Arrow columns.
+
+What lives here: the statements that read them. What does not: their comparison (differences.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reindex_assets.clickhouse import ShardConnection
+from reindex_assets.digest import shard_digest, source_digest
+from reindex_assets.extract import SOURCE_OF
+from reindex_assets.model import MICROSECONDS, UUID, Table
+from reindex_assets.selection import (
+    BELONGS,
+    IN_SLICES,
+    SCORECARDS_AND_REVISIONS,
+    SliceGroup,
+    shard_scope,
+    source_sql,
+)
+from reindex_assets.shards import shard_expression
+from reindex_assets.source import SourceSession
+
+
+def _ids(table: Table) -> tuple[str, ...]:
+    return ("customer", "profile", *table.id_columns)
+
+
+def source_rows(session: SourceSession, table: Table, group: SliceGroup, shard_count: int) -> pa.Table:
+    """A table's rows in Postgres: ids, `day`, `shard` (where it should stand), `digest`; inside the group's snapshot."""
+    sources = {column.name: column.source for column in table.columns}
+    ids = ", ".join(f"{sources[name]} AS {name}" for name in _ids(table))
+    sql = source_sql(
+        f"SELECT {ids}, {{time}} AS scorecard_time, {source_digest(table)} AS digest\n"
+        f"FROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}",
+        session.postgres.relations,
+        group.kind,
+    )
+    return _placed(session.table(sql), shard_count)
+
+
+def _placed(rows: pa.Table, shard_count: int) -> pa.Table:
+    """Rows of Postgres with their day and shard, as the writer places them (rows.with_shard)."""
+    micros = rows.column("scorecard_time").cast(pa.int64()).to_numpy()
+    columns = {name: _storage(rows.column(name)) for name in rows.column_names if name != "scorecard_time"}
+    days = (micros // (86_400 * MICROSECONDS)).astype(np.int32)
+    shards = ((micros // MICROSECONDS) % shard_count).astype(np.int32)
+    return pa.table({**columns, "day": pa.array(days, pa.int32()).cast(pa.date32()), "shard": pa.array(shards)})
+
+
+def ask_rows(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], pa.Table]:
+    """What to ask a shard for its physical rows: ids, `day`, `version`, `digest`, `own_shard` (by its own time) and `shard`."""
+    sql = f"""\
+SELECT {", ".join(_ids(table))}, day, version, {shard_digest(table)} AS digest,
+       toInt32({shard_expression(shard_count)}) AS own_shard
+FROM {table.name}
+WHERE {IN_SLICES}"""
+    schema = pa.schema(
+        [
+            ("customer", pa.string()),
+            ("profile", pa.string()),
+            *((name, UUID) for name in table.id_columns),
+            ("day", pa.date32()),
+            ("version", pa.uint64()),
+            ("digest", pa.int64()),
+            ("own_shard", pa.int32()),
+        ]
+    )
+
+    def ask(shard: ShardConnection) -> pa.Table:
+        rows = shard.table(sql, shard_scope(group))
+        if not rows.num_rows:
+            rows = schema.empty_table()
+        rows = pa.table({field.name: _plain(rows.column(field.name), field.type) for field in schema})
+        return rows.append_column("shard", pa.repeat(pa.scalar(shard.index, pa.int32()), rows.num_rows))
+
+    return ask
+
+
+def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of the driver's uuid type as its 16 bytes."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column
+
+
+def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column if column.type == kind else column.cast(kind)
+
+
+#: Ids in one question: a text of about 1 MB.
+_IDS_A_QUESTION = 25_000
+
+
+def known_scorecards(session: SourceSession, group: SliceGroup, rows: pa.Table) -> pa.Table:
+    """What Postgres knows of the rows' scorecards, of whatever day and type; day is the year 1 where there is none."""
+    sql = source_sql(
+        f"""\
+SELECT c.customer, c.profile, c.scorecard_id, coalesce(c.scorecard_type, 0)::int AS scorecard_type,
+       coalesce(r.template_type, 0)::int AS template_type,
+       CASE WHEN isfinite({{time}}) THEN ({{time}} AT TIME ZONE 'UTC')::date END AS day
+FROM {SCORECARDS_AND_REVISIONS}
+WHERE c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
+  AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])""",
+        session.postgres.relations,
+        group.kind,
+    )
+    ids = [value.hex() for value in pc.unique(rows.column("scorecard_id")).to_pylist()]
+    found = [
+        session.table(sql, (",".join(ids[start : start + _IDS_A_QUESTION]),))
+        for start in range(0, len(ids), _IDS_A_QUESTION)
+    ]
+    known = pa.concat_tables(found)
+    days = known.column("day").fill_null(date(1, 1, 1))
+    return pa.table({**{name: _storage(known.column(name)) for name in known.column_names}, "day": days})

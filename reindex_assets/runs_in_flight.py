@@ -1,0 +1,74 @@
+"""Which slices runs are at work on, or will be: queued and running ones, and backfills that have not asked for all of theirs.
+
+What lives here: reading that out of the Dagster instance. What does not: what follows from it (repair_sensor.py, janitor.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+from reindex_assets.asset_names import asset_key, job_name
+from reindex_assets.fleet import Cluster, Fleet
+from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
+from reindex_assets.pipeline import Step
+
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+
+
+def slices_in_flight(
+    instance: DagsterInstance, asset_graph: AssetGraph, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS
+) -> frozenset[Slice]:
+    """The slices of a cluster that some run is going to write, or is writing."""
+    cluster = fleet.clusters[cluster_name]
+    writes = asset_key(cluster_name, Step.WRITE, kind)
+    found: set[Slice] = set()
+    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+        if does_write(run, writes, job_name(cluster_name, kind)):
+            found |= slices_of_tags(run, cluster)
+    found |= set(_slices_of_backfills(instance, asset_graph, writes))
+    return frozenset(found)
+
+
+def does_write(run: DagsterRun, writes: AssetKey, job: str) -> bool:
+    """Whether a run's assets are those of a cluster; a run of the job without a selection has all of them."""
+    if run.asset_selection:
+        return writes in run.asset_selection
+    return run.job_name == job and not run.asset_check_selection
+
+
+def slices_of_tags(run: DagsterRun, cluster: Cluster) -> set[Slice]:
+    """The slices that a run was asked for."""
+    if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
+        return slices_of_range(cluster, run.tags)
+    return {Slice.of(run.tags[PARTITION_TAG])} if PARTITION_TAG in run.tags else set()
+
+
+def _slices_of_backfills(instance: DagsterInstance, asset_graph: AssetGraph, writes: AssetKey) -> Iterator[Slice]:
+    """What unfinished backfills are still going to do: their runs come one after the other."""
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_UNFINISHED_BACKFILLS)):
+        if not backfill.is_asset_backfill or writes not in (backfill.asset_selection or ()):
+            continue
+        data = backfill.get_asset_backfill_data(asset_graph)
+        wanted = _partition_keys(data.target_subset.partitions_subsets_by_asset_key, writes)
+        for done in (data.materialized_subset, data.failed_and_downstream_subset):
+            wanted -= _partition_keys(done.partitions_subsets_by_asset_key, writes)
+        yield from (Slice.of(key) for key in wanted)
+
+
+def _partition_keys(subsets: object, asset: AssetKey) -> set[str]:
+    assert isinstance(subsets, dict)
+    subset = subsets.get(asset)
+    keys: Iterable[str] = subset.get_partition_keys() if subset is not None else ()
+    return set(keys)
