@@ -84,7 +84,11 @@ def _counts_agree(evidence: Evidence) -> Verdict:
     )
     if differ and not lasting:
         sentence += "; the difference is on its way or waits for a merge"
-    return Verdict(not differ or not lasting, sentence, {**numbers, "both_sides": both_sides(parity)})
+    return Verdict(
+        not differ or not lasting,
+        sentence,
+        {**numbers, "both_sides": both_sides(parity), "templates": _template_table(parity)},
+    )
 
 
 def _rows_agree(evidence: Evidence) -> Verdict:
@@ -324,6 +328,37 @@ def _sides(parity: SliceParity) -> tuple[tuple[str, TableParity], ...]:
 
 def _total(parity: SliceParity, difference: Difference) -> int:
     return 0 if parity.differences is None else parity.differences.of(difference)
+
+
+def _template_table(parity: SliceParity) -> MetadataValue:
+    """Both sides by template: a template that nobody writes to ClickHouse stands out."""
+    rows = []
+    for template in sorted({*parity.scorecards.by_template, *parity.scores.by_template}):
+        cards, scores = (table.by_template.get(template, (0, 0)) for table in (parity.scorecards, parity.scores))
+        rows.append(
+            TableRecord(
+                {
+                    "template": template,
+                    "postgres_scorecards": cards[0],
+                    "clickhouse_scorecards": cards[1],
+                    "postgres_scores": scores[0],
+                    "clickhouse_scores": scores[1],
+                }
+            )
+        )
+    return MetadataValue.table(rows, _TEMPLATE_COLUMNS)
+
+
+_TEMPLATE_COLUMNS = TableSchema(
+    [
+        TableColumn("template", "string"),
+        *(
+            TableColumn(f"{engine}_{plural}", "int")
+            for plural in ("scorecards", "scores")
+            for engine in ("postgres", "clickhouse")
+        ),
+    ]
+)
 
 
 def _sample_table(found: SliceDifferences, only: Difference | None = None) -> MetadataValue:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, UUID, Slice, Table
-from reindex_assets.row_sides import ask_rows, known_scorecards, source_rows
+from reindex_assets.row_sides import NO_DAY, ask_rows, known_scorecards, source_rows
 from reindex_assets.selection import (
     SliceGroup,
     source_scope,
@@ -199,7 +199,8 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
         known = known_scorecards(session, group, strange)
         owners = _Place(known, SCORECARD, strange, _keys(strange, SCORECARD))
         kinds[strangers] = _strangers(sides.table, strange, owners, group, scorecards)
-        source_days = _filled(source_days, strangers, owners.column("day"))
+        days = owners.column("day")
+        source_days = _filled(source_days, strangers, pc.if_else(pc.equal(days, NO_DAY), None, days))
     if sides.snapshot.is_standby:
         version = _column(rest, "version")
         now = np.uint64(time.time() * MICROSECONDS)
@@ -287,7 +288,10 @@ def _strangers(table: Table, rows: pa.Table, owners: _Place, group: SliceGroup, 
         shown = pc.is_in(_keys(rows, SCORECARD), value_set=_keys(scorecards, SCORECARD))
         kinds[~owners.known & ~shown.to_numpy(zero_copy_only=False)] = _NUMBER[Difference.ORPHAN_SCORE]
     appeal = owners.known & np.isin(owners.number("scorecard_type"), APPEAL_TYPES)
-    of_kind = owners.known & (owners.number("template_type") == group.kind.template_type)
+    # One that Postgres has on no day at all (it is quarantined there) has not moved.
+    of_kind = (
+        owners.known & (owners.number("template_type") == group.kind.template_type) & (owners.number("day") != NO_DAY)
+    )
     kinds[of_kind & (owners.number("day") != _column(rows, "day"))] = _NUMBER[Difference.MOVED_DAY]
     kinds[appeal] = _NUMBER[Difference.APPEAL]
     return kinds

@@ -157,7 +157,7 @@ class Watch(_Strict):
 
     interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=15, description="Seconds between two looks.")
     settle_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
-        default=3.0, description="A difference younger than this is a row on its way, and no drift."
+        default=5.0, description="A difference younger than this is a row on its way, and no drift."
     )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3,

@@ -150,16 +150,12 @@ def read_parts(shards: ShardSet) -> dict[PartitionPlace, dict[str, str]]:
             "SELECT p.table AS table, toString(t.uuid) AS table_uuid, p.partition_id AS partition, p.name AS name, "
             "p.hash_of_all_files AS hash FROM system.parts AS p "
             "JOIN system.tables AS t ON t.database = p.database AND t.name = p.table "
-            "WHERE p.active AND p.rows > 0 AND p.database = {database:String} AND p.table IN {tables:Array(String)}",
-            {"database": shard.database, "tables": [table.name for table in TABLES]},
+            "WHERE p.active AND p.rows > 0 AND p.database = {database:String} AND p.table IN {tables:Array(String)} "
+            "UNION ALL SELECT {server:String}, '', '', 'start', toString(toUnixTimestamp(now()) - uptime()) FROM system.one",
+            {"database": shard.database, "tables": [table.name for table in TABLES], "server": _SERVER},
         )
 
-    def ask_start(shard: ShardConnection) -> str:
-        return str(shard.rows("SELECT toUnixTimestamp(now()) - uptime() AS start")[0]["start"])
-
     found: dict[PartitionPlace, dict[str, str]] = {}
-    for shard, start in enumerate(shards.map(ask_start)):
-        found[shard, _SERVER, "", ""] = {"start": start}
     for shard, rows in enumerate(shards.map(ask)):
         for row in rows:
             place = (shard, str(row["table"]), str(row["table_uuid"]), str(row["partition"]))
@@ -230,7 +226,9 @@ def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] 
     after = [one for one in new_ranges if one is not None]
     if not all(any(_unchanged(one, other) for other in after) for one in before):
         return None
-    known = [(one.first, one.last) for one in before]
+    # A mutation takes the number of a block: that gap is no insert.
+    mutations = {one.mutation for one in (*before, *after)}
+    known = sorted([*((one.first, one.last) for one in before), *((number, number) for number in mutations)])
     touched = []
     for name, part in zip(new, after, strict=True):
         if old.get(name) == new[name]:

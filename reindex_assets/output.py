@@ -46,7 +46,9 @@ def print_verification(console: Console, found: Verification) -> None:
     quarantined = [row for day in found.days for row in day.quarantined]
     if quarantined:
         first = quarantined[0]
-        text = Text.from_markup(f"[yellow]Scorecards that can't leave Postgres: {len(quarantined):,}[/yellow], the first: ")
+        text = Text.from_markup(
+            f"[yellow]Scorecards that can't leave Postgres: {len(quarantined):,}[/yellow], the first: "
+        )
         console.print(text + printable(f"{first.customer} {first.scorecard_id}: {first.reason}"))
     console.print(Text(found.sentence, style="red" if found.different else "green"))
 

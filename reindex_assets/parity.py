@@ -8,6 +8,7 @@ and any repair.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.differences import HARMLESS, Difference, count_differences, drift_evidence, look_at_rows
 from reindex_assets.digest import shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
-from reindex_assets.fleet import Fleet
+from reindex_assets.fleet import Fleet, Watch
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
@@ -38,7 +39,7 @@ from reindex_assets.shards import shard_expression
 from reindex_assets.source import SourceSession
 
 #: Seconds after which a difference is no longer a row on its way.
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = Watch().settle_seconds
 #: Seconds that ClickHouse has for folding an older version into the right one (differences.UNMERGED).
 MERGE_PATIENCE_SECONDS = 600.0
 #: Scores that are compared row by row at once: bounds the memory (about 150 bytes a row and side).
@@ -55,6 +56,7 @@ class TableParity:
         distinct_rows: different keys, summed over the shards.
         misplaced_rows: rows that stand on another shard than their time says.
         digests_agree: the sums of the 64-bit row digests over every column are equal, and the counts too.
+        by_template: rows in Postgres and in ClickHouse, by template id.
     """
 
     postgres_rows: int = 0
@@ -63,6 +65,7 @@ class TableParity:
     distinct_rows: int = 0
     misplaced_rows: int = 0
     digests_agree: bool = True
+    by_template: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def counts_agree(self) -> bool:
@@ -150,6 +153,8 @@ class _Sums:
     distinct_rows: int = 0
     misplaced_rows: int = 0
     clickhouse_digest: int = 0
+    postgres_templates: Counter[str] = field(default_factory=Counter)
+    clickhouse_templates: Counter[str] = field(default_factory=Counter)
 
 
 def compare(
@@ -321,8 +326,9 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
             for table in TABLES:
                 for row in session.rows(source_digests(table, group.kind, session)):
                     of_slice = sums[Slice(row["customer"], row["day"]), table.name]
-                    of_slice.postgres_rows = row["found"]
-                    of_slice.postgres_digest = int(row["digest"])
+                    of_slice.postgres_rows += row["found"]
+                    of_slice.postgres_digest += int(row["digest"])
+                    of_slice.postgres_templates[row["template"]] += row["found"]
             quarantined = read_quarantined(session, group)
     finally:
         # The shards' answers are waited for in any case: their connections close with the caller.
@@ -332,7 +338,8 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
             raise answer
         for row in answer:
             of_slice = sums[Slice(row["customer"], row["day"]), name]
-            of_slice.by_shard[shard] = row["found"]
+            of_slice.by_shard[shard] = of_slice.by_shard.get(shard, 0) + row["found"]
+            of_slice.clickhouse_templates[row["template"]] += row["found"]
             of_slice.distinct_rows += row["keys"]
             of_slice.misplaced_rows += row["misplaced"]
             of_slice.clickhouse_digest += row["digest"]
@@ -358,19 +365,23 @@ def _table_parity(sums: _Sums, shard_count: int) -> TableParity:
         # Postgres sums without end, ClickHouse modulo 2^64.
         digests_agree=rows == sums.postgres_rows
         and (sums.postgres_digest - sums.clickhouse_digest) % 2**digest.BITS == 0,
+        by_template={
+            template: (sums.postgres_templates[template], sums.clickhouse_templates[template])
+            for template in sorted({*sums.postgres_templates, *sums.clickhouse_templates})
+        },
     )
 
 
 def _ask_shard(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
     sql = f"""\
-SELECT customer, day,
+SELECT customer, day, toString(template_id) AS template,
        count() AS found,
        uniqExact({", ".join(table.key)}) AS keys,
        countIf({shard_expression(shard_count)} != {{shard:UInt16}}) AS misplaced,
        sum({shard_digest(table)}) AS digest
 FROM {table.name}
 WHERE {IN_SLICES}
-GROUP BY customer, day"""
+GROUP BY customer, day, template_id"""
 
     def ask(shard: ShardConnection) -> list[dict[str, Any]]:
         return shard.rows(sql, {**shard_scope(group), "shard": shard.index})
@@ -379,13 +390,14 @@ GROUP BY customer, day"""
 
 
 def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
-    """The statement for the count and the sum of digests per slice. The sum sees duplicates, which XOR would hide."""
+    """The statement for the count and the sum of digests per slice and template. The sum sees duplicates, which XOR would hide."""
     return source_sql(
         f"""\
-SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS found, sum({source_digest(table)})::text AS digest
+SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, c.template_id::text AS template,
+       count(*) AS found, sum({source_digest(table)})::text AS digest
 FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
-GROUP BY 1, 2""",
+GROUP BY 1, 2, 3""",
         session.postgres.relations,
         kind,
     )

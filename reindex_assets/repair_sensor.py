@@ -33,14 +33,12 @@ from reindex_assets.partitions import range_tags, watched_days
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle, cover
 from reindex_assets.repair_ledger import RepairCursor, read_cursor
+from reindex_assets.repair_request import ASK_AGAIN
 from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
 from reindex_assets.runs_in_flight import slices_in_flight
 from reindex_assets.verdict_events import report_verdict
 from reindex_assets.watch import WatchLimits, WatchLook, look
 from reindex_assets.watch_state import WatchStore
-
-#: The metadata of an observation by which an operator asks for a given-up partition to be tried again (`reindex-assets repair`).
-ASK_AGAIN = "reindex/repair_again"
 
 #: Verdicts that one tick reads; the next one goes on from there.
 _VERDICTS_A_TICK = 3_000

@@ -96,12 +96,15 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
 
 
+#: Stands for the day of a scorecard that has none: its time is NULL or infinite.
+NO_DAY = date(1, 1, 1)
+
 #: Ids in one question: a text of about 1 MB.
 _IDS_A_QUESTION = 25_000
 
 
 def known_scorecards(session: SourceSession, group: SliceGroup, rows: pa.Table) -> pa.Table:
-    """What Postgres knows of the rows' scorecards, of whatever day and type; day is the year 1 where there is none."""
+    """What Postgres knows of the rows' scorecards, of whatever day and type; day is NO_DAY where there is none."""
     sql = source_sql(
         f"""\
 SELECT c.customer, c.profile, c.scorecard_id, coalesce(c.scorecard_type, 0)::int AS scorecard_type,
@@ -119,5 +122,5 @@ WHERE c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'
         for start in range(0, len(ids), _IDS_A_QUESTION)
     ]
     known = pa.concat_tables(found)
-    days = known.column("day").fill_null(date(1, 1, 1))
+    days = known.column("day").fill_null(NO_DAY)
     return pa.table({**{name: _storage(known.column(name)) for name in known.column_names}, "day": days})

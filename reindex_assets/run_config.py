@@ -7,6 +7,7 @@ What lives here: the fields and what turning them does. What does not: the work.
 from dagster import Config
 from pydantic import Field
 
+from reindex_assets.parity import SETTLE_SECONDS
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 
@@ -49,7 +50,7 @@ class ReindexConfig(Config):
         "Moves nearly every row of the partitions: only after the number or order of shards has really changed.",
     )
     settle_seconds: float = Field(
-        default=3.0,
+        default=SETTLE_SECONDS,
         ge=0,
         le=600,
         description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse.",

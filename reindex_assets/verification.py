@@ -160,21 +160,17 @@ class Verification:
     def sentence(self) -> str:
         """The verdict. It claims no more than the depth allows."""
         days, different = len(self.days), len(self.different)
-        scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
-        if self.depth is Depth.COUNTS:
-            if different:
-                return f"Counts differ on {different:,} of {days:,} customer-days; values were not compared."
-            return (
-                f"Counts agree on all {days:,} customer-days: {scorecards:,} scorecards and {scores:,} scores; "
-                "values were not compared."
-            )
+        if different and self.depth is Depth.COUNTS:
+            return f"Counts differ on {different:,} of {days:,} customer-days; values were not compared."
         if different:
             rows = sum(day.differing_rows for day in self.days)
             return f"{different:,} of {days:,} customer-days differ, in {rows:,} rows."
-        return (
-            f"All {days:,} customer-days are equal: {scorecards:,} scorecards and {scores:,} scores, "
-            "every column of every row."
-        )
+        everything = "the one customer-day" if days == 1 else f"all {days:,} customer-days"
+        scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
+        numbers = f"{scorecards:,} scorecards and {scores:,} scores"
+        if self.depth is Depth.COUNTS:
+            return f"Counts agree on {everything}: {numbers}; values were not compared."
+        return f"Both sides are equal on {everything}: {numbers}, every column of every row."
 
     @property
     def templates(self) -> list[TableRow]:

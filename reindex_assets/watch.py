@@ -4,16 +4,17 @@ What lives here: which slices a look compares, and what it proves. What does not
 done about drift (repairs.py).
 
 A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
-compared; a slice counts as equal only by that exact comparison. What a look can't see is a change to scores alone, in Postgres, on
-a day whose turn has not come: the marks of scores are read by turns where the look-back is large (`WatchLimits`).
+compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
+not come, to scores alone: the marks of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
 
 The order makes it safe: marks are read before the comparison. What happens in between moves the marks again, and is seen the next time.
+Parts are merged at any time: whoever asks for a part's rows looks afterwards whether it was still there to answer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
@@ -21,9 +22,12 @@ from typing import TypeVar
 from reindex_assets.fleet import Fleet
 from reindex_assets.marks import (
     PartChanges,
+    Parts,
     SourceMark,
     compare_parts,
+    read_origin,
     read_parts,
+    read_shard_counts,
     read_shard_marks,
     read_source_marks,
     slices_in_parts,
@@ -33,22 +37,26 @@ from reindex_assets.parity import SETTLE_SECONDS, Comparison, SliceParity
 from reindex_assets.watch_state import SliceMarks, WatchState
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 #: Slices in one statement that groups by slice: nothing but sums travels.
 _SLICES_AT_ONCE = 20_000
 #: A scorecard has three to nine scores.
 _SCORES_A_SCORECARD = 6
+#: How often new parts are asked for that are merged before they answer.
+_LISTINGS = 4
 
 
 @dataclass(frozen=True)
 class WatchLimits:
-    """What one look may cost. Each limit is in rows; the first day of a turn is always read, however large.
+    """What one look may cost. Each limit is in rows; but something of each queue is always taken, however large: no turn never comes.
 
     Attributes:
-        scorecards: scorecards whose marks are read in Postgres (0.8 s a million). The latest two days come first, then those whose
-            turn is longest ago.
+        scorecards: scorecards whose marks are read in Postgres (0.8 s a million): of the latest two days, and of the others, each
+            time those whose turn is longest ago.
         scores: scores whose marks are read in Postgres (2 s a million), by turns in the same way.
-        compared_rows: scores that are compared to the bit (3 to 4 s a million in Postgres).
+        compared_rows: scores that are compared to the bit (3 to 4 s a million in Postgres): half of them by need (what was touched
+            first, late days first), half of them of the slices that have waited longest.
         settle_seconds: a difference younger than this is a row on its way.
     """
 
@@ -124,19 +132,29 @@ class _Look:
         self._slices = [
             Slice(customer, day) for day in self._days for customer in fleet.clusters[cluster_name].customers
         ]
-        known = state.slices
+        self._state = state
+        self._cluster = fleet.clusters[cluster_name]
+        self._kind = kind
+        self._resting = resting
+        self._fresh: dict[Slice, dict[str, SourceMark]] = {item: {} for item in self._slices}
+        self._shard_marks: dict[Slice, int] = {}
+        self._comparison = Comparison(fleet, cluster_name, kind)
+        self._seconds: dict[str, float] = {}
+
+    def _remember(self) -> None:
+        """Takes from the state of the last look what still holds."""
+        self._origin = read_origin(self._comparison.session, self._cluster, self._kind)
+        known = self._state.slices_of(self._origin)
         self._known: dict[Slice, SliceMarks] = {item: known.get(item, SliceMarks()) for item in self._slices}
         # Slices whose standing is known, as long as nothing touches them.
         self._settled = {
-            item for item, marks in self._known.items() if marks.is_equal or (item in resting and marks.source)
+            item
+            for item, marks in self._known.items()
+            if marks.is_equal or (item in self._resting and marks.source and not marks.is_touched)
         }
-        self._parts = state.parts
-        self._looked = {
-            place: at for place, at in state.looked.items() if date.fromisoformat(place[1]) in set(self._days)
-        }
-        self._fresh: dict[Slice, dict[str, SourceMark]] = {item: {} for item in self._slices}
-        self._comparison = Comparison(fleet, cluster_name, kind)
-        self._seconds: dict[str, float] = {}
+        days, now = {day.isoformat() for day in self._days}, time.time()
+        # A time that has not come yet is of a clock that was wrong: its day would wait until then.
+        self._looked = {place: at for place, at in self._state.looked.items() if place[1] in days and at <= now}
 
     def __enter__(self) -> _Look:
         self._comparison.__enter__()
@@ -146,28 +164,27 @@ class _Look:
         self._comparison.__exit__(None, None, None)
 
     def run(self, doubted: frozenset[Slice], untouchable: frozenset[Slice]) -> WatchLook:
-        parts = self._timed("parts", lambda: read_parts(self._comparison.shards))
+        self._remember()
+        listed = self._timed("parts", lambda: read_parts(self._comparison.shards))
         self._timed("postgres_marks", self._read_turns)
-        touched = {item for item in self._slices if self._has_moved(item)}
-        touched |= self._timed(
-            "clickhouse_marks", lambda: self._touched_in_clickhouse(compare_parts(self._parts, parts))
-        )
-        touched |= doubted & set(self._slices)
+        touched = {item for item in self._slices if self._has_moved(item)} | (doubted & set(self._slices))
+        in_clickhouse, parts = self._timed("clickhouse_marks", lambda: self._touched_in_clickhouse(listed))
+        touched |= in_clickhouse
         chosen = self._chosen(touched, untouchable)
 
         # Before the comparison: what happens in between moves these marks again.
         self._timed("postgres_marks", lambda: self._read_marks(chosen, TABLES, missing_only=True))
-        shard_marks = self._timed("clickhouse_marks", lambda: self._shard_marks(chosen))
+        self._timed("clickhouse_marks", lambda: self._read_shard_marks(chosen))
         found = self._timed("comparison", lambda: self._compare(chosen))
 
         slices = {item: marks.doubted() if item in touched else marks for item, marks in self._known.items()}
+        turn = 1 + max((marks.turn for marks in self._known.values()), default=0)
         for parity in found:
-            slices[parity.slice] = SliceMarks(
-                dict(self._fresh[parity.slice]), shard_marks[parity.slice], is_equal=parity.sums_agree
-            )
+            source, shard_mark = dict(self._fresh[parity.slice]), self._shard_marks[parity.slice]
+            slices[parity.slice] = SliceMarks(source, shard_mark, is_equal=parity.sums_agree, turn=turn)
         compared = {parity.slice for parity in found}
         return WatchLook(
-            WatchState(slices, parts, self._looked),
+            WatchState(slices, parts, self._looked, self._origin),
             {parity.slice: parity for parity in sorted(found, key=_by_day) if not parity.is_equal},
             frozenset(parity.slice for parity in found if parity.is_equal),
             len(self._slices),
@@ -181,21 +198,19 @@ class _Look:
     def _read_turns(self) -> None:
         """Reads the marks of the days whose turn it is."""
         for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
+            # What is not settled is compared whatever its marks say; those of scorecards tell how large it is.
+            wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
             rows = dict.fromkeys(self._days, 0)
-            for item, marks in self._known.items():
-                rows[item.day] += marks.rows(table.name)
-            latest = set(self._days[-2:])
-            by_turn = sorted(
-                self._days,
-                key=lambda day: (day not in latest, self._looked.get((table.name, day.isoformat()), 0.0), day),
-            )
+            for item in wanted:
+                rows[item.day] += self._known[item].rows(table.name)
             due: list[date] = []
-            for day in by_turn:
-                if due and sum(rows[other] for other in due) + rows[day] > limit:
-                    break
-                due.append(day)
-            chosen = set(due)
-            self._read_marks([item for item in self._slices if item.day in chosen], [table])
+            for days in (self._days[-2:], self._days[:-2]):
+                due += _first_within(
+                    sorted(days, key=lambda day: (self._looked.get((table.name, day.isoformat()), 0.0), day)),
+                    rows,
+                    limit - sum(rows[day] for day in due),
+                )
+            self._read_marks([item for item in wanted if item.day in set(due)], [table])
             now = time.time()
             self._looked |= {(table.name, day.isoformat()): now for day in due}
 
@@ -212,27 +227,39 @@ class _Look:
         known = self._known[item]
         return item in self._settled and any(known.source.get(name) != mark for name, mark in self._fresh[item].items())
 
-    def _touched_in_clickhouse(self, changes: PartChanges) -> set[Slice]:
-        touched: set[Slice] = set()
-        if changes.nothing:
-            return touched
+    def _touched_in_clickhouse(self, parts: Parts) -> tuple[set[Slice], Parts]:
+        """The settled slices that were touched between the last look and a list of parts, and that list."""
         settled = [item for item in self._slices if item in self._settled]
-        for group in self._comparison.groups(settled, {}, 1, _SLICES_AT_ONCE):
-            touched |= slices_in_parts(self._comparison.shards, group, changes.inserted)
-        in_doubt = [
-            item
-            for item in settled
-            if item not in touched
-            and (None in changes.rewritten or (item.day.year, item.day.month) in changes.rewritten)
-        ]
-        marks = self._shard_marks(in_doubt)
-        return touched | {item for item in in_doubt if marks[item] != self._known[item].shard_mark}
+        in_doubt: set[Slice] = set()
+        for _ in range(_LISTINGS):
+            changes = compare_parts(self._state.parts, parts)
+            if not changes.inserted:
+                break
+            for group in self._comparison.groups(settled, {}, 1, _SLICES_AT_ONCE):
+                in_doubt |= slices_in_parts(self._comparison.shards, group, changes.inserted)
+            later = read_parts(self._comparison.shards)
+            if changes.are_still_there(later):
+                break
+            parts = later
+        else:
+            changes = PartChanges({}, frozenset({None}))
+        in_doubt &= self._settled
+        in_doubt |= {item for item in settled if changes.rewritten & {None, (item.day.year, item.day.month)}}
+        merged = {item for item in settled if changes.merged & {None, (item.day.year, item.day.month)}}
+        # How many rows there should be is known of equal slices only.
+        in_doubt |= {item for item in merged if not self._known[item].is_equal}
+        self._read_shard_marks(in_doubt)
+        touched = {item for item in in_doubt if self._shard_marks[item] != self._known[item].shard_mark}
+        for group in self._comparison.groups(merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
+            for item, counts in read_shard_counts(self._comparison.shards, group).items():
+                if any(counts[table.name] != self._known[item].rows(table.name) for table in TABLES):
+                    touched.add(item)
+        return touched, parts
 
-    def _shard_marks(self, slices: Iterable[Slice]) -> dict[Slice, int]:
-        marks: dict[Slice, int] = {}
-        for group in self._comparison.groups(slices, {}, 1, _SLICES_AT_ONCE):
-            marks |= read_shard_marks(self._comparison.shards, group)
-        return marks
+    def _read_shard_marks(self, slices: Iterable[Slice]) -> None:
+        wanted = [item for item in slices if item not in self._shard_marks]
+        for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
+            self._shard_marks |= read_shard_marks(self._comparison.shards, group)
 
     # --- what is compared
 
@@ -241,15 +268,15 @@ class _Look:
         candidates = [
             item for item in self._slices if (item in touched or item not in self._settled) and item not in untouchable
         ]
-        candidates.sort(key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
-        chosen: list[Slice] = []
-        rows = 0
-        for item in candidates:
-            rows += self._rows(item)
-            if chosen and rows > self._limits.compared_rows:
-                break
-            chosen.append(item)
-        return chosen
+        rows = {item: self._rows(item) for item in candidates}
+        by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
+        chosen = _first_within(by_need, rows, self._limits.compared_rows // 2)
+        # A busy day is touched at every look: what has waited longest has a part of its own.
+        by_turn = sorted(
+            set(candidates) - set(chosen),
+            key=lambda item: (self._known[item].turn, -item.day.toordinal(), item.customer),
+        )
+        return chosen + _first_within(by_turn, rows, self._limits.compared_rows - sum(rows[item] for item in chosen))
 
     def _rows(self, item: Slice) -> int:
         """About how many scores a comparison of a slice reads."""
@@ -270,6 +297,20 @@ class _Look:
             return call()
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
+
+
+def _first_within(queue: Sequence[K], rows: Mapping[K, int], limit: int) -> list[K]:
+    """The head of a queue within a limit of rows, and its first in any case.
+
+    >>> _first_within(["a", "b", "c", "d"], {"a": 9, "b": 1, "c": 5, "d": 1}, 11), _first_within(["a"], {"a": 9}, -1)
+    (['a', 'b'], ['a'])
+    """
+    total = 0
+    for place, item in enumerate(queue):
+        total += rows[item]
+        if place and total > limit:
+            return list(queue[:place])
+    return list(queue)
 
 
 def _by_day(parity: SliceParity) -> tuple[date, str]:

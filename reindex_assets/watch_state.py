@@ -7,8 +7,9 @@ The file is a memory, never a proof: without it, or with a damaged one, every sl
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.store import SliceStore
 
 #: Raise it whenever the meaning of a mark changes: memories of another version are forgotten.
-_VERSION = "1"
+_VERSION = "2"
 _META = b"reindex_assets.watch"
 _SCHEMA = pa.schema(
     [
@@ -31,6 +32,8 @@ _SCHEMA = pa.schema(
         ("score_mark", pa.uint64()),
         ("shard_mark", pa.uint64()),
         ("is_equal", pa.bool_()),
+        ("is_touched", pa.bool_()),
+        ("turn", pa.int64()),
     ]
 )
 
@@ -41,17 +44,21 @@ class SliceMarks:
 
     Attributes:
         is_equal: it was equal to the bit, and nothing has been seen to touch it since.
+        is_touched: something has touched it since, and it was not compared again: the marks don't tell that a second time.
+        turn: a number that is higher the later it was compared; 0 where it never was.
     """
 
     source: Mapping[str, SourceMark] = field(default_factory=dict)
     shard_mark: int = 0
     is_equal: bool = False
+    is_touched: bool = False
+    turn: int = 0
 
     def rows(self, table: str) -> int:
         return self.source.get(table, SourceMark()).rows
 
     def doubted(self) -> SliceMarks:
-        return replace(self, is_equal=False)
+        return replace(self, is_equal=False, is_touched=True)
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,18 @@ class WatchState:
     Attributes:
         parts: the parts of every shard as they were listed before the last look.
         looked: when each day's marks of each table were last read in Postgres, seconds since the epoch, by table name and day.
+        origin: where the marks are from (marks.read_origin).
     """
 
     slices: Mapping[Slice, SliceMarks] = field(default_factory=dict)
     parts: Mapping[PartitionPlace, Mapping[str, str]] = field(default_factory=dict)
     looked: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def slices_of(self, origin: Mapping[str, str]) -> dict[Slice, SliceMarks]:
+        """The slices whose marks are of this origin."""
+        same = {name for name, value in self.origin.items() if origin.get(name) == value}
+        return {item: marks for item, marks in self.slices.items() if {"", item.customer} <= same}
 
 
 class WatchStore:
@@ -76,20 +90,20 @@ class WatchStore:
         self.path = self._store.watch_path()
 
     def load(self) -> WatchState:
-        """The state; an empty one where there is none that can be used."""
+        """The state; an empty one where there is none that can be used.
+
+        Raises:
+            OSError: there is one, and the storage does not give it.
+        """
         try:
             with self._store.open(self.path) as file:
-                table = pq.read_table(file)
-            meta = json.loads((table.schema.metadata or {})[_META])
-            if meta["version"] != _VERSION:
-                return WatchState()
-            parts = {
-                (int(shard), name, uuid, partition): dict(names)
-                for shard, name, uuid, partition, names in meta["parts"]
-            }
-            looked = {(name, day): float(time) for name, day, time in meta["looked"]}
-            return WatchState({Slice.of(row["slice"]): _marks(row) for row in table.to_pylist()}, parts, looked)
-        except (FileNotFoundError, KeyError, ValueError, TypeError, pa.ArrowException):
+                content = file.read()
+        except FileNotFoundError:
+            return WatchState()
+        try:
+            return _read(content)
+        # Whatever a damaged file breaks in: Arrow has an error for each of its layers, OSError among them.
+        except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError):
             return WatchState()
 
     def save(self, state: WatchState) -> None:
@@ -98,21 +112,44 @@ class WatchStore:
             "version": _VERSION,
             "parts": [[*place, names] for place, names in state.parts.items()],
             "looked": [[*place, time] for place, time in state.looked.items()],
+            "origin": dict(state.origin),
         }
         rows = [_row(item, marks) for item, marks in sorted(state.slices.items())]
-        table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: json.dumps(meta).encode()}))
+        sealed = json.dumps({**meta, "seal": _seal(meta, rows)})
+        table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: sealed.encode()}))
         name, file = self._store.create(self.path)
         with file:
             pq.write_table(table, file)
         self._store.publish(name, self.path)
 
 
+def _read(content: bytes) -> WatchState:
+    table = pq.read_table(pa.BufferReader(content))
+    meta = json.loads((table.schema.metadata or {})[_META])
+    rows = table.to_pylist()
+    # A mark that flipped over to another one would be green without a proof.
+    if meta["version"] != _VERSION or meta.pop("seal") != _seal(meta, rows):
+        return WatchState()
+    parts = {(int(shard), name, uuid, partition): dict(names) for shard, name, uuid, partition, names in meta["parts"]}
+    looked = {(name, day): float(time) for name, day, time in meta["looked"]}
+    return WatchState({Slice.of(row["slice"]): _marks(row) for row in rows}, parts, looked, meta["origin"])
+
+
+def _seal(meta: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> str:
+    return hashlib.sha256(json.dumps([meta, rows], sort_keys=True).encode()).hexdigest()
+
+
 def _row(item: Slice, marks: SliceMarks) -> dict[str, object]:
+    row = dict.fromkeys(_SCHEMA.names)
+    source = {f"{name}_{part}": getattr(mark, part) for name, mark in marks.source.items() for part in ("rows", "mark")}
     return {
+        **row,
+        **source,
         "slice": item.partition_key,
-        **{f"{name}_{part}": getattr(mark, part) for name, mark in marks.source.items() for part in ("rows", "mark")},
         "shard_mark": marks.shard_mark,
         "is_equal": marks.is_equal,
+        "is_touched": marks.is_touched,
+        "turn": marks.turn,
     }
 
 
@@ -122,4 +159,5 @@ def _marks(row: Mapping[str, object]) -> SliceMarks:
         for name in (SCORECARD.name, SCORE.name)
         if row[f"{name}_mark"] is not None
     }
-    return SliceMarks(source, int(str(row["shard_mark"])), bool(row["is_equal"]))
+    shard_mark, turn = int(str(row["shard_mark"])), int(str(row["turn"]))
+    return SliceMarks(source, shard_mark, bool(row["is_equal"]), bool(row["is_touched"]), turn)

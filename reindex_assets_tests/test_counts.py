@@ -205,6 +205,59 @@ def _common_template(shard_clients: list[Client], customer: str, first: date, se
 
 
 @pytest.mark.usefixtures("equal")
+def test_two_rows_in_each_others_place_are_seen_though_each_shard_has_as_many(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    item = Slice("acme", PLAN.all_days[0])
+    for scorecard_id, shard, other in _exchangeable_pair(source, item):
+        _move_scorecard(shard_clients, scorecard_id, shard, other)
+
+    counts = counted(fleet)
+
+    assert_counted(counts, source, shard_clients)
+    for row in shard_table(counts):
+        assert row["scorecards_expected"] == row["scorecards_clickhouse"]
+    assert counts.disagreeing() == [item]
+    [day] = verified(fleet).different
+    assert day.difference == "2 scorecards on a wrong shard"
+
+
+def _exchangeable_pair(source: Connection, item: Slice) -> list[tuple[str, int, int]]:
+    """Two scorecards of one template that belong on different shards: each with its shard and that of the other."""
+    with source.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT template_id::text, scorecard_id::text, process_interaction_at
+            FROM director.scorecards
+            JOIN director.scorecard_template_revisions USING (customer, profile, template_id, template_revision_id)
+            WHERE template_type = 2 AND coalesce(scorecard_type, 0) = 0 AND customer = %s
+                AND (process_interaction_at AT TIME ZONE 'UTC')::date = %s
+            ORDER BY 1, 2
+            """,
+            (item.customer, item.day),
+        )
+        seen: dict[str, tuple[str, int]] = {}
+        for template_id, scorecard_id, at in cursor.fetchall():
+            shard = int(at.timestamp() // 1) % SHARDS
+            other_id, other = seen.setdefault(template_id, (scorecard_id, shard))
+            if other != shard:
+                return [(scorecard_id, shard, other), (other_id, other, shard)]
+    raise AssertionError("the plan has no two scorecards of one template on two shards")
+
+
+def _move_scorecard(shard_clients: list[Client], scorecard_id: str, shard: int, other: int) -> None:
+    [row] = (
+        shard_clients[shard]
+        .query("SELECT * FROM scorecard WHERE scorecard_id = {id:UUID}", parameters={"id": scorecard_id})
+        .named_results()
+    )
+    shard_clients[other].insert("scorecard", [list(row.values())], column_names=list(row))
+    shard_clients[shard].command(
+        "DELETE FROM scorecard WHERE scorecard_id = {id:UUID}", parameters={"id": scorecard_id}, settings=_SYNC
+    )
+
+
+@pytest.mark.usefixtures("equal")
 def test_a_scorecard_of_another_template_differs_though_the_day_has_as_many(fleet: Fleet, source: Connection) -> None:
     item = Slice("globex", PLAN.all_days[1])
     [scorecard] = application.scorecards_of(source, item)

@@ -250,3 +250,19 @@ def test_an_older_value_under_a_higher_version_is_drift_as_final_shows_it(
     assert found.differences.of(Difference.CHANGED) == 1
     [sample] = [one for one in found.differences.samples if one.difference is Difference.CHANGED]
     assert "12.5" in sample.what
+
+
+@pytest.mark.usefixtures("equal")
+def test_a_row_that_lost_its_time_in_postgres_has_not_moved_to_another_day(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    item = Slice("initech", PLAN.all_days[4])
+    nowhere, forever = application.scorecards_of(source, item, 2)
+    application.update(source, nowhere, "process_interaction_at = NULL")
+    application.update(source, forever, "process_interaction_at = 'infinity'")
+
+    found = drifted(look(fleet))
+
+    assert set(found) == {item}
+    assert found[item].rows[("scorecard", Difference.EXTRA)] == 2
+    assert {difference for _, difference in found[item].rows} == {Difference.EXTRA}

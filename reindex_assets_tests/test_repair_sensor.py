@@ -17,7 +17,6 @@ from clickhouse_connect.driver.client import Client
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
-    AssetObservation,
     DagsterInstance,
     DagsterRunStatus,
 )
@@ -35,7 +34,7 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.partitions import range_tags
-from reindex_assets.repair_sensor import ASK_AGAIN
+from reindex_assets.repair_request import ask_again
 from reindex_assets.watch_state import SliceMarks, WatchState, WatchStore
 from reindex_assets_tests import oracle
 from reindex_assets_tests.conftest import CUSTOMERS
@@ -231,9 +230,7 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
 
     # The cause is gone, and nothing has changed that a look could see.
     assert not loop.tick().requests
-    instance.report_runless_asset_event(
-        AssetObservation(WRITES, partition=item.partition_key, metadata={ASK_AGAIN: "it is mended"})
-    )
+    ask_again(instance, [(CLUSTER, loop.ledger.given_up[item])])
     [request] = loop.tick().requests
     assert loop.slices(request) == {item}
     assert loop.run(request).success

@@ -96,7 +96,7 @@ def _spoil(source: Connection, shards: list[Client]) -> None:
                 client.command(f"TRUNCATE TABLE {table}")
         make_source(source, PLAN)
         load_plainly(source, shards)
-        plant(Drift.EXTRA, shards, "acme", days[0], 2, 1, source)
+        plant(Drift.EXTRA, shards, "initech", days[0], 2, 1, source)
         plant(Drift.MISSING, shards, "globex", days[1], 2, 1, source)
         [changed] = application.scorecards_of(source, Slice("initech", days[2]))
         cursor.execute(

@@ -1,0 +1,221 @@
+"""The closed loop, end to end: a real daemon, webserver and runs, an application that lives on and loses writes, repair and alarm.
+
+What lives here: the whole product from outside. What does not: single ticks (test_repair_sensor.py).
+
+`REINDEX_LOOP_SECONDS=600 pytest -s reindex_assets_tests/test_closed_loop.py` lets the application live for ten minutes and prints the
+distribution of the time from drift to proven repair. By default it lives just long enough to be a test.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from clickhouse_connect.driver.client import Client
+from dagster import AssetCheckKey, DagsterEventType, DagsterInstance, EventRecordsFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.asset_names import REPAIR_TAG, repair_sensor_name
+from reindex_assets.fleet import Fleet, Watch
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.local.stack import LocalStack
+from reindex_assets.model import PROCESS, Slice
+from reindex_assets.watch_state import WatchState, WatchStore
+from reindex_assets_tests import oracle
+from reindex_assets_tests.alert_receivers import WebReceiver, web_receiver
+from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
+from reindex_assets_tests.living_application import LivingApplication
+from reindex_assets_tests.plain_loader import load_plainly
+from reindex_assets_tests.repair_loop import WRITES
+
+SECONDS = float(os.environ.get("REINDEX_LOOP_SECONDS", "30"))
+#: By default when it is measured; a busy test machine may be late itself.
+SETTLE_SECONDS = Watch().settle_seconds if "REINDEX_LOOP_SECONDS" in os.environ else 12.0
+TODAY = datetime.now(UTC).date()
+PLAN = DataPlan(CUSTOMERS, TODAY - timedelta(days=5), days=6, scale=0.003, seed=8)
+SENSOR = repair_sensor_name(CLUSTER)
+
+pytestmark = pytest.mark.timeout(600 + 3 * SECONDS)
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebReceiver]:
+    with web_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def dagster(
+    clean: None,
+    stack: LocalStack,
+    fleet: Fleet,
+    source: Connection,
+    shard_clients: list[Client],
+    receiver: WebReceiver,
+    tmp_path: Path,
+) -> Iterator[DagsterProcesses]:
+    """Equal data on both sides, and Dagster with its sensors on; as set up by default, but for the patience with a poisoned slice."""
+    make_source(source, PLAN)
+    load_plainly(source, shard_clients)
+    WatchStore(fleet, CLUSTER, PROCESS).save(WatchState())
+    with DagsterInstance.get() as instance:
+        instance.wipe()
+    document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
+    document["watch"].update(attempts=2, cool_down_seconds=5, settle_seconds=SETTLE_SECONDS)
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    environment = {"REINDEX_FLEET": str(path), "REINDEX_ALERT_URLS": receiver.url(rto=5)}
+    with running_dagster(tmp_path / "dagster.log", environment) as dagster:
+        dagster.start_sensor(SENSOR)
+        until(lambda: any("compared to the bit; nothing has drifted" in message for message in messages(dagster)), 120)
+        yield dagster
+
+
+def messages(dagster: DagsterProcesses) -> list[str]:
+    return [tick["skipReason"] or "" for tick in dagster.ticks(SENSOR)]
+
+
+def until(done: Callable[[], bool], seconds: float, pause: float = 1.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(pause)
+
+
+def repairs(dagster: DagsterProcesses) -> list[str]:
+    """What the repair runs so far were asked for."""
+    return [tag["value"] for run in dagster.runs() for tag in run["tags"] if tag["key"] == REPAIR_TAG]
+
+
+def test_the_loop(
+    dagster: DagsterProcesses,
+    fleet: Fleet,
+    source: Connection,
+    shard_clients: list[Client],
+    receiver: WebReceiver,
+) -> None:
+    days = PLAN.all_days
+
+    # A busy application that loses nothing: no repair, no alarm.
+    with LivingApplication(
+        fleet, days, delay=1.0, pause=0.05, seed=1, actions={"add": 80, "edit": 20}
+    ).living() as honest:
+        time.sleep(SECONDS)
+    assert honest.done > SECONDS
+    sys.stdout.write(f"\n{honest.done} writes, none lost, the latest {honest.latest:.1f} s after its commit\n")
+    assert honest.latest < SETTLE_SECONDS, "this machine is too slow for the question"
+    assert repairs(dagster) == []
+    assert receiver.received == []
+
+    # One that loses a write in eight: everything is repaired, and proved.
+    careless = LivingApplication(fleet, days, loses=0.12, pause=0.25, seed=2)
+    with careless.living():
+        end = time.monotonic() + max(SECONDS, 20)
+        while time.monotonic() < end:
+            careless.is_all_right(shard_clients)
+            time.sleep(0.5)
+    until(lambda: careless.is_all_right(shard_clients), 120, pause=0.5)
+    # What an edit has superseded is folded away by a merge, sooner or later: here now.
+    for client in shard_clients:
+        for table in ("scorecard", "score"):
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+    until(lambda: not oracle.differences(source, shard_clients), 60)
+    proved = [_proved_after(one.right_at or 0.0, one.slices) for one in careless.lost]
+    assert careless.lost
+    assert all(proved)
+    assert {"SUCCESS"} == {run["status"] for run in dagster.runs() if run["endTime"]}
+    _print_distribution([at - one.at for at, one in zip(proved, careless.lost, strict=True) if at is not None])
+    assert receiver.received == []
+
+    # A slice that no repair can mend: few attempts, one alarm.
+    item = Slice("globex", days[1])
+    _poison(shard_clients, item)
+    try:
+        with source.cursor() as cursor:
+            cursor.execute(
+                "UPDATE director.scorecards SET score = 1.5 WHERE customer = %s"
+                " AND (process_interaction_at AT TIME ZONE 'UTC')::date = %s",
+                (item.customer, item.day),
+            )
+        before = len(repairs(dagster))
+        until(lambda: bool(receiver.received), 150)
+        [told] = receiver.received
+        assert "given up" in told["message"].lower()
+        assert item.customer in told["message"]
+        assert str(item.day) in told["message"]
+        assert len(repairs(dagster)) == before + 2
+        assert _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.FAILED
+    finally:
+        _heal(shard_clients)
+    receiver.received.clear()
+    # The data change, and so it is tried again.
+    with source.cursor() as cursor:
+        cursor.execute(
+            "UPDATE director.scorecards SET score = 2.5 WHERE customer = %s AND score = 1.5", (item.customer,)
+        )
+    until(lambda: bool(receiver.received), 150)
+    assert "green again" in receiver.received[0]["message"].lower()
+    assert _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.SUCCEEDED
+    oracle.assert_equal(source, shard_clients)
+
+
+def _poison(shard_clients: Sequence[Client], item: Slice) -> None:
+    """The shards refuse every row of a slice."""
+    for client in shard_clients:
+        client.command(
+            "ALTER TABLE scorecard ADD CONSTRAINT poisoned CHECK NOT "
+            f"(customer = '{item.customer}' AND toDate32(scorecard_time) = '{item.day}')"
+        )
+
+
+def _heal(shard_clients: Sequence[Client]) -> None:
+    for client in shard_clients:
+        client.command("ALTER TABLE scorecard DROP CONSTRAINT poisoned")
+
+
+def _proved_after(at: float, slices: frozenset[Slice]) -> float | None:
+    """When a check first found all the slices' rows equal, after that time."""
+    with DagsterInstance.get() as instance:
+        records = instance.event_log_storage.get_event_records(
+            EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION), limit=100_000, ascending=True
+        )
+    proofs: dict[str, float] = {}
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        assert event is not None
+        verdict = event.asset_check_evaluation_data
+        if verdict.check_name == "rows_agree" and verdict.passed and verdict.partition and record.timestamp >= at:
+            proofs.setdefault(verdict.partition, record.timestamp)
+    found = [proofs.get(item.partition_key) for item in slices]
+    # A slice that its new place drew right (strays are deleted with it) may have no run of its own: the other one proves it.
+    known = [proof for proof in found if proof is not None]
+    return max(known) if known else None
+
+
+def _latest(check: str, item: Slice) -> AssetCheckExecutionRecordStatus | None:
+    with DagsterInstance.get() as instance:
+        found = instance.event_log_storage.get_asset_check_partition_info([AssetCheckKey(WRITES, check)])
+    return next((one.latest_execution_status for one in found if one.partition_key == item.partition_key), None)
+
+
+def _print_distribution(seconds: Sequence[float]) -> None:
+    ordered = sorted(seconds)
+    marks = {
+        f"{share} %": ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
+        for share in (5, 25, 50, 75, 90, 95, 99)
+    }
+    told = ", ".join(f"{name} {value:.1f} s" for name, value in marks.items())
+    sys.stdout.write(
+        f"\nfrom drift to proven repair, {len(ordered)} lost writes: {told}, longest {ordered[-1]:.1f} s, "
+        f"mean {statistics.mean(ordered):.1f} s\n"
+    )

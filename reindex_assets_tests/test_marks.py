@@ -1,0 +1,411 @@
+"""Marks: whatever touches a slice on an engine moves its mark, on the real engines; what leaves the rows alone moves as little as it can.
+
+What lives here: operations on single engines, each judged by plain SQL over the raw rows. What does not: lists of parts that are made
+up (test_part_lists.py), and what a look makes of marks (test_watch.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.fleet import Fleet
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.marks import (
+    PartChanges,
+    SourceMark,
+    compare_parts,
+    read_parts,
+    read_shard_counts,
+    read_shard_marks,
+    read_source_marks,
+    slices_in_parts,
+)
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.schema import create_table
+from reindex_assets.selection import SliceGroup, group_slices
+from reindex_assets.source import SourceSession
+from reindex_assets_tests import application
+from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.plain_loader import load_plainly
+
+#: Across the end of a month: rows of two partitions of the tables.
+PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
+SLICES = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days]
+JANUARY = {item for item in SLICES if item.day.month == 1}
+
+
+@pytest.fixture
+def equal(clean: None, source: Connection, shard_clients: list[Client]) -> None:
+    make_source(source, PLAN)
+    load_plainly(source, shard_clients)
+
+
+@pytest.fixture
+def group(fleet: Fleet) -> SliceGroup:
+    [group] = group_slices(SLICES, fleet.clusters[CLUSTER], fleet.first_day, {}, 1)
+    return group
+
+
+# --- ClickHouse
+
+
+@pytest.fixture
+def shards(fleet: Fleet) -> Iterator[ShardSet]:
+    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+        yield shards
+
+
+class Witness:
+    """The shards as they were when it was made, by the raw rows and by their marks."""
+
+    def __init__(self, shards: ShardSet, clients: Sequence[Client], group: SliceGroup) -> None:
+        self._shards, self._clients, self._group = shards, clients, group
+        self._rows = self._read_rows()
+        self._parts = read_parts(shards)
+        self._marks = read_shard_marks(shards, group)
+        self._counts = read_shard_counts(shards, group)
+
+    def _read_rows(self) -> dict[Slice, list[str]]:
+        """A digest of all the rows of a slice on a shard; the text of a tuple keeps NULL apart from every text."""
+        sql = " UNION ALL ".join(
+            f"SELECT customer, day, hex(SHA256(toString(arraySort(groupArray(toString(({columns}, version))))))) FROM {name} "
+            "WHERE template_type = 2 GROUP BY customer, day"
+            for name, columns in ((table.name, ", ".join(table.column_names)) for table in TABLES)
+        )
+        rows: dict[Slice, list[str]] = {item: [] for item in SLICES}
+        for shard, client in enumerate(self._clients):
+            for customer, day, digest in client.query(sql).result_rows:
+                rows[Slice(customer, day)].append(f"{shard} {digest}")
+        return {item: sorted(digests) for item, digests in rows.items()}
+
+    def changed(self) -> set[Slice]:
+        """By the raw rows."""
+        now = self._read_rows()
+        return {item for item in SLICES if now[item] != self._rows[item]}
+
+    def changes(self) -> PartChanges:
+        return compare_parts(self._parts, read_parts(self._shards))
+
+    def reported(self) -> set[Slice]:
+        """Where the parts say that something may have happened: by sums of hashes; where they were but merged, by counts."""
+        changes = self.changes()
+        marks, counts = read_shard_marks(self._shards, self._group), read_shard_counts(self._shards, self._group)
+
+        def of(months: frozenset[tuple[int, int] | None]) -> set[Slice]:
+            return {item for item in SLICES if None in months or (item.day.year, item.day.month) in months}
+
+        in_doubt = slices_in_parts(self._shards, self._group, changes.inserted) | of(changes.rewritten)
+        return {item for item in in_doubt if marks[item] != self._marks[item]} | {
+            item for item in of(changes.merged) if counts[item] != self._counts[item]
+        }
+
+
+def rows_of(scorecard: application.Scorecard) -> str:
+    # Other customers have scorecards of the same id.
+    return "customer = '{}' AND profile = '{}' AND scorecard_id = '{}'".format(*scorecard.key)
+
+
+class Shards:
+    """What may happen to the tables of the shards, each by its own statement."""
+
+    def __init__(self, clients: list[Client], source: Connection) -> None:
+        self.clients, self.source = clients, source
+        self.victims = (application.scorecards_of(source, item)[0] for item in (*SLICES, *SLICES))
+
+    def everywhere(self, *statements: str, **settings: object) -> None:
+        for client, table, statement in itertools.product(self.clients, TABLES, statements):
+            client.command(statement.format(table=table.name, create=create_table(table)), settings=settings)
+
+    def one(self, statement: str) -> None:
+        """A statement about the rows of one scorecard that stands in ClickHouse, on its shard."""
+        where = rows_of(next(self.victims))
+        for client in self.clients:
+            if client.query(f"SELECT count() FROM score WHERE {where}").result_rows[0][0]:
+                client.command(statement.format(where=where), settings={"mutations_sync": 2, "insert_deduplicate": 0})
+
+    def write_new(self) -> None:
+        scorecard = application.copy_as_new(self.source, next(self.victims))
+        application.write_as_application(self.source, self.clients, scorecard)
+
+    def write_again(self) -> None:
+        application.write_as_application(self.source, self.clients, next(self.victims))
+
+    def move_to_another_shard(self) -> None:
+        where = rows_of(next(self.victims))
+        for table, (shard, client) in itertools.product(TABLES, list(enumerate(self.clients))):
+            columns = f"SELECT * EXCEPT version, version FROM {table.name} WHERE {where}"
+            rows = client.raw_query(columns, fmt="Native")
+            if rows:
+                client.command(f"DELETE FROM {table.name} WHERE {where}", settings={"lightweight_deletes_sync": 2})
+                target = self.clients[(shard + 1) % len(self.clients)]
+                target.raw_insert(table.name, insert_block=rows, fmt="Native", settings={"insert_deduplicate": 0})
+                break
+
+    def drop_a_part_and_merge(self) -> None:
+        """The merged part has the blocks of the dropped one in its name, and none of its rows."""
+        self.everywhere("SYSTEM STOP MERGES {table}")
+        for _ in range(2):
+            self.write_new()
+        [[name]] = self.busiest.query(
+            "SELECT name FROM system.parts WHERE active AND table = 'score' AND partition_id = '202601'"
+            " ORDER BY min_block_number LIMIT 1 OFFSET 1"
+        ).result_rows
+        self.busiest.command(f"ALTER TABLE score DROP PART '{name}'")
+        self.everywhere("SYSTEM START MERGES {table}")
+        self.everywhere("OPTIMIZE TABLE {table} FINAL")
+
+    @property
+    def busiest(self) -> Client:
+        return max(self.clients, key=lambda client: _parts(client))
+
+    def reload(self) -> None:
+        load_plainly(self.source, self.clients)
+
+    def recreate(self) -> None:
+        self.everywhere("DROP TABLE {table} SYNC", "{create}")
+        self.reload()
+
+    def recreate_with_other_rows(self) -> None:
+        application.update(self.source, next(self.victims), "agent_user_id = 'somebody else'")
+        self.recreate()
+
+
+def _parts(client: Client) -> int:
+    sql = "SELECT count() FROM system.parts WHERE active AND table = 'score' AND partition_id = '202601'"
+    return int(client.query(sql).result_rows[0][0])
+
+
+def operations(shards: Shards) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Name, and what is done."""
+
+    def everywhere(statement: str) -> Callable[[], None]:
+        return lambda: shards.everywhere(statement, mutations_sync=2)
+
+    def one(statement: str) -> Callable[[], None]:
+        return lambda: shards.one(statement)
+
+    yield "nothing", lambda: None
+    yield "merge", everywhere("OPTIMIZE TABLE {table} FINAL")
+    yield "a new scorecard", shards.write_new
+    yield "a new version", shards.write_again
+    yield "merge with what is new", everywhere("OPTIMIZE TABLE {table} FINAL")
+    yield "lightweight delete", one("DELETE FROM score WHERE {where}")
+    yield "the merge after it", everywhere("OPTIMIZE TABLE {table} FINAL")
+    yield "delete", one("ALTER TABLE scorecard DELETE WHERE {where}")
+    yield "another value, same version", one("ALTER TABLE score UPDATE weight = weight + 1 WHERE {where}")
+    yield "a text for NULL", one("ALTER TABLE score UPDATE comment = 'new' WHERE {where}")
+    changed = "SELECT * EXCEPT version REPLACE (-1 AS score), version FROM scorecard WHERE {where}"
+    yield "the same version with another value", one(f"INSERT INTO scorecard {changed}")
+    yield "another shard", shards.move_to_another_shard
+    yield "delete of nothing", everywhere("ALTER TABLE {table} DELETE WHERE customer = 'nobody'")
+    yield "update to the same", everywhere("ALTER TABLE {table} UPDATE agent_user_id = agent_user_id WHERE 1")
+    yield "drop of a part, and a merge over the gap", shards.drop_a_part_and_merge
+    yield "detach", everywhere("ALTER TABLE {table} DETACH PARTITION 202601")
+    yield "attach", everywhere("ALTER TABLE {table} ATTACH PARTITION 202601")
+    yield "drop partition", everywhere("ALTER TABLE {table} DROP PARTITION 202602")
+    yield "truncate", everywhere("TRUNCATE TABLE {table}")
+    yield "load", shards.reload
+    yield "another table with the same rows", shards.recreate
+    yield "another table with other rows", shards.recreate_with_other_rows
+
+
+@pytest.mark.usefixtures("equal")
+def test_every_change_of_rows_on_a_shard_is_reported_with_its_slices(
+    source: Connection, shard_clients: list[Client], shards: ShardSet, group: SliceGroup
+) -> None:
+    found = {}
+    for name, operation in operations(Shards(shard_clients, source)):
+        witness = Witness(shards, shard_clients, group)
+        operation()
+        found[name] = changed = witness.changed()
+        reported = witness.reported()
+        assert changed <= reported, (name, changed - reported)
+        # ClickHouse may have merged in between, by itself.
+        if reported != changed:
+            assert reported <= changed | witness.changed(), (name, reported - changed)
+    # Each operation did what its name says.
+    silent = {"nothing", "merge", "the merge after it", "delete of nothing", "update to the same"}
+    silent |= {"another table with the same rows"}
+    assert {name for name, changed in found.items() if not changed} == silent
+    assert found["detach"] == found["attach"] == JANUARY
+    assert found["drop partition"] == set(SLICES) - JANUARY
+
+
+@pytest.mark.usefixtures("equal")
+def test_a_patch_part_is_seen_although_its_rows_stand_in_another_part(
+    source: Connection, shard_clients: list[Client], shards: ShardSet, group: SliceGroup
+) -> None:
+    [victim] = application.scorecards_of(source, SLICES[2])
+    on = "ALTER TABLE score MODIFY SETTING enable_block_number_column = {0}, enable_block_offset_column = {0}"
+    for client in shard_clients:
+        client.command(on.format(1))
+    try:
+        witness = Witness(shards, shard_clients, group)
+        for client in shard_clients:
+            client.command(
+                f"UPDATE score SET weight = 77 WHERE {rows_of(victim)}",
+                settings={"enable_lightweight_update": 1, "allow_experimental_lightweight_update": 1},
+            )
+        patches = sum(
+            int(client.query("SELECT count() FROM system.parts WHERE active AND name LIKE 'patch-%'").result_rows[0][0])
+            for client in shard_clients
+        )
+        assert patches
+        assert witness.changed() == witness.reported() == {victim.slice}
+    finally:
+        for client in shard_clients:
+            client.command("DROP TABLE score SYNC")
+            client.command(create_table(SCORE))
+
+
+# --- Postgres
+
+
+class SourceWitness:
+    """Postgres as it was when it was made, by its marks."""
+
+    def __init__(self, session: SourceSession, group: SliceGroup) -> None:
+        self._session, self._group = session, group
+        self._marks = self._read()
+
+    def _read(self) -> dict[tuple[str, Slice], SourceMark]:
+        return {
+            (table.name, item): mark
+            for table in TABLES
+            for item, mark in read_source_marks(self._session, self._group, table)[1].items()
+        }
+
+    def moved(self, table: Table | None = None) -> set[Slice]:
+        """Since then, and what is asked next is since now."""
+        now = self._read()
+        moved = {place for place in now if now[place] != self._marks[place]}
+        self._marks = now
+        return {item for name, item in moved if table is None or table.name == name}
+
+
+@pytest.fixture
+def session(fleet: Fleet) -> Iterator[SourceSession]:
+    with SourceSession(fleet.clusters[CLUSTER].postgres) as session:
+        yield session
+
+
+@pytest.mark.usefixtures("equal")
+def test_whatever_touches_a_row_in_postgres_moves_the_mark_of_its_slices_and_no_other(
+    source: Connection, session: SourceSession, group: SliceGroup
+) -> None:
+    item = SLICES[1]
+    one, *others = application.scorecards_of(source, item, 4)
+    marks = SourceWitness(session, group)
+    with source.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'scorecards'"
+            " AND column_name NOT IN ('customer', 'profile', 'scorecard_id')"
+        )
+        for (column,) in cursor.fetchall():
+            # The value that it has: another version of the row all the same.
+            application.update(source, one, f"{column} = {column}")
+            assert marks.moved() == {item}, column
+        for name in ("numeric_value", "comment", "not_applicable"):
+            cursor.execute(
+                f"UPDATE historic.scorecard_scores SET {name} = {name} WHERE (customer, profile, scorecard_id) = (%s, %s, %s::uuid)",
+                one.key,
+            )
+            moved = marks.moved()
+            assert moved == {item}, name
+            assert marks.moved(SCORECARD) == set()
+
+    application.update(source, others[0], "process_interaction_at = process_interaction_at + interval '1 day'")
+    assert marks.moved() == {item, Slice(item.customer, item.day + timedelta(days=1))}
+    application.update(source, others[1], "scorecard_type = 1")
+    assert marks.moved() == {item}
+    application.update(source, others[1], "scorecard_type = 0")
+    assert marks.moved() == {item}
+    application.copy_as_new(source, others[1])
+    assert marks.moved() == {item}
+    application.delete(source, others[2])
+    assert marks.moved() == {item}
+
+
+@pytest.mark.usefixtures("equal")
+def test_a_change_to_scores_alone_moves_the_mark_of_the_scores(
+    source: Connection, session: SourceSession, group: SliceGroup
+) -> None:
+    [one] = application.scorecards_of(source, SLICES[1])
+    where = "WHERE (customer, profile, scorecard_id) = (%s, %s, %s::uuid)"
+    for statement in (
+        f"UPDATE historic.scorecard_scores SET comment = 'new' {where}",
+        f"INSERT INTO historic.scorecard_scores SELECT customer, profile, scorecard_id, gen_random_uuid(), criterion_id"
+        f" FROM historic.scorecard_scores {where} LIMIT 1",
+        f"DELETE FROM historic.scorecard_scores {where}",
+    ):
+        for table, moved in ((SCORE, {one.slice}), (SCORECARD, set[Slice]())):
+            marks = SourceWitness(session, group)
+            with source.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute(statement, one.key)
+                # Not yet.
+                assert marks.moved() == set()
+                cursor.execute("ROLLBACK" if table is SCORECARD else "COMMIT")
+            assert marks.moved() == moved, statement
+
+
+@pytest.mark.usefixtures("equal")
+def test_a_revision_that_changes_its_type_moves_the_marks_of_all_its_scorecards(
+    source: Connection, session: SourceSession, group: SliceGroup
+) -> None:
+    with source.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT c.customer, (c.process_interaction_at AT TIME ZONE 'UTC')::date, c.template_revision_id::text
+            FROM director.scorecards AS c
+            JOIN director.scorecard_template_revisions AS r USING (customer, profile, template_id, template_revision_id)
+            WHERE r.template_type = 2 AND coalesce(c.scorecard_type, 0) = 0
+            """
+        )
+        of_revision: dict[str, set[Slice]] = {}
+        for customer, day, revision in cursor.fetchall():
+            of_revision.setdefault(revision, set()).add(Slice(customer, day))
+        revision, slices = min(of_revision.items(), key=lambda pair: (len(pair[1]), pair[0]))
+        for template_type in (1, 2, 2):
+            marks = SourceWitness(session, group)
+            cursor.execute(
+                "UPDATE director.scorecard_template_revisions SET template_type = %s WHERE template_revision_id = %s::uuid",
+                (template_type, revision),
+            )
+            # The last one changes nothing, and can't be told from a change.
+            assert marks.moved() == slices
+
+
+@pytest.mark.usefixtures("equal")
+def test_what_changes_no_row_version_moves_no_mark_in_postgres(
+    source: Connection, session: SourceSession, group: SliceGroup
+) -> None:
+    one, other = application.scorecards_of(source, SLICES[1], 2)
+    application.delete(source, other)
+    marks = SourceWitness(session, group)
+    with contextlib.closing(source.cursor()) as cursor:
+        cursor.execute("BEGIN")
+        application.update(source, one, "score = -1")
+        application.copy_as_new(source, one)
+        cursor.execute("ROLLBACK")
+        cursor.execute("SELECT FROM director.scorecards FOR UPDATE")
+        cursor.execute("SELECT FROM historic.scorecard_scores FOR UPDATE")
+        for table in ("director.scorecards", "historic.scorecard_scores", "director.scorecard_template_revisions"):
+            cursor.execute(f"VACUUM (FREEZE, ANALYZE) {table}")
+    assert marks.moved() == set()
+    # The deleted row's place is free now, and is taken by the next version.
+    application.update(source, one, "score = score")
+    assert marks.moved() == {one.slice}
+    with source.cursor() as cursor:
+        cursor.execute("VACUUM FULL director.scorecards")
+    # Superfluous, and nothing is lost by it.
+    assert marks.moved(SCORE) == set()
