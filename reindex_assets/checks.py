@@ -185,8 +185,8 @@ def given_up_verdict(one: Repair | None, repairs: Sequence[Repair]) -> Verdict:
 
 
 RECOVERY = (
-    "Open the last failed run of this partition, correct what its error names, then materialize the partition from the asset's page "
-    "(or: reindex-assets repair --customer C --from D --to D). It is also tried again by itself when its rows change"
+    "Open the last failed run of this partition and correct what its error names; then materialize the partition from the asset's page, or "
+    "let it be tried again by 'reindex-assets repairs --again'. It is also tried again by itself when its rows change"
 )
 
 

@@ -1,4 +1,4 @@
-"""The command line: reindex, verify, schema, demo and the local stack.
+"""The command line: reindex, verify, repairs, schema, demo and the local stack.
 
 What lives here: arguments and exit statuses. What does not: what the commands do (launch.py, verification.py, schema.py, local/) and
 what they print (output.py, output_json.py, report.py).
@@ -22,7 +22,7 @@ from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local.commands import local_app
 from reindex_assets.local.environment import use_local_environment
-from reindex_assets.output import print_reports, print_verification
+from reindex_assets.output import print_given_up, print_reports, print_verification
 from reindex_assets.output_json import print_json, report_json, verification_json
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.report import open_report, render_report
@@ -130,6 +130,34 @@ def verify(
             if html is not None:
                 Console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
         if not found.agrees:
+            raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def repairs(
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask the repair sensor to try them again, from the first attempt.")
+    ] = False,
+    customer: CustomerOption = None,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some."""
+    with _exit_statuses():
+        from reindex_assets.instance import open_instance
+        from reindex_assets.repair_request import ask_again, given_up_repairs
+
+        known = _fleet(fleet)
+        with open_instance() as instance:
+            found = given_up_repairs(instance, known)
+            found = [(cluster, repair) for cluster, repair in found if not customer or repair.customer in customer]
+            if again:
+                ask_again(instance, found)
+        if as_json:
+            print_json([{"cluster": cluster, **repair.model_dump(mode="json")} for cluster, repair in found])
+        else:
+            print_given_up(Console(), found, again)
+        if found and not again:
             raise typer.Exit(DIFFERENT)
 
 

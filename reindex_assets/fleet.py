@@ -155,7 +155,7 @@ class Cluster(_Strict):
 class Watch(_Strict):
     """How the look-back is watched and repaired by itself. The limits are for each tick of the sensor and each cluster."""
 
-    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=15, description="Seconds between two looks.")
+    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=10, description="Seconds between two looks.")
     settle_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
         default=5.0, description="A difference younger than this is a row on its way, and no drift."
     )

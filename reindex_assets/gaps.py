@@ -33,18 +33,24 @@ class Gap:
 def gap(counts: Mapping[date, int], day: date) -> Gap | None:
     """Whether `day` is a gap, by the counts of the days around it; days that are not in `counts` are not known.
 
-    A day that is empty every week (a Sunday) is none: neither a week before nor a week after it may a known day be empty too.
+    A day that is empty every week (a Sunday) is none: a week before or after it lies such a day too.
 
     >>> counts = {date(2026, 3, number): 40 for number in range(1, 20)} | {date(2026, 3, 10): 0}
     >>> gap(counts, date(2026, 3, 10)) is not None, gap(counts | {date(2026, 3, 3): 0}, date(2026, 3, 10)) is not None
     (True, False)
     """
-    if counts.get(day, 0) or any(counts.get(other, MANY) == 0 for other in (day - _WEEK, day + _WEEK)):
+    found = _hole(counts, day)
+    if found is None or any(other in counts and _hole(counts, other) for other in (day - _WEEK, day + _WEEK)):
         return None
+    return found
+
+
+def _hole(counts: Mapping[date, int], day: date) -> Gap | None:
+    """An empty day between days with many."""
     reach = [timedelta(days=distance) for distance in range(1, _REACH + 1)]
     before = next((day - step for step in reach if counts.get(day - step, 0) >= MANY), None)
     after = next((day + step for step in reach if counts.get(day + step, 0) >= MANY), None)
-    if before is None or after is None:
+    if counts.get(day, 0) or before is None or after is None:
         return None
     return Gap(before, counts[before], after, counts[after])
 
@@ -55,8 +61,10 @@ def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[S
     if not empty:
         return {}
     days = {item.day for item in empty}
-    first = max(comparison.floor_day, min(days) - _WEEK)
-    span = (max(days) + _WEEK - first).days + 1
+    # A week to either side, and what is around that day.
+    margin = _WEEK + timedelta(days=_REACH)
+    first = max(comparison.floor_day, min(days) - margin)
+    span = (max(days) + margin - first).days + 1
     around = [
         Slice(customer, first + timedelta(days=offset))
         for customer in {item.customer for item in empty}

@@ -8,6 +8,7 @@ Text that comes from the data is never read as markup, and its control character
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from reindex_assets.verification import DayVerdict, Depth, Gap, Verification
 
 if TYPE_CHECKING:
     from reindex_assets.launch import RunReport
+    from reindex_assets.repairs import Repair
 
 T = TypeVar("T")
 
@@ -78,6 +80,31 @@ def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool)
             )
         for line in report.red_checks[:_SHOWN]:
             console.print(printable(line, "red"), soft_wrap=True)
+
+
+def print_given_up(console: Console, found: Sequence[tuple[str, Repair]], again: bool) -> None:
+    """The repairs that were given up, and what happens next."""
+    if not found:
+        console.print("[green]No repair is given up.[/green]")
+        return
+    table = _table("Repairs given up", "cluster", "customer", "day", "differs", "since", right=("failed",))
+    for cluster, repair in found[:_SHOWN]:
+        since = datetime.fromtimestamp(repair.given_up_at or 0.0, UTC)
+        table.add_row(
+            cluster,
+            printable(repair.customer),
+            repair.day.isoformat(),
+            printable(repair.differs),
+            f"{since:%Y-%m-%d %H:%M} UTC",
+            str(repair.failed),
+        )
+    console.print(table)
+    _print_rest(console, max(0, len(found) - _SHOWN))
+    console.print(
+        "The repair sensor has been asked to try them again: it hears that at its next tick, if it is on."
+        if again
+        else "Correct what the last failed run of each names, then ask for another try: reindex-assets repairs --again"
+    )
 
 
 def delta_words(before: int, after: int) -> str:

@@ -11,13 +11,17 @@ from datetime import UTC, date, datetime
 import pytest
 from clickhouse_connect.driver.client import Client
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckKey,
+    AssetCheckSeverity,
     AssetKey,
     AssetSelection,
     DagsterEventType,
     DagsterInstance,
     Definitions,
+    EventRecordsFilter,
     ExecuteInProcessResult,
+    TableMetadataValue,
     build_schedule_context,
     define_asset_job,
 )
@@ -292,3 +296,83 @@ def test_the_daily_schedule_skips_while_no_day_has_ended(fleet: Fleet) -> None:
     daily = build_defs(fleet).resolve_schedule_def("process_local_daily")
     context = build_schedule_context(scheduled_execution_time=datetime(2026, 1, 1, 1, 15, tzinfo=UTC))
     assert "has not ended" in (daily.evaluate_tick(context).skip_message or "")
+
+
+def evaluation(instance: DagsterInstance, check: str, partition: str) -> AssetCheckEvaluation:
+    """The latest verdict of a check on a partition, with all that it shows."""
+    records = instance.event_log_storage.get_event_records(
+        EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION), limit=10_000
+    )
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        assert event is not None
+        verdict = event.asset_check_evaluation_data
+        if (verdict.check_name, verdict.partition) == (check, partition):
+            return verdict
+    raise AssertionError(f"{check} has no verdict on {partition}")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_red_check_shows_what_differs_with_both_values_and_the_templates(
+    fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
+) -> None:
+    assert run(fleet, instance).success
+    [planted] = plant(Drift.CHANGED, shard_clients, "globex", date(2026, 1, 3), count=1, seed=2)
+    plant(Drift.ORPHAN_SCORE, shard_clients, "globex", date(2026, 1, 3), count=1, seed=1)
+    checks_only = AssetSelection.checks(*(AssetCheckKey(WRITES, check.name) for check in CHECKS))
+    assert run(fleet, instance, selection=checks_only).success
+
+    partition = "globex|2026-01-03"
+    red = {check.name for check in CHECKS if not verdicts(instance, check.name)[partition]}
+    assert red == {"counts_agree", "rows_agree", "no_orphan_scores"}
+    rows = evaluation(instance, "rows_agree", partition)
+    assert "1 scorecard changed" in (rows.description or "") or "1 score changed" in (rows.description or "")
+    assert rows.metadata["changed"].value == 1
+    shown = rows.metadata["rows"]
+    assert isinstance(shown, TableMetadataValue)
+    [changed] = [record.data for record in shown.records if record.data["difference"] == "changed"]
+    assert str(planted.scorecard_id) == changed["scorecard"]
+    assert "Postgres" in str(changed["what"])
+    assert "ClickHouse" in str(changed["what"])
+
+    counts = evaluation(instance, "counts_agree", partition)
+    templates = counts.metadata["templates"]
+    assert isinstance(templates, TableMetadataValue)
+    numbers = [record.data for record in templates.records]
+    assert sum(int(str(row["postgres_scores"])) for row in numbers) == counts.metadata["postgres_scores"].value
+    assert sum(int(str(row["clickhouse_scores"])) for row in numbers) == counts.metadata["clickhouse_scores"].value
+
+
+@pytest.mark.usefixtures("made")
+def test_a_day_that_is_empty_between_days_with_many_is_a_gap_even_when_both_sides_agree(
+    fleet: Fleet, instance: DagsterInstance, source: Connection
+) -> None:
+    with source.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM director.scorecards WHERE customer = 'initech'"
+            " AND process_interaction_at >= '2026-01-02Z' AND process_interaction_at < '2026-01-03Z'"
+        )
+    assert run(fleet, instance).success
+    assert {partition for partition, passed in verdicts(instance, "no_gap_in_days").items() if not passed} == {
+        "initech|2026-01-02"
+    }
+    assert verdicts(instance, "rows_agree")["initech|2026-01-02"]
+    told = evaluation(instance, "no_gap_in_days", "initech|2026-01-02")
+    assert told.severity is AssetCheckSeverity.WARN
+    assert "Postgres has none either" in (told.description or "")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_run_gives_signs_of_life_while_it_compares(
+    fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reindex_assets.background.HEARTBEAT_SECONDS", 0.02)
+    result = run(
+        fleet, instance, selection=AssetSelection.checks(*(AssetCheckKey(WRITES, check.name) for check in CHECKS))
+    )
+    beats = [
+        event.asset_observation_data.asset_observation.description or ""
+        for event in result.all_events
+        if event.event_type is DagsterEventType.ASSET_OBSERVATION
+    ]
+    assert any("partitions compared" in beat for beat in beats)

@@ -312,8 +312,10 @@ def test_a_gap_is_an_empty_day_between_days_with_many_that_is_not_empty_every_we
     first = date(2026, 3, 1)
     counts = {first + timedelta(days=number): count for number, count in offsets.items()}
     found = gap(counts, first + timedelta(days=offset))
-    empty = offsets.get(offset, 0) == 0
-    many_before = any(offsets.get(offset - step, 0) >= 20 for step in (1, 2, 3))
-    many_after = any(offsets.get(offset + step, 0) >= 20 for step in (1, 2, 3))
-    weekly = any(offsets.get(other) == 0 for other in (offset - 7, offset + 7))
-    assert (found is not None) == (empty and many_before and many_after and not weekly)
+
+    def is_hole(day: int) -> bool:
+        around = [[offsets.get(day + sign * step, 0) >= 20 for step in (1, 2, 3)] for sign in (-1, 1)]
+        return offsets.get(day, 0) == 0 and all(any(side) for side in around)
+
+    weekly = any(other in offsets and is_hole(other) for other in (offset - 7, offset + 7))
+    assert (found is not None) == (is_hole(offset) and not weekly)

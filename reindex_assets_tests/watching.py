@@ -11,15 +11,17 @@ from datetime import date
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan
-from reindex_assets.model import Slice
+from reindex_assets.model import TABLES, Slice
 from reindex_assets.parity import Comparison, SliceParity
 from reindex_assets.watch import WatchLimits, WatchLook, look
 from reindex_assets.watch_state import WatchState
 from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.plain_loader import load_plainly
 
 #: Across the end of a month.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 28), days=9, scale=0.0008, seed=6)
@@ -66,14 +68,22 @@ class Watching:
         self.state = found.state
         return found
 
-    def drifted(self, **arguments: Collection[Slice]) -> set[Slice]:
-        return set(self.look(**arguments).drifted)
+    def drifted(self, resting: Collection[Slice] = ()) -> set[Slice]:
+        return set(self.look(resting=resting).drifted)
 
     def assert_quiet(self) -> None:
         """Everything is known to be equal, and was not looked at again."""
         found = self.look()
         assert (found.touched, found.waiting, self.compared) == (0, 0, [])
         assert all(marks.is_equal for marks in found.state.slices.values())
+
+
+def reload(source: Connection, shard_clients: list[Client]) -> None:
+    """ClickHouse as Postgres is now, written by another hand than the product's."""
+    for client in shard_clients:
+        for table in TABLES:
+            client.command(f"TRUNCATE TABLE {table.name}")
+    load_plainly(source, shard_clients)
 
 
 @contextmanager
