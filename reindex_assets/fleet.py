@@ -173,7 +173,7 @@ class Watch(_Strict):
         default=2_000_000, description="Scorecards whose marks are read in Postgres; more of them take turns by day."
     )
     scores: Annotated[int, Field(ge=1)] = Field(
-        default=500_000, description="Scores whose marks are read in Postgres; more of them take turns by day."
+        default=300_000, description="Scores whose marks are read in Postgres; more of them take turns by day."
     )
     compared_scores: Annotated[int, Field(ge=1)] = Field(
         default=400_000,

@@ -143,11 +143,13 @@ JOIN {scores} AS s
 )
 
 #: Values reach these statements as settings of the transaction, bound by the driver (`bind_scope`): ADBC reads by COPY,
-#: which takes no parameters, and COPY is what makes it fast.
+#: which takes no parameters, and COPY is what makes it fast. The lists of profiles are subqueries, so that they are taken apart once
+#: and not for each row (twice as fast over 95 customers); the customers and times are not, because the planner estimates by them.
 _IN_SCOPE = """\
 c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
-  AND (NOT c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
-       OR c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f')))
+  AND (NOT c.customer = ANY ((SELECT string_to_array(current_setting('reindex.limited'), E'\\x1f'))::text[])
+       OR c.customer || '/' || c.profile
+          = ANY ((SELECT string_to_array(current_setting('reindex.profiles'), E'\\x1f'))::text[]))
   AND coalesce(c.scorecard_type, 0) = 0"""
 
 _FROM = "current_setting('reindex.from')::timestamptz"

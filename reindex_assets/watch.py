@@ -61,7 +61,7 @@ class WatchLimits:
     """
 
     scorecards: int = 2_000_000
-    scores: int = 500_000
+    scores: int = 300_000
     compared_rows: int = 400_000
     settle_seconds: float = SETTLE_SECONDS
 

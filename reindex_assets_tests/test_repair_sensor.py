@@ -7,6 +7,7 @@ What lives here: ticks and runs in this process, on real engines and a real Dags
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from collections.abc import Iterator
@@ -254,7 +255,7 @@ def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(
     state = store.load()
     marks = state.slices[item]
     blind = {**state.slices, item: SliceMarks(marks.source, marks.shard_mark, is_equal=True)}
-    store.save(WatchState(blind, state.parts, state.looked))
+    store.save(dataclasses.replace(state, slices=blind))
     assert not loop.tick().requests
 
     instance.report_runless_asset_event(
