@@ -168,7 +168,7 @@ class Watch(_Strict):
         description="Pause after a repair before the same slice is repaired again; doubled by each failed one.",
     )
     slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair at once.")
-    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=2, description="Repair runs to ask for at once.")
+    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Repair runs to ask for at once.")
     scorecards: Annotated[int, Field(ge=1)] = Field(
         default=2_000_000, description="Scorecards whose marks are read in Postgres; more of them take turns by day."
     )

@@ -168,16 +168,16 @@ class _Tick:
     def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
         """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
         avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
-        most = self._fleet.watch.runs_a_tick
         known = found.state.slices
+        # One run if that is cheap: starting another one costs as much as comparing hundreds of thousands of rows.
         return cover(
             self._cluster_name,
             self._cluster,
             decision.request,
             avoid,
-            most,
+            1,
             lambda item: known[item].rows(SCORE.name) if item in known else 0,
-        )[:most]
+        )[: self._fleet.watch.runs_a_tick]
 
     def _run_request(
         self, rectangle: Rectangle, decision: Decision, drifted: Mapping[Slice, SliceParity]

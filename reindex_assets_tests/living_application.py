@@ -44,7 +44,8 @@ class Lost:
         slices: where ClickHouse is wrong until somebody repairs it.
         day: where ClickHouse must show the scorecard; None: nowhere.
         score: what it must show.
-        right_at: when ClickHouse was first seen to show that.
+        wrong_at: when ClickHouse was last seen not to show that.
+        is_right: whether it was seen to show that.
     """
 
     action: str
@@ -53,7 +54,8 @@ class Lost:
     slices: frozenset[Slice]
     day: date | None
     score: float
-    right_at: float | None = None
+    wrong_at: float = 0.0
+    is_right: bool = False
 
 
 @dataclass
@@ -183,9 +185,10 @@ class LivingApplication:
 
     def is_all_right(self, clients: Sequence[Client]) -> bool:
         """Notes which of the lost changes ClickHouse shows by now; whether it shows all of them."""
-        waiting = {one.scorecard.key: one for one in self.lost if one.right_at is None}
+        waiting = {one.scorecard.key: one for one in self.lost if not one.is_right}
         if not waiting:
             return True
+        begun = time.time()
         shown: dict[tuple[str, str, str], set[tuple[date, float | None]]] = {key: set() for key in waiting}
         for client in clients:
             rows = client.query(
@@ -196,11 +199,11 @@ class LivingApplication:
             for customer, profile, scorecard_id, day, score in rows:
                 if (customer, profile, scorecard_id) in shown:
                     shown[customer, profile, scorecard_id].add((day, score))
-        now = time.time()
         for key, one in waiting.items():
-            if shown[key] == (set() if one.day is None else {(one.day, one.score)}):
-                one.right_at = now
-        return all(one.right_at is not None for one in waiting.values())
+            one.is_right = shown[key] == (set() if one.day is None else {(one.day, one.score)})
+            if not one.is_right:
+                one.wrong_at = begun
+        return all(one.is_right for one in waiting.values())
 
 
 _ONE = "(customer, profile, scorecard_id) = (%s, %s, %s::uuid)"

@@ -2,7 +2,7 @@
 
 What lives here: the whole product from outside. What does not: single ticks (test_repair_sensor.py).
 
-`REINDEX_LOOP_SECONDS=600 pytest -s reindex_assets_tests/test_closed_loop.py` lets the application live for ten minutes and prints the
+`REINDEX_LOOP_SECONDS=240 pytest -s reindex_assets_tests/test_closed_loop.py` lets it lose writes for four minutes and prints the
 distribution of the time from drift to proven repair. By default it lives just long enough to be a test.
 """
 
@@ -110,8 +110,8 @@ def test_the_loop(
     with LivingApplication(
         fleet, days, delay=1.0, pause=0.05, seed=1, actions={"add": 80, "edit": 20}
     ).living() as honest:
-        time.sleep(SECONDS)
-    assert honest.done > SECONDS
+        time.sleep(min(SECONDS, 60))
+    assert honest.done > min(SECONDS, 60)
     sys.stdout.write(f"\n{honest.done} writes, none lost, the latest {honest.latest:.1f} s after its commit\n")
     assert honest.latest < SETTLE_SECONDS, "this machine is too slow for the question"
     assert repairs(dagster) == []
@@ -182,7 +182,7 @@ def _heal(shard_clients: Sequence[Client]) -> None:
 
 
 def _proofs(application: LivingApplication) -> list[float | None]:
-    """When a check first found the slices of each lost write equal, after it was right."""
+    """When a check first found the slices of each lost write equal, after it was last seen to be wrong."""
     with DagsterInstance.get() as instance:
         records = instance.event_log_storage.get_event_records(
             EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION), limit=100_000, ascending=True
@@ -197,12 +197,12 @@ def _proofs(application: LivingApplication) -> list[float | None]:
     found: list[float | None] = []
     for one in application.lost:
         proofs = [
-            min((at for at in green.get(item.partition_key, []) if at >= (one.right_at or 0.0)), default=None)
+            min((at for at in green.get(item.partition_key, []) if at >= max(one.at, one.wrong_at)), default=None)
             for item in one.slices
         ]
         # A place that was cleared together with the other one's repair need have no run of its own: the other one proves it.
         known = [proof for proof in proofs if proof is not None]
-        found.append(max(known) if known and one.right_at is not None else None)
+        found.append(max(known) if known and one.is_right else None)
     return found
 
 
