@@ -30,19 +30,21 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 
 from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
 from reindex_assets.background import BackgroundRun, in_background
-from reindex_assets.checks import Evidence, check_specs, evaluations
+from reindex_assets.checks import check_specs, evaluations
+from reindex_assets.comparison import Comparison, compare_settled
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.gaps import Gap, find_gaps
 from reindex_assets.instance import hold_connections
 from reindex_assets.model import PROCESS, Kind, Slice
-from reindex_assets.parity import Comparison, SliceParity, compare_settled
+from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import customer_days, slices_of_run
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
 from reindex_assets.repair_ledger import given_up
 from reindex_assets.run_config import ReindexConfig
 from reindex_assets.run_events import heartbeat, partial_failure, step_events
+from reindex_assets.verdicts import Evidence
 
 #: Partitions that are compared, and judged, at once.
 _SLICES_A_COMPARISON = 1_000

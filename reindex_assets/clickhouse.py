@@ -1,7 +1,7 @@
 """The shards of a cluster: connections, settings, and one call on all of them at once.
 
 What lives here: how a shard is reached, which settings every statement carries, what an error means, identifier quoting.
-What does not: any statement about scorecards (schema.py, shards.py, parity.py).
+What does not: any statement about scorecards (schema.py, shards.py, comparison.py).
 """
 
 from __future__ import annotations

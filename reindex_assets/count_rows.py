@@ -13,12 +13,12 @@ from concurrent.futures import wait
 from typing import Any
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.comparison import Comparison
 from reindex_assets.counts import PLURALS, Counts, TableCounts, TemplateCounts
 from reindex_assets.errors import ReindexError, SourceUnreachableError
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
-from reindex_assets.parity import Comparison
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,

@@ -1,7 +1,7 @@
 """How many rows stand where: scorecards and scores of every customer, day, template and shard, on both sides.
 
 What lives here: the numbers, and the tables per template and per shard that are made of them. What does not: asking the engines
-(count_rows.py), and values (parity.py, differences.py): equal counts prove nothing about them.
+(count_rows.py), and values (comparison.py, differences.py): equal counts prove nothing about them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which rows of a group of slices differ, and how: every row of both engines by its digest, classified.
 
 What lives here: the classes of differences, and telling those that last from those that were on their way. What does not: the
-statements that read both sides (row_sides.py), sums (parity.py), and the values of the rows that are shown (samples.py).
+statements that read both sides (row_sides.py), sums (comparison.py), and the values of the rows that are shown (samples.py).
 
 Equal rows have equal digests, so most rows are settled by one sorted comparison of 64-bit numbers; only what is left over is looked at by
 its key. Rows are columns of Arrow and numpy throughout.

@@ -1,6 +1,6 @@
 """The digest of a row: 64 bits that both engines compute alike, from the text of every column.
 
-What lives here: the text of each column in either engine, and the expressions made of it. What does not: who sums them (parity.py)
+What lives here: the text of each column in either engine, and the expressions made of it. What does not: who sums them (comparison.py)
 and who looks at the rows behind them (differences.py).
 
 The shared digest is the first 8 bytes of the MD5 of the columns' texts, joined by commas. A value's text is unambiguous whatever is in

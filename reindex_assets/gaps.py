@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from reindex_assets.comparison import Comparison
 from reindex_assets.extract import count_scorecards
 from reindex_assets.model import Slice
-from reindex_assets.parity import Comparison, SliceParity
+from reindex_assets.parity import SliceParity
 
 #: So many scorecards on the days around make an empty day suspicious.
 MANY = 20

@@ -1,7 +1,7 @@
 """Marks: what each engine itself can say, cheaply, about whether a slice has been touched since somebody looked.
 
 What lives here: the marks of both engines, the comparison of two lists of parts, and where marks are from (`read_origin`). What does
-not: who keeps marks and what follows from one that moved (watch.py), and any comparison of the engines with each other (parity.py):
+not: who keeps marks and what follows from one that moved (watch.py), and any comparison of the engines with each other (comparison.py):
 a mark of Postgres and one of ClickHouse have nothing in common.
 
 Postgres: a sum of 64-bit hashes over (xmin, ctid) of the rows, that is over the row *versions*: every insert, update and delete makes other

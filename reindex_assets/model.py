@@ -1,7 +1,7 @@
 """The shapes everything else is derived from: kinds, slices, and the columns of the two ClickHouse tables.
 
 What lives here: which template type a kind has, which time is its slice's time, which columns exist on either side and how
-one becomes the other. What does not: SQL statements (extract.py, schema.py, shards.py, parity.py build theirs from here) and I/O.
+one becomes the other. What does not: SQL statements (extract.py, schema.py, shards.py, comparison.py build theirs from here) and I/O.
 """
 
 from __future__ import annotations

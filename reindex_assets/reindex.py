@@ -1,7 +1,7 @@
 """The main job without its orchestrator: any set of slices of one cluster, group by group.
 
 What lives here: the plan, the locks, retries by class of error, and the rule that one bad slice does not take the others with it.
-What does not: Dagster (assets.py), the flow of one group (pipeline.py), and the comparison of what came out (parity.py).
+What does not: Dagster (assets.py), the flow of one group (pipeline.py), and the comparison of what came out (comparison.py).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
-from reindex_assets.checks import LEFT_FAILED, evaluation, given_up_verdict
+from reindex_assets.checks import LEFT_FAILED, evaluation
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, SCORE, Kind, Slice
 from reindex_assets.parity import SliceParity, explain
@@ -37,6 +37,7 @@ from reindex_assets.repair_request import ASK_AGAIN
 from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
 from reindex_assets.runs_in_flight import slices_in_flight
 from reindex_assets.verdict_events import report_verdict
+from reindex_assets.verdicts import given_up_verdict
 from reindex_assets.watch import WatchLimits, WatchLook, look
 from reindex_assets.watch_state import WatchStore
 

@@ -7,7 +7,7 @@ What lives here: the fields and what turning them does. What does not: the work.
 from dagster import Config
 from pydantic import Field
 
-from reindex_assets.parity import SETTLE_SECONDS
+from reindex_assets.comparison import SETTLE_SECONDS
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 

@@ -1,7 +1,7 @@
 """Which rows belong to a group of slices, in Postgres and in ClickHouse: written once, for reading, comparing and reporting.
 
 What lives here: the group of slices (a rectangle of customers x days), the FROM / WHERE text of both engines and the values
-bound to it. What does not: the columns (model.py) and the statements built from these pieces (extract.py, shards.py, parity.py).
+bound to it. What does not: the columns (model.py) and the statements built from these pieces (extract.py, shards.py, comparison.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A read-only session with a cluster's Postgres.
 
 What lives here: connecting over ADBC, the snapshot (its time and lag: replica.py), the slice locks, streaming Arrow batches, and the
-translation of the driver's errors. What does not: any statement about scorecards (selection.py, extract.py, parity.py).
+translation of the driver's errors. What does not: any statement about scorecards (selection.py, extract.py, comparison.py).
 """
 
 from __future__ import annotations

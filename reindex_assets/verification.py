@@ -1,7 +1,7 @@
 """Both sides compared over a range of days, as deep as somebody asked for: what 'reindex-assets verify' prints, and its report.
 
 What lives here: the depths, the verdict on each customer-day in numbers and words, the gaps, and the sentence over all. What does not: the
-comparison itself (parity.py, counts.py), and any output (output.py, output_json.py, report.py).
+comparison itself (comparison.py, counts.py), and any output (output.py, output_json.py, report.py).
 """
 
 from __future__ import annotations
@@ -12,19 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
+from reindex_assets.comparison import SETTLE_SECONDS, Comparison, compare_settled
 from reindex_assets.count_rows import count_both_sides
 from reindex_assets.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Slice
-from reindex_assets.parity import (
-    SETTLE_SECONDS,
-    Comparison,
-    SliceParity,
-    compare_settled,
-    explain,
-    explain_rows,
-)
+from reindex_assets.parity import SliceParity, explain, explain_rows
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.samples import RowSample
 

@@ -1,7 +1,7 @@
 """The watch: which slices of the look-back have drifted, for little more than nothing while little happens.
 
-What lives here: which slices a look compares, and what it proves. What does not: marks (marks.py), the comparison (parity.py), and what is
-done about drift (repairs.py).
+What lives here: which slices a look compares, and what it proves. What does not: marks (marks.py), the comparison (comparison.py),
+and what is done about drift (repairs.py).
 
 A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
 compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
+from reindex_assets.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.fleet import Fleet
 from reindex_assets.marks import (
     PartChanges,
@@ -33,7 +34,7 @@ from reindex_assets.marks import (
     slices_in_parts,
 )
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
-from reindex_assets.parity import SETTLE_SECONDS, Comparison, SliceParity
+from reindex_assets.parity import SliceParity
 from reindex_assets.watch_state import SliceMarks, WatchState
 
 T = TypeVar("T")

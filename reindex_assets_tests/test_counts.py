@@ -15,6 +15,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison import Comparison
 from reindex_assets.count_rows import count_both_sides, count_clickhouse
 from reindex_assets.counts import Counts, shard_table, template_table
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
@@ -24,7 +25,6 @@ from reindex_assets.local.drift_changes import CHANGES
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice
-from reindex_assets.parity import Comparison
 from reindex_assets.verification import Depth, Gap, Verification, verify
 from reindex_assets_tests import application
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port

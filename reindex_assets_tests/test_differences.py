@@ -16,6 +16,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison import compare, compare_settled
 from reindex_assets.differences import Difference
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, PlantedDrift, plant
@@ -23,7 +24,7 @@ from reindex_assets.local.drift_changes import CHANGES
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice
-from reindex_assets.parity import SliceDifferences, SliceParity, compare, compare_settled, explain
+from reindex_assets.parity import SliceDifferences, SliceParity, explain
 from reindex_assets_tests import application, oracle
 from reindex_assets_tests.plain_loader import load_plainly
 
@@ -224,7 +225,7 @@ def test_an_update_by_the_real_time_writer_waits_for_a_merge_and_is_no_drift(
         assert found.differences is not None
         assert found.differences.harmless[("scorecard", Difference.UNMERGED)] == 1
         # A copy that nothing folds away for longer than that counts twice on dashboards: then it is drift.
-        monkeypatch.setattr("reindex_assets.parity.MERGE_PATIENCE_SECONDS", -60)
+        monkeypatch.setattr("reindex_assets.comparison.MERGE_PATIENCE_SECONDS", -60)
         impatient = look(fleet, [item])[item]
         assert not impatient.is_equal
         assert impatient.differences is not None

@@ -18,14 +18,15 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets import parity
+from reindex_assets import comparison
 from reindex_assets.clickhouse import ShardSet
+from reindex_assets.comparison import compare, compare_settled
 from reindex_assets.differences import RowLook, look_at_rows
 from reindex_assets.digest import shard_digest
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
-from reindex_assets.parity import SliceParity, compare, compare_settled
+from reindex_assets.parity import SliceParity
 from reindex_assets.selection import SliceGroup, group_slices, source_scope
 from reindex_assets.source import SourceSession
 from reindex_assets_tests.hand_made_rows import Values, add_scorecard, reindex, succeeded, update_scorecard
@@ -181,7 +182,9 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),
             ):
-                found += [int(row["digest"]) for row in session.rows(parity.source_digests(table, PROCESS, session))]
+                found += [
+                    int(row["digest"]) for row in session.rows(comparison.source_digests(table, PROCESS, session))
+                ]
         assert sorted(found) == sorted(expected.values())
 
 
@@ -241,7 +244,7 @@ def test_a_row_on_its_way_is_no_drift_when_it_arrives_in_time(
 
     looked = threading.Event()
     looks: list[list[Slice]] = []
-    monkeypatch.setattr(parity, "look_at_rows", _announced(look_at_rows, looked, looks))
+    monkeypatch.setattr(comparison, "look_at_rows", _announced(look_at_rows, looked, looks))
     writer = threading.Thread(target=_write_late, args=(source, shard_clients, late, looked))
     writer.start()
     found = compare_settled(fleet, CLUSTER, slices, settle_seconds=3.0)
@@ -269,7 +272,7 @@ def test_rows_that_are_late_one_after_the_other_are_no_drift(
         late.append(add_scorecard(source, NOON, scores=[]))
         return look
 
-    monkeypatch.setattr(parity, "look_at_rows", writing_on)
+    monkeypatch.setattr(comparison, "look_at_rows", writing_on)
     [found] = compare_settled(fleet, CLUSTER, [item], settle_seconds=0.1)
     assert len(late) == 3
     assert not found.sums_agree

@@ -18,6 +18,7 @@ from typing import cast
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from reindex_assets.comparison import compare
 from reindex_assets.errors import LaggingReplicaError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.environment import PASSWORD_VARIABLE
@@ -26,7 +27,6 @@ from reindex_assets.local.postgres import USER
 from reindex_assets.local.processes import LOOPBACK
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
-from reindex_assets.parity import compare
 from reindex_assets.replica import QUIET_SECONDS
 from reindex_assets.source import Snapshot, SourceSession
 from reindex_assets_tests.hand_made_rows import add_scorecard, with_postgres

@@ -11,6 +11,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison import compare
 from reindex_assets.errors import (
     ConfigurationError,
     ReindexError,
@@ -21,7 +22,6 @@ from reindex_assets.errors import (
 from reindex_assets.fleet import Fleet, Relations, SecretRef
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import Slice
-from reindex_assets.parity import compare
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets_tests.hand_made_rows import (
     add_scorecard,

@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets import watch
 from reindex_assets.clickhouse import ShardSet
+from reindex_assets.comparison import Comparison
 from reindex_assets.differences import Difference
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
@@ -24,7 +25,7 @@ from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import change_source, make_source
 from reindex_assets.marks import slices_in_parts
 from reindex_assets.model import Slice
-from reindex_assets.parity import Comparison, SliceParity
+from reindex_assets.parity import SliceParity
 from reindex_assets.selection import SliceGroup
 from reindex_assets.watch import WatchLimits
 from reindex_assets.watch_state import WatchState

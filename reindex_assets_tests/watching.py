@@ -13,11 +13,12 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison import Comparison
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan
 from reindex_assets.model import TABLES, Slice
-from reindex_assets.parity import Comparison, SliceParity
+from reindex_assets.parity import SliceParity
 from reindex_assets.watch import WatchLimits, WatchLook, look
 from reindex_assets.watch_state import WatchState
 from reindex_assets_tests.conftest import CUSTOMERS

@@ -1,0 +1,263 @@
+"""Do both engines hold the same? Counts, places and an exact digest of every slice, read from the real tables of both.
+
+What lives here: the comparison that the asset checks, the repair sensor, the command line and the reports share. What does not: what
+it says (parity.py), the rows behind a difference (differences.py), any bookkeeping of a run (a comparison never trusts it), any repair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from reindex_assets import digest
+from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
+from reindex_assets.digest import shard_digest, source_digest
+from reindex_assets.extract import SOURCE_OF, read_quarantined
+from reindex_assets.fleet import Fleet, Watch
+from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
+from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
+from reindex_assets.samples import RowSample, read_samples
+from reindex_assets.selection import (
+    BELONGS,
+    IN_SLICES,
+    SliceGroup,
+    group_slices,
+    shard_scope,
+    source_scope,
+    source_sql,
+)
+from reindex_assets.shards import shard_expression
+from reindex_assets.source import SourceSession
+
+#: Seconds after which a difference is no longer a row on its way.
+SETTLE_SECONDS = Watch().settle_seconds
+#: Seconds that ClickHouse has for folding an older version into the right one (differences.UNMERGED).
+MERGE_PATIENCE_SECONDS = 600.0
+#: Scores that are compared row by row at once: bounds the memory (about 150 bytes a row and side).
+_ROWS_AT_ONCE = 500_000
+
+
+def compare(
+    fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS, max_slices: int = 2_000
+) -> list[SliceParity]:
+    """Compares slices of one cluster by their sums, in the order of customer and day.
+
+    Each engine digests its own rows; nothing but sums travels. A row that changes in Postgres between the two reads, or is on
+    its way to ClickHouse, shows as a difference: `compare_settled` looks again before it calls it drift.
+
+    Raises:
+        SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
+        LaggingReplicaError: Postgres is a standby that is too far behind to tell.
+    """
+    with Comparison(fleet, cluster_name, kind) as comparison:
+        return comparison.sums(slices, max_slices)
+
+
+def compare_settled(
+    fleet: Fleet,
+    cluster_name: str,
+    slices: Iterable[Slice],
+    kind: Kind = PROCESS,
+    settle_seconds: float = SETTLE_SECONDS,
+    samples: int = 10,
+) -> list[SliceParity]:
+    """`compare`, and of each slice that differs the rows: those that still differ in the same way after `settle_seconds`.
+
+    A busy slice differs at every moment, each time in other rows. So it is the rows that are looked at twice and not the sums:
+    a row on its way has arrived at the second look, or has changed again.
+
+    Args:
+        samples: rows that are shown of each table and class of difference.
+    """
+    with Comparison(fleet, cluster_name, kind) as comparison:
+        found = {parity.slice: parity for parity in comparison.sums(slices)}
+        different = [parity for parity in found.values() if not parity.sums_agree]
+        found |= {parity.slice: parity for parity in comparison.rows(different, settle_seconds, samples)}
+    return list(found.values())
+
+
+class Comparison:
+    """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context."""
+
+    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> None:
+        self._cluster = fleet.clusters[cluster_name]
+        self.floor_day = fleet.first_day
+        self._kind = kind
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Comparison:
+        with ExitStack() as opening:
+            self.session = opening.enter_context(SourceSession(self._cluster.postgres))
+            self.shards = opening.enter_context(ShardSet(self._cluster.clickhouse, "reindex_assets compare"))
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def groups(
+        self, slices: Iterable[Slice], rows: Mapping[Slice, int], max_rows: int, max_slices: int
+    ) -> list[SliceGroup]:
+        """Rectangles that cover the slices."""
+        return group_slices(slices, self._cluster, self.floor_day, rows, max_rows, self._kind, max_slices)
+
+    def sums(self, slices: Iterable[Slice], max_slices: int = 2_000) -> list[SliceParity]:
+        """The sums of slices, in the order of customer and day."""
+        wanted = sorted(set(slices))
+        found: dict[Slice, SliceParity] = {}
+        for group in self.groups(wanted, {}, 1, max_slices):
+            found |= {item.slice: item for item in _compare_group(self.session, self.shards, group)}
+        return [found[item] for item in wanted]
+
+    def rows(
+        self, parities: Iterable[SliceParity], settle_seconds: float = SETTLE_SECONDS, samples: int = 0
+    ) -> list[SliceParity]:
+        """The same slices with their differing rows; looked at a second time after `settle_seconds`, where there are any."""
+        found = {parity.slice: parity for parity in parities}
+        sizes = {
+            item: max(parity.scores.postgres_rows, parity.scores.clickhouse_rows) for item, parity in found.items()
+        }
+        groups = self.groups(found, sizes, _ROWS_AT_ONCE, 2_000)
+        begun = time.monotonic()
+        looks = [(group, look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS)) for group in groups]
+        if settle_seconds and any(look.rows.num_rows for _, look in looks):
+            time.sleep(max(0.0, begun + settle_seconds - time.monotonic()))
+        for group, first in looks:
+            last = first
+            if settle_seconds and first.rows.num_rows:
+                last = look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS).lasting(first)
+            gone = first.of_slices(group)
+            for item, rows in last.of_slices(group).items():
+                shown = read_samples(self.session, self.shards, group, rows, samples) if samples else ()
+                found[item] = replace(
+                    found[item],
+                    snapshot=last.snapshot.microseconds,
+                    differences=_differences(rows, gone[item].num_rows - rows.num_rows, shown),
+                )
+        return list(found.values())
+
+
+def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ...]) -> SliceDifferences:
+    counts = count_differences(rows)
+    return SliceDifferences(
+        {key: number for key, number in counts.items() if key[1] not in HARMLESS},
+        {key: number for key, number in counts.items() if key[1] in HARMLESS},
+        on_their_way,
+        drift_evidence(rows),
+        samples,
+    )
+
+
+@dataclass
+class _Sums:
+    """What is known of one table of one slice while the answers of the engines come in."""
+
+    postgres_rows: int = 0
+    postgres_digest: int = 0
+    by_shard: dict[int, int] = field(default_factory=dict)
+    distinct_rows: int = 0
+    misplaced_rows: int = 0
+    clickhouse_digest: int = 0
+    postgres_templates: Counter[str] = field(default_factory=Counter)
+    clickhouse_templates: Counter[str] = field(default_factory=Counter)
+
+
+def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) -> list[SliceParity]:
+    sums = {(item, table.name): _Sums() for item in group.slices for table in TABLES}
+    # ClickHouse works while Postgres does: one thread a shard.
+    asked = {
+        (table.name, connection.index): shards.submit(connection.index, _ask_shard(table, group, len(shards)))
+        for table in TABLES
+        for connection in shards.connections
+    }
+    try:
+        with session.snapshot(source_scope(group)) as snapshot:
+            session.assert_not_lagging(snapshot)
+            for table in TABLES:
+                for row in session.rows(source_digests(table, group.kind, session)):
+                    of_slice = sums[Slice(row["customer"], row["day"]), table.name]
+                    of_slice.postgres_rows += row["found"]
+                    of_slice.postgres_digest += int(row["digest"])
+                    of_slice.postgres_templates[row["template"]] += row["found"]
+            quarantined = read_quarantined(session, group)
+    finally:
+        # The shards' answers are waited for in any case: their connections close with the caller.
+        answers = {place: future.exception() or future.result() for place, future in asked.items()}
+    for (name, shard), answer in answers.items():
+        if isinstance(answer, BaseException):
+            raise answer
+        for row in answer:
+            of_slice = sums[Slice(row["customer"], row["day"]), name]
+            of_slice.by_shard[shard] = of_slice.by_shard.get(shard, 0) + row["found"]
+            of_slice.clickhouse_templates[row["template"]] += row["found"]
+            of_slice.distinct_rows += row["keys"]
+            of_slice.misplaced_rows += row["misplaced"]
+            of_slice.clickhouse_digest += row["digest"]
+    return [
+        SliceParity(
+            item,
+            {table.name: _table_parity(sums[item, table.name], len(shards)) for table in TABLES},
+            tuple(row for row in quarantined if row.slice == item),
+            snapshot.microseconds,
+        )
+        for item in group.slices
+    ]
+
+
+def _table_parity(sums: _Sums, shard_count: int) -> TableParity:
+    rows = sum(sums.by_shard.values())
+    return TableParity(
+        postgres_rows=sums.postgres_rows,
+        clickhouse_rows=rows,
+        by_shard=tuple(sums.by_shard.get(shard, 0) for shard in range(shard_count)),
+        distinct_rows=sums.distinct_rows,
+        misplaced_rows=sums.misplaced_rows,
+        # Postgres sums without end, ClickHouse modulo 2^64.
+        digests_agree=rows == sums.postgres_rows
+        and (sums.postgres_digest - sums.clickhouse_digest) % 2**digest.BITS == 0,
+        by_template={
+            template: (sums.postgres_templates[template], sums.clickhouse_templates[template])
+            for template in sorted({*sums.postgres_templates, *sums.clickhouse_templates})
+        },
+    )
+
+
+def _ask_shard(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
+    sql = f"""\
+SELECT customer, day, toString(template_id) AS template,
+       count() AS found,
+       uniqExact({", ".join(table.key)}) AS keys,
+       countIf({shard_expression(shard_count)} != {{shard:UInt16}}) AS misplaced,
+       sum({shard_digest(table)}) AS digest
+FROM {table.name}
+WHERE {IN_SLICES}
+GROUP BY customer, day, template_id"""
+
+    def ask(shard: ShardConnection) -> list[dict[str, Any]]:
+        return shard.rows(sql, {**shard_scope(group), "shard": shard.index})
+
+    return ask
+
+
+def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
+    """The statement for the count and the sum of digests per slice and template. The sum sees duplicates, which XOR would hide."""
+    return source_sql(
+        f"""\
+SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, c.template_id::text AS template,
+       count(*) AS found, sum({source_digest(table)})::text AS digest
+FROM {SOURCE_OF[table.name]}
+WHERE {BELONGS}
+GROUP BY 1, 2, 3""",
+        session.postgres.relations,
+        kind,
+    )
