@@ -112,6 +112,7 @@ CHECKS = (
     ),
 )
 
+ROWS_AGREE = next(check for check in CHECKS if check.judge is rows_agree)
 LEFT_FAILED = next(check for check in CHECKS if check.judge is nothing_left_failed)
 
 

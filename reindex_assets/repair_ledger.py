@@ -16,17 +16,29 @@ from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.repairs import Ledger, Repair
 
 
-class RepairCursor(BaseModel):
-    """What the repair sensor remembers.
+class VerdictsRead(BaseModel):
+    """Which verdicts of checks the sensor has read, by their storage ids.
 
     Attributes:
-        verdicts: storage id of the last check verdict that it has read.
+        until: the last one.
+        since: the last one of the tick before: what came after it is read once more.
+        red: red ones among those, which have been dealt with.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    until: int
+    since: int
+    red: tuple[int, ...] = ()
+
+
+class RepairCursor(BaseModel):
+    """What the repair sensor remembers. Without `verdicts` it begins with the present ones."""
+
+    model_config = ConfigDict(frozen=True)
+
     ledger: Ledger = Ledger()
-    verdicts: int | None = None
+    verdicts: VerdictsRead | None = None
 
 
 def read_cursor(text: str | None) -> RepairCursor:

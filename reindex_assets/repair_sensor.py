@@ -25,14 +25,14 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
-from reindex_assets.checks import LEFT_FAILED, evaluation
+from reindex_assets.checks import LEFT_FAILED, ROWS_AGREE, evaluation
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, SCORE, Kind, Slice
 from reindex_assets.parity import SliceParity, explain
 from reindex_assets.partitions import range_tags, watched_days
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle, cover
-from reindex_assets.repair_ledger import RepairCursor, read_cursor
+from reindex_assets.repair_ledger import RepairCursor, VerdictsRead, read_cursor
 from reindex_assets.repair_request import ASK_AGAIN
 from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
 from reindex_assets.runs_in_flight import slices_in_flight
@@ -128,23 +128,31 @@ class _Tick:
         assert repository is not None, "Dagster gives a sensor its repository"
         return slices_in_flight(self._instance, repository.asset_graph, self._fleet, self._cluster_name, self._kind)
 
-    def _red_verdicts(self, after: int | None) -> tuple[set[Slice], int | None]:
-        """Partitions that a check has found red since the last tick: they are compared whatever their marks say."""
-        if after is None:
-            return set(), self._instance.event_log_storage.get_maximum_record_id() or 0
+    def _red_verdicts(self, read: VerdictsRead | None) -> tuple[set[Slice], VerdictsRead]:
+        """Partitions whose rows a check has found different since the last tick: they are compared whatever their marks say."""
+        if read is None:
+            last = self._instance.event_log_storage.get_maximum_record_id() or 0
+            return set(), VerdictsRead(until=last, since=last)
+        # What the last tick has read is read again: an event may be committed after one with a higher id.
         records = self._instance.event_log_storage.get_event_records(
-            EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=after),
-            limit=_VERDICTS_A_TICK,
+            EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=read.since),
+            limit=2 * _VERDICTS_A_TICK,
             ascending=True,
         )
-        red: set[Slice] = set()
+        different: dict[Slice, int] = {}
         for record in records:
             event = record.event_log_entry.dagster_event
             assert event is not None
             verdict = event.asset_check_evaluation_data
-            if verdict.asset_key == self._asset and verdict.partition and verdict.check_name != LEFT_FAILED.name:
-                (red.discard if verdict.passed else red.add)(Slice.of(verdict.partition))
-        return red, records[-1].storage_id if records else after
+            # Any drift at all makes this check red.
+            if verdict.asset_key == self._asset and verdict.partition and verdict.check_name == ROWS_AGREE.name:
+                item = Slice.of(verdict.partition)
+                different.pop(item, None)
+                if not verdict.passed:
+                    different[item] = record.storage_id
+        doubted = {item for item, storage_id in different.items() if storage_id not in read.red}
+        until = records[-1].storage_id if records else read.until
+        return doubted, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
     def _asked_for(self, ledger: Ledger) -> set[Slice]:
         """Given-up slices that somebody has reindexed by hand since, or has asked for on the command line."""

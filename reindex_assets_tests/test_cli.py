@@ -20,13 +20,21 @@ import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
+from dagster._core.definitions.selector import RepositorySelector
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, SensorInstigatorData
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.asset_names import repair_sensor_name
 from reindex_assets.fleet import load_fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
+from reindex_assets.repair_ledger import RepairCursor
+from reindex_assets.repair_request import ASK_AGAIN
+from reindex_assets.repairs import Ledger, Repair
 from reindex_assets_tests.conftest import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port
 from reindex_assets_tests.oracle import assert_equal, differences
@@ -331,3 +339,56 @@ def test_reindex_without_dagster_home_says_what_to_set(stack: LocalStack) -> Non
     answer = command("reindex", *RANGE, without=("DAGSTER_HOME",))
     assert answer.status == 2
     assert "DAGSTER_HOME is not set" in answer.words
+
+
+def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(stack: LocalStack) -> None:
+    with DagsterInstance.get() as instance:
+        instance.wipe()
+    answer = command("repairs")
+    assert answer.status == 0, answer.words
+    assert "No repair is given up" in answer.words
+    assert command("repairs", "--again", "--json").output.strip() == "[]"
+
+
+def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(stack: LocalStack) -> None:
+    repair = Repair(
+        customer="acme",
+        day=date(2026, 1, 31),
+        seen_at=1.0,
+        differs="3 scores missing",
+        evidence=(1,),
+        state=1,
+        failed=3,
+        given_up_at=1_770_000_000.0,
+    )
+    cursor = RepairCursor(ledger=Ledger(repairs=(repair,))).model_dump_json()
+    selector = RepositorySelector(location_name="reindex_assets.definitions", repository_name="__repository__")
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(
+            InProcessCodeLocationOrigin(
+                LoadableTargetOrigin(module_name="reindex_assets.definitions"), location_name=selector.location_name
+            ),
+            selector.repository_name,
+        ),
+        repair_sensor_name(CLUSTER),
+    )
+    with DagsterInstance.get() as instance:
+        instance.wipe()
+        instance.add_instigator_state(
+            InstigatorState(
+                origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(cursor=cursor)
+            )
+        )
+        listed = command("repairs")
+        assert listed.status == 1, listed.words
+        assert "acme" in listed.words
+        assert "3 scores missing" in listed.words
+        assert "reindex-assets repairs --again" in listed.words
+        assert command("repairs", "--customer", "globex").status == 0
+
+        again = command("repairs", "--again")
+        assert again.status == 0, again.words
+        asked = instance.fetch_observations(AssetKey([CLUSTER, "process", "shard_writes"]), limit=10).records
+        assert [record.partition_key for record in asked] == ["acme|2026-01-31"]
+        assert all(record.asset_observation and ASK_AGAIN in record.asset_observation.metadata for record in asked)
+        instance.wipe()

@@ -252,25 +252,37 @@ def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(
     before = loop.cursor
     loop.tick()
     loop.cursor = before
-    state = store.load()
-    marks = state.slices[item]
-    blind = {**state.slices, item: SliceMarks(marks.source, marks.shard_mark, is_equal=True)}
-    store.save(dataclasses.replace(state, slices=blind))
+    store.save(blind_for(item, store.load()))
     assert not loop.tick().requests
 
-    instance.report_runless_asset_event(
-        AssetCheckEvaluation(
-            asset_key=WRITES,
-            check_name="rows_agree",
-            passed=False,
-            metadata={},
-            severity=AssetCheckSeverity.ERROR,
-            partition=item.partition_key,
+    # As a run of the checks alone tells it: the verdict on the rows is red, and others on the same partition are green.
+    for name, passed in (("rows_agree", False), ("right_shard", True), ("counts_agree", True)):
+        instance.report_runless_asset_event(
+            AssetCheckEvaluation(
+                asset_key=WRITES,
+                check_name=name,
+                passed=passed,
+                metadata={},
+                severity=AssetCheckSeverity.ERROR,
+                partition=item.partition_key,
+            )
         )
-    )
     [request] = loop.tick().requests
     assert loop.slices(request) == {item}
     assert Difference.CHANGED.value in request.tags[REPAIR_TAG]
+    assert loop.run(request).success
+
+    # The verdict is dealt with, though its event is read once more.
+    assert "1 compared to the bit; nothing has drifted" in loop.tick().message
+    assert "0 compared to the bit; nothing has drifted" in loop.tick().message
+
+
+def blind_for(item: Slice, state: WatchState) -> WatchState:
+    """The state of a watch that takes the marks of now for those of equal data."""
+    marks = state.slices[item]
+    return dataclasses.replace(
+        state, slices={**state.slices, item: SliceMarks(marks.source, marks.shard_mark, is_equal=True)}
+    )
 
 
 def test_an_engine_out_of_reach_fails_the_tick_and_what_was_known_stays_known(
