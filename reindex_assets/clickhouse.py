@@ -7,8 +7,9 @@ What does not: any statement about scorecards (schema.py, shards.py, comparison.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -201,6 +202,25 @@ class ShardSet:
         if failures:
             raise combined(failures)
         return results
+
+    @contextmanager
+    def asked(
+        self, questions: Mapping[str, Callable[[ShardConnection], T]]
+    ) -> Iterator[Callable[[], dict[tuple[str, int], T]]]:
+        """Asks every shard each of the questions, while the body of the context does something else.
+
+        Gives a function that waits for the answers, by question and shard. All are waited for in any case, also when the body fails:
+        their connections close with the caller.
+        """
+        futures = {
+            (name, connection.index): self.submit(connection.index, question)
+            for name, question in questions.items()
+            for connection in self.connections
+        }
+        try:
+            yield lambda: {place: future.result() for place, future in futures.items()}
+        finally:
+            wait(futures.values())
 
     def close(self) -> None:
         """Closes every connection; waits for what is still running."""

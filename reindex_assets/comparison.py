@@ -174,28 +174,18 @@ class _Sums:
 
 def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) -> list[SliceParity]:
     sums = {(item, table.name): _Sums() for item in group.slices for table in TABLES}
-    # ClickHouse works while Postgres does: one thread a shard.
-    asked = {
-        (table.name, connection.index): shards.submit(connection.index, _ask_shard(table, group, len(shards)))
-        for table in TABLES
-        for connection in shards.connections
-    }
-    try:
-        with session.snapshot(source_scope(group)) as snapshot:
-            session.assert_not_lagging(snapshot)
-            for table in TABLES:
-                for row in session.rows(source_digests(table, group.kind, session)):
-                    of_slice = sums[Slice(row["customer"], row["day"]), table.name]
-                    of_slice.postgres_rows += row["found"]
-                    of_slice.postgres_digest += int(row["digest"])
-                    of_slice.postgres_templates[row["template"]] += row["found"]
-            quarantined = read_quarantined(session, group)
-    finally:
-        # The shards' answers are waited for in any case: their connections close with the caller.
-        answers = {place: future.exception() or future.result() for place, future in asked.items()}
-    for (name, shard), answer in answers.items():
-        if isinstance(answer, BaseException):
-            raise answer
+    questions = {table.name: _ask_shard(table, group, len(shards)) for table in TABLES}
+    # ClickHouse works while Postgres does.
+    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+        session.assert_not_lagging(snapshot)
+        for table in TABLES:
+            for row in session.rows(source_digests(table, group.kind, session)):
+                of_slice = sums[Slice(row["customer"], row["day"]), table.name]
+                of_slice.postgres_rows += row["found"]
+                of_slice.postgres_digest += int(row["digest"])
+                of_slice.postgres_templates[row["template"]] += row["found"]
+        quarantined = read_quarantined(session, group)
+    for (name, shard), answer in answers().items():
         for row in answer:
             of_slice = sums[Slice(row["customer"], row["day"]), name]
             of_slice.by_shard[shard] = of_slice.by_shard.get(shard, 0) + row["found"]

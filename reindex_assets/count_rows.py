@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import wait
 from typing import Any
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet
@@ -101,25 +100,17 @@ class _Tally:
 def _count_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, tallies: dict[tuple[Slice, str], _Tally]
 ) -> tuple[int, list[QuarantinedRow]]:
-    # ClickHouse works while Postgres does: one thread a shard.
-    asked = {
-        (table.name, connection.index): shards.submit(connection.index, _ask_counts(table, group, len(shards)))
-        for table in TABLES
-        for connection in shards.connections
-    }
-    try:
-        with session.snapshot(source_scope(group)) as snapshot:
-            session.assert_not_lagging(snapshot)
-            for table in TABLES:
-                for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
-                    tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]]
-                    tally.postgres[table.name][row["shard"]] = row["found"]
-            quarantined = read_quarantined(session, group)
-    finally:
-        # The shards' answers are waited for in any case: their connections close with the caller.
-        wait(asked.values())
-    for (name, shard), future in asked.items():
-        for row in future.result():
+    questions = {table.name: _ask_counts(table, group, len(shards)) for table in TABLES}
+    # ClickHouse works while Postgres does.
+    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+        session.assert_not_lagging(snapshot)
+        for table in TABLES:
+            for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
+                tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]]
+                tally.postgres[table.name][row["shard"]] = row["found"]
+        quarantined = read_quarantined(session, group)
+    for (name, shard), answer in answers().items():
+        for row in answer:
             tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]]
             tally.clickhouse[name][shard] = row["found"]
             tally.misplaced[name][shard] = row["misplaced"]

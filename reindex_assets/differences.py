@@ -135,29 +135,21 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
         merge_patience_seconds: how long an older version beside the right one is ClickHouse's business (`UNMERGED`); after that
             dashboards that don't say FINAL have counted it twice for too long, and it is `DUPLICATED`.
     """
-    asked = {
-        table.name: [
-            shards.submit(connection.index, ask_rows(table, group, len(shards))) for connection in shards.connections
-        ]
-        for table in TABLES
-    }
-    try:
-        with session.snapshot(source_scope(group)) as snapshot:
-            session.assert_not_lagging(snapshot)
-            source = {table.name: source_rows(session, table, group, len(shards)) for table in TABLES}
-            on_shards = {
-                name: pa.concat_tables([future.result() for future in futures]) for name, futures in asked.items()
-            }
-            folding_since = int((time.time() - merge_patience_seconds) * MICROSECONDS)
-            found = []
-            for number, table in enumerate(TABLES):
-                sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, folding_since)
-                found.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
-    finally:
-        # The shards' answers are waited for in any case: their connections close with the caller.
-        for futures in asked.values():
-            for future in futures:
-                future.exception()
+    questions = {table.name: ask_rows(table, group, len(shards)) for table in TABLES}
+    # ClickHouse works while Postgres does.
+    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+        session.assert_not_lagging(snapshot)
+        source = {table.name: source_rows(session, table, group, len(shards)) for table in TABLES}
+        answered = answers()
+        on_shards = {
+            table.name: pa.concat_tables([answered[table.name, shard] for shard in range(len(shards))])
+            for table in TABLES
+        }
+        folding_since = int((time.time() - merge_patience_seconds) * MICROSECONDS)
+        found = []
+        for number, table in enumerate(TABLES):
+            sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, folding_since)
+            found.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
     return RowLook(snapshot, pa.concat_tables(found))
 
 
