@@ -6,7 +6,7 @@ What lives here: what Dagster records. What does not: whether the rows are right
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -28,7 +28,7 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.asset_names import asset_key, job_name, op_name
+from reindex_assets.asset_names import asset_key, checks_job_name, job_name, op_name
 from reindex_assets.assets import build_assets
 from reindex_assets.checks import CHECKS
 from reindex_assets.definitions import build_defs
@@ -36,8 +36,9 @@ from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.model import Slice, days_between
 from reindex_assets.parity import SliceParity
-from reindex_assets.partitions import range_tags
+from reindex_assets.partitions import range_tags, slices_of_range
 from reindex_assets.pipeline import Step
 from reindex_assets_tests import oracle
 from reindex_assets_tests.conftest import CUSTOMERS
@@ -376,3 +377,42 @@ def test_a_run_gives_signs_of_life_while_it_compares(
         if event.event_type is DagsterEventType.ASSET_OBSERVATION
     ]
     assert any("partitions compared" in beat for beat in beats)
+
+
+def test_the_nightly_checks_cover_the_whole_look_back_in_runs_of_a_week(fleet: Fleet) -> None:
+    nightly = build_defs(fleet).resolve_schedule_def("process_local_checks_daily")
+    context = build_schedule_context(scheduled_execution_time=datetime(2026, 3, 20, 2, 30, tzinfo=UTC))
+    requests = nightly.evaluate_tick(context).run_requests or []
+    covered = [slices_of_range(fleet.clusters["local"], request.tags) for request in requests]
+    first, last = date(2026, 3, 20) - timedelta(days=fleet.look_back_days - 1), date(2026, 3, 20)
+    assert set().union(*covered) == {
+        Slice(customer, day) for customer in CUSTOMERS for day in days_between(first, last)
+    }
+    assert sum(map(len, covered)) == len(CUSTOMERS) * fleet.look_back_days
+    assert max(map(len, covered)) == 7 * len(CUSTOMERS)
+    assert len({request.run_key for request in requests}) == len(requests)
+
+
+@pytest.mark.usefixtures("made")
+def test_the_job_of_the_checks_judges_every_partition_and_writes_nothing(
+    fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
+) -> None:
+    assert run(fleet, instance).success
+    plant(Drift.MISSING, shard_clients, "acme", date(2026, 1, 2), count=1, seed=1)
+    before = [client.query("SELECT sum(version), count() FROM score").result_rows for client in shard_clients]
+    result = (
+        build_defs(fleet)
+        .resolve_job_def(checks_job_name("local"))
+        .execute_in_process(
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            instance=instance,
+            tags=range_tags(list(CUSTOMERS), FIRST, LAST),
+        )
+    )
+    assert result.success
+    assert {partition for partition, passed in verdicts(instance, "rows_agree").items() if not passed} == {
+        "acme|2026-01-02"
+    }
+    for check in CHECKS:
+        assert set(verdicts(instance, check.name)) == every_partition()
+    assert [client.query("SELECT sum(version), count() FROM score").result_rows for client in shard_clients] == before
