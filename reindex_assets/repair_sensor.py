@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from dagster import (
     AssetRecordsFilter,
@@ -27,7 +27,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.checks import LEFT_FAILED, ROWS_AGREE, evaluation
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import PROCESS, SCORE, Kind, Slice
+from reindex_assets.model import PROCESS, SCORE, Kind, Slice, days_between
 from reindex_assets.parity import SliceParity, explain
 from reindex_assets.partitions import range_tags, watched_days
 from reindex_assets.pipeline import Step
@@ -85,11 +85,14 @@ class _Tick:
     def run(self) -> SensorResult | SkipReason:
         now = time.time()
         cursor = read_cursor(self._context.cursor)
-        ledger = cursor.ledger.asked_for(self._asked_for(cursor.ledger), now)
+        first, last = watched_days(datetime.now(UTC).date(), self._fleet)
+        watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
+        ledger = cursor.ledger.watched(watched)
+        ledger = ledger.asked_for(self._asked_for(ledger), now)
         doubted, verdicts = self._red_verdicts(cursor.verdicts)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
-        found = self._look(doubted, busy, ledger.resting(now, self._rules))
+        found = self._look((first, last), doubted, busy, ledger.resting(now, self._rules))
         decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._rules)
         rectangles = self._rectangles(decision, busy, found)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
@@ -106,13 +109,19 @@ class _Tick:
             cursor=state,
         )
 
-    def _look(self, doubted: Collection[Slice], busy: Collection[Slice], resting: Collection[Slice]) -> WatchLook:
+    def _look(
+        self,
+        days: tuple[date, date],
+        doubted: Collection[Slice],
+        busy: Collection[Slice],
+        resting: Collection[Slice],
+    ) -> WatchLook:
         watch = self._fleet.watch
         store = WatchStore(self._fleet, self._cluster_name, self._kind)
         found = look(
             self._fleet,
             self._cluster_name,
-            watched_days(datetime.now(UTC).date(), self._fleet),
+            days,
             store.load(),
             self._kind,
             doubted,

@@ -126,6 +126,10 @@ class Ledger(BaseModel):
             if repair.failed and not repair.awaited and (repair.failed >= rules.attempts or repair.next_at(rules) > now)
         }
 
+    def watched(self, slices: Collection[Slice]) -> Ledger:
+        """The ledger without slices that nobody looks at any more: their day has left the look-back, or the customer the fleet."""
+        return Ledger(repairs=tuple(repair for repair in self.repairs if repair.slice in slices))
+
     def asked_for(self, slices: Collection[Slice], now: float) -> Ledger:
         """The ledger after an operator asked for given-up slices: they are tried again, from the beginning."""
         again = {"failed": 0, "requested_at": None, "awaited": False, "asked_at": now}

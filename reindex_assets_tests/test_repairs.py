@@ -117,6 +117,14 @@ def test_a_given_up_slice_is_left_alone_while_nothing_changes_until_an_operator_
     assert A in story.ledger.given_up
 
 
+def test_what_nobody_looks_at_any_more_leaves_the_ledger() -> None:
+    story = Story(RepairRules(attempts=1, cool_down_seconds=0))
+    story.tick({A: drift(1), B: drift(2)})
+    assert story.tick({A: drift(1), B: drift(2)}, after=1)[1] == {A, B}
+    assert story.ledger.watched([B]).given_up.keys() == {B}
+    assert story.ledger.watched([A, B]) == story.ledger
+
+
 def test_a_request_whose_run_never_came_counts_as_a_failed_one() -> None:
     # Dagster could not launch it: the drift is there as before, and nothing is at work.
     story = Story()
