@@ -24,7 +24,7 @@ demo: setup
 
 # Two at a time, each with a local stack of its own; the tests of one file stay together.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # The Dagster UI with its daemon on the local stack, with data: http://127.0.0.1:3000
 dev: setup

@@ -39,15 +39,6 @@ SOURCE_TABLES = (
 )
 
 
-#: Few tests that take minutes. They are begun first, so that no worker is waited for in the end.
-_LONG = ("test_closed_loop.py", "test_crashes.py", "test_local_crashes.py", "test_repair_sensor.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first; each file's tests stay together and in their order."""
-    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
-
-
 @pytest.fixture(scope="session")
 def stacks_directory() -> Iterator[Path]:
     """Where this session's stacks live. A session that was killed leaves servers behind: the next one ends them.
