@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reindex_assets.comparison import SETTLE_SECONDS
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local.commands import local_app
@@ -115,7 +116,7 @@ def verify(
     as_json: JsonOption = False,
     settle: Annotated[
         float, typer.Option("--settle", min=0, help="Look at a difference again after so many seconds.")
-    ] = 3.0,
+    ] = SETTLE_SECONDS,
     fleet: FleetOption = None,
 ) -> None:
     """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""

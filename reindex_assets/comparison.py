@@ -24,6 +24,7 @@ from reindex_assets.extract import SOURCE_OF, read_quarantined
 from reindex_assets.fleet import Fleet, Watch
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
+from reindex_assets.placement import shard_expression
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
     BELONGS,
@@ -34,7 +35,6 @@ from reindex_assets.selection import (
     source_scope,
     source_sql,
 )
-from reindex_assets.shards import shard_expression
 from reindex_assets.source import SourceSession
 
 #: Seconds after which a difference is no longer a row on its way.

@@ -18,6 +18,7 @@ from reindex_assets.errors import ReindexError, SourceUnreachableError
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
+from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,
@@ -27,7 +28,6 @@ from reindex_assets.selection import (
     source_scope,
     source_sql,
 )
-from reindex_assets.shards import shard_expression
 from reindex_assets.source import SourceSession
 
 #: Slices in one statement: an answer of some hundred thousand numbers.
@@ -118,11 +118,10 @@ def _count_group(
 
 
 def _source_counts(table: Table, kind: Kind, session: SourceSession, shard_count: int) -> str:
-    seconds = "floor(extract(epoch FROM {time}))::bigint"
     return source_sql(
         f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, c.template_id::text AS template_id,
-       mod(mod({seconds}, {shard_count}) + {shard_count}, {shard_count})::int AS shard, count(*) AS found
+       {source_shard_expression(shard_count)} AS shard, count(*) AS found
 FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
 GROUP BY 1, 2, c.template_id, 4""",

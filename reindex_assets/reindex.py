@@ -26,9 +26,10 @@ from reindex_assets.extract import count_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
+from reindex_assets.placement import check_placement
 from reindex_assets.schema import check_schema
 from reindex_assets.selection import SliceGroup, group_slices, source_scope
-from reindex_assets.shards import WriteOptions, check_placement, drop_left_overs
+from reindex_assets.shards import WriteOptions, drop_left_overs
 from reindex_assets.source import SourceSession
 from reindex_assets.staging import StagingNames
 from reindex_assets.store import SliceStore

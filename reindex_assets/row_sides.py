@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from reindex_assets.clickhouse import ShardConnection
 from reindex_assets.digest import shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF
-from reindex_assets.model import MICROSECONDS, UUID, Table
+from reindex_assets.model import UUID, Table
+from reindex_assets.placement import shard_expression, shard_numbers
+from reindex_assets.rows import day_numbers
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,
@@ -24,7 +26,6 @@ from reindex_assets.selection import (
     shard_scope,
     source_sql,
 )
-from reindex_assets.shards import shard_expression
 from reindex_assets.source import SourceSession
 
 
@@ -46,11 +47,11 @@ def source_rows(session: SourceSession, table: Table, group: SliceGroup, shard_c
 
 
 def _placed(rows: pa.Table, shard_count: int) -> pa.Table:
-    """Rows of Postgres with their day and shard, as the writer places them (rows.with_shard)."""
+    """Rows of Postgres with their day and shard, where the writer places them."""
     micros = rows.column("scorecard_time").cast(pa.int64()).to_numpy()
     columns = {name: _storage(rows.column(name)) for name in rows.column_names if name != "scorecard_time"}
-    days = (micros // (86_400 * MICROSECONDS)).astype(np.int32)
-    shards = ((micros // MICROSECONDS) % shard_count).astype(np.int32)
+    days = day_numbers(micros).astype(np.int32)
+    shards = shard_numbers(micros, shard_count).astype(np.int32)
     return pa.table({**columns, "day": pa.array(days, pa.int32()).cast(pa.date32()), "shard": pa.array(shards)})
 
 

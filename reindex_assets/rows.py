@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.model import MICROSECONDS, Slice, Table
+from reindex_assets.placement import shard_numbers
 
 SHARD = "shard"
 
@@ -22,13 +24,14 @@ _MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
 
 
 def with_shard(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
-    """`batch` with a last column `shard` (uint16): floor(epoch of the slice's time) mod N.
+    """`batch` with a last column `shard` (uint16), by the rule of placement.py."""
+    return batch.append_column(SHARD, pa.array(shard_numbers(_microseconds(batch), shard_count).astype(np.uint16)))
 
-    As the real-time writer places it (`time.Unix() % shard_count`). numpy's `//` and `%` floor like Python's, so a time before
-    1970 has a shard in 0..N-1 too. `shards.shard_expression` is the same rule in ClickHouse.
-    """
-    seconds = _microseconds(batch) // MICROSECONDS
-    return batch.append_column(SHARD, pa.array((seconds % shard_count).astype(np.uint16)))
+
+def day_numbers(microseconds: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The UTC days of some times, as days since 1970."""
+    days: np.ndarray[Any, np.dtype[np.int64]] = microseconds // _MICROSECONDS_A_DAY
+    return days
 
 
 def rows_schema(table: Table) -> pa.Schema:
@@ -46,7 +49,7 @@ class SliceRows:
 
 def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
     """Cuts a batch of rows of many slices into one batch a slice."""
-    days = _microseconds(batch) // _MICROSECONDS_A_DAY
+    days = day_numbers(_microseconds(batch))
     customers = batch.column("customer").dictionary_encode()
     codes = customers.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first_day = int(days.min())
@@ -75,7 +78,7 @@ def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int,
 
 def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], int]:
     """Rows of a `with_shard` batch by slice and shard."""
-    days = pa.array((_microseconds(batch) // _MICROSECONDS_A_DAY).astype(np.int32), pa.int32()).view(pa.date32())
+    days = pa.array(day_numbers(_microseconds(batch)).astype(np.int32), pa.int32()).view(pa.date32())
     counts = (
         pa.table({"customer": batch.column("customer"), "day": days, SHARD: batch.column(SHARD)})
         .group_by(["customer", "day", SHARD])

@@ -1,6 +1,6 @@
 """Writing a group of slices to the shards of a cluster, so that no reader ever misses a row.
 
-What lives here: the order of the writing and its safety. What does not: the statements (staging.py), placement (rows.py).
+What lives here: the order of the writing and its safety. What does not: the statements (staging.py), placement (placement.py).
 
 1. Expected rows are loaded into staging tables, each row on its shard. A shard whose slices are empty is filled straight away.
 2. Each shard compares staging with live, and looks for rows of the same scorecards outside the group's slices (they moved).
@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from reindex_assets import staging
 from reindex_assets.clickhouse import ShardConnection, ShardSet, combined
-from reindex_assets.errors import PlacementError, ReindexError
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.errors import ReindexError
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.staging import Key, StagingNames
@@ -281,52 +281,3 @@ def drop_left_overs(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
 
     # One shard after the other: `is_alive` asks Postgres over one connection.
     return sum(shards.submit(connection.index, clean).result() for connection in shards.connections)
-
-
-#: Below this share of rows in their place, and from this many rows on, it is the fleet file that is wrong and not the rows.
-_PLACED_SHARE = 0.8
-_PLACED_ROWS = 20
-
-
-def check_placement(shards: ShardSet, kind: Kind) -> None:
-    """Refuses to write when the live rows stand where another list of shards would put them.
-
-    Raises:
-        PlacementError: fewer than 80 % of the rows (of 20 or more) stand on the shard that the fleet file gives them.
-    """
-    count = len(shards)
-    columns = ", ".join(
-        f"countIf({shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}" for other in range(1, 2 * count + 9)
-    )
-    found = shards.map(
-        lambda shard: shard.rows(
-            f"SELECT count() AS total, {columns} FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}",
-            {"shard": shard.index, "template_type": kind.template_type},
-        )[0]
-    )
-
-    def total(name: str) -> int:
-        return sum(int(str(row[name])) for row in found)
-
-    rows, placed = total("total"), total(f"placed_{count}")
-    if rows < _PLACED_ROWS or placed >= rows * _PLACED_SHARE:
-        return
-    best = max(range(1, 2 * count + 9), key=lambda other: (total(f"placed_{other}"), -other))
-    better = total(f"placed_{best}")
-    hint = (
-        f"a list of {best} shards would explain {better / rows:.0%} of them"
-        if better >= rows * _PLACED_SHARE
-        else "the shards may stand in another order than before"
-    )
-    raise PlacementError(
-        f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) stand where the fleet file's {count} shards "
-        f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, "
-        "run with allow_reshard (it moves nearly every row of the slices it is given)"
-    )
-
-
-def shard_expression(shard_count: int) -> str:
-    """The shard of a live row by its time: integer arithmetic, as a float loses microseconds after 2038."""
-    microseconds = "toUnixTimestamp64Micro(scorecard_time)"
-    seconds = f"intDiv({microseconds} - positiveModulo({microseconds}, 1000000), 1000000)"
-    return f"positiveModulo({seconds}, {shard_count})"

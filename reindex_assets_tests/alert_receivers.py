@@ -59,6 +59,9 @@ def web_receiver() -> Iterator[WebReceiver]:
             if receiver.mood is Mood.HANGING:
                 receiver.stopped.wait(30)
                 return
+            if receiver.mood is Mood.WELL:
+                # Before the answer: who has it may look at once at what was received.
+                receiver.received.append(content)
             self.send_response(500 if receiver.mood is Mood.BROKEN else 200)
             if receiver.mood is Mood.DRIPPING:
                 self.send_header("Content-Length", "1000000")
@@ -68,8 +71,6 @@ def web_receiver() -> Iterator[WebReceiver]:
                 return
             self.send_header("Content-Length", "0")
             self.end_headers()
-            if receiver.mood is Mood.WELL:
-                receiver.received.append(content)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -18,9 +18,9 @@ from reindex_assets.errors import PlacementError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import Slice
+from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.rows import SHARD, with_shard
-from reindex_assets.shards import shard_expression
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
 from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.test_pure_parts import EPOCH, MICROSECOND, batch_of, exact_shard, times
@@ -77,13 +77,14 @@ def test_clickhouse_and_arrow_and_postgres_place_a_time_alike(
     with source.cursor() as cursor:
         cursor.execute(
             """
-            SELECT floor(extract(epoch FROM moment) * 1000000)::bigint, (moment AT TIME ZONE 'UTC')::date
+            SELECT floor(extract(epoch FROM moment) * 1000000)::bigint, (moment AT TIME ZONE 'UTC')::date,
+                {}
             FROM unnest(%s::timestamptz[]) WITH ORDINALITY AS given (moment, number)
             ORDER BY number
-            """,
+            """.format(source_shard_expression(shard_count).format(time="moment")),
             ([time.isoformat() for time in moments],),
         )
-        assert cursor.fetchall() == list(zip(microseconds, days, strict=True))
+        assert cursor.fetchall() == list(zip(microseconds, days, exact, strict=True))
 
 
 @pytest.mark.usefixtures("clean")
