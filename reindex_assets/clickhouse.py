@@ -22,6 +22,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
 from reindex_assets.fleet import ClickHouse, Shard
+from reindex_assets.insert_block import ArrowStream
 
 T = TypeVar("T")
 
@@ -112,9 +113,9 @@ class ShardConnection:
         """The rows of a query as an Arrow table."""
         return self._retrying(lambda: self.client.query_arrow(sql, parameters=dict(parameters or {})))
 
-    def insert(self, table: str, rows: pa.Table) -> None:
-        """Inserts an Arrow table. Never tried again here: whether the first try arrived is not known."""
-        self._guarded(lambda: self.client.insert_arrow(quoted(table), rows))
+    def insert(self, table: str, rows: ArrowStream) -> None:
+        """Inserts rows. Never tried again here: whether the first try arrived is not known."""
+        self._guarded(lambda: self.client.raw_insert(quoted(table), rows.columns, rows.body, fmt="ArrowStream"))
 
     def close(self) -> None:
         """Closes the connection."""

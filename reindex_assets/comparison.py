@@ -19,23 +19,25 @@ import pyarrow as pa
 from reindex_assets import digest
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
-from reindex_assets.digest import shard_digest, source_digest
-from reindex_assets.extract import SOURCE_OF, read_quarantined
+from reindex_assets.digest import shard_digest, source_digest, source_digest_of_copies
+from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
-from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
+from reindex_assets.model import PROCESS, SCORE, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.placement import shard_expression
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,
+    SCORES_OF_SCORECARDS,
+    SOURCE_SCORECARDS,
     SliceGroup,
     group_slices,
     shard_scope,
-    source_scope,
     source_sql,
 )
 from reindex_assets.source import SourceSession
+from reindex_assets.source_plan import group_snapshot
 
 #: Seconds after which a difference is no longer a row on its way.
 SETTLE_SECONDS = Watch().settle_seconds
@@ -176,7 +178,7 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
     sums = {(item, table.name): _Sums() for item in group.slices for table in TABLES}
     questions = {table.name: _ask_shard(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
-    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+    with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
             for row in session.rows(source_digests(table, group.kind, session)):
@@ -241,13 +243,22 @@ GROUP BY customer, day, template_id"""
 
 def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
     """The statement for the count and the sum of digests per slice and template. The sum sees duplicates, which XOR would hide."""
+    day = "({time} AT TIME ZONE 'UTC')::date"
+    if table is SCORE:
+        columns = f"c.customer, c.profile, c.scorecard_id, c.template_id, {day} AS day"
+        scorecards = (
+            f"SELECT {columns}, {source_digest_of_copies(SCORE)} AS of_copies FROM {SOURCE_SCORECARDS}\nWHERE {BELONGS}"
+        )
+        # OFFSET 0 keeps what is computed once a scorecard from being computed once a score.
+        rows = f"(\n{scorecards}\nOFFSET 0\n) AS c\n{SCORES_OF_SCORECARDS}"
+        day, expression = "c.day", source_digest(SCORE, "c.of_copies")
+    else:
+        rows, expression = f"{SOURCE_SCORECARDS}\nWHERE {BELONGS}", source_digest(table)
     return source_sql(
         f"""\
-SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, c.template_id::text AS template,
-       count(*) AS found, sum({source_digest(table)})::text AS digest
-FROM {SOURCE_OF[table.name]}
-WHERE {BELONGS}
-GROUP BY 1, 2, 3""",
+SELECT c.customer, {day} AS day, c.template_id::text AS template, count(*) AS found, sum({expression})::text AS digest
+FROM {rows}
+GROUP BY c.customer, {day}, c.template_id""",
         session.postgres.relations,
         kind,
     )

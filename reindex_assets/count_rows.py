@@ -25,10 +25,10 @@ from reindex_assets.selection import (
     SliceGroup,
     group_slices,
     shard_scope,
-    source_scope,
     source_sql,
 )
 from reindex_assets.source import SourceSession
+from reindex_assets.source_plan import group_snapshot
 
 #: Slices in one statement: an answer of some hundred thousand numbers.
 _MAX_SLICES = 50_000
@@ -102,7 +102,7 @@ def _count_group(
 ) -> tuple[int, list[QuarantinedRow]]:
     questions = {table.name: _ask_counts(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
-    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+    with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
             for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
@@ -156,5 +156,5 @@ SELECT t.customer, t.template_id::text AS template_id, string_agg(DISTINCT t.tit
 FROM {session.postgres.relations.templates} AS t
 WHERE t.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
 GROUP BY t.customer, t.template_id"""
-    with session.snapshot(source_scope(group)):
+    with group_snapshot(session, group):
         return {(row["customer"], row["template_id"]): row["title"] for row in session.rows(sql)}

@@ -23,9 +23,9 @@ from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, T
 from reindex_assets.row_sides import NO_DAY, ask_rows, known_scorecards, source_rows
 from reindex_assets.selection import (
     SliceGroup,
-    source_scope,
 )
 from reindex_assets.source import Snapshot, SourceSession
+from reindex_assets.source_plan import group_snapshot
 
 _Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -137,7 +137,7 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
     """
     questions = {table.name: ask_rows(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
-    with shards.asked(questions) as answers, session.snapshot(source_scope(group)) as snapshot:
+    with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         source = {table.name: source_rows(session, table, group, len(shards)) for table in TABLES}
         answered = answers()

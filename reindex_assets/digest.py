@@ -4,13 +4,14 @@ What lives here: the text of each column in either engine, and the expressions m
 and who looks at the rows behind them (differences.py).
 
 The shared digest is the first 8 bytes of the MD5 of the columns' texts, joined by commas. A value's text is unambiguous whatever is in
-it: a text is preceded by its length in bytes, a float is its bits, a time its microseconds, NULL is apart from every value.
+it: a text is preceded by its length in bytes, a float is its bits, a time its microseconds since 2000, NULL is apart from every
+value. The columns that a score copies from its scorecard enter as their own digest, which Postgres computes once a scorecard.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from reindex_assets.model import Column, Table
@@ -18,18 +19,42 @@ from reindex_assets.model import Column, Table
 BITS = 64
 NULL = "~"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Postgres counts microseconds from here.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECONDS_TO_2000 = 946_684_800_000_000
 
 
-def source_digest(table: Table) -> str:
-    """The digest as a Postgres expression (int8); its aliases and `{time}` are those of selection.py."""
-    text = " || ',' || ".join(source_text(column) for column in table.columns)
+def source_digest(table: Table, of_copies: str = "") -> str:
+    """The digest as a Postgres expression (int8); its aliases and `{time}` are those of selection.py.
+
+    Args:
+        of_copies: a column that holds `source_digest_of_copies`, computed once a scorecard instead of once a score.
+    """
+    texts = [source_text(column) for column in table.columns if not column.of_scorecard]
+    if len(texts) < len(table.columns):
+        texts.insert(0, f"({of_copies or source_digest_of_copies(table)})::text")
+    return _source_md5(texts)
+
+
+def source_digest_of_copies(table: Table) -> str:
+    """The digest of what the rows of a scorecard have in common: the columns copied from it."""
+    return _source_md5([source_text(column) for column in table.columns if column.of_scorecard])
+
+
+def _source_md5(texts: Iterable[str]) -> str:
+    text = " || ',' || ".join(texts)
     return f"('x' || substr(md5({text}), 1, 16))::bit(64)::int8"
 
 
 def shard_digest(table: Table) -> str:
     """The digest as a ClickHouse expression (Int64)."""
-    text = ", ',', ".join(shard_text(column) for column in table.columns)
+    texts = [shard_text(column) for column in table.columns if not column.of_scorecard]
+    copies = [shard_text(column) for column in table.columns if column.of_scorecard]
+    return _shard_md5([f"toString({_shard_md5(copies)})", *texts] if copies else texts)
+
+
+def _shard_md5(texts: Iterable[str]) -> str:
+    text = ", ',', ".join(texts)
     return f"reinterpretAsInt64(reinterpretAsUInt64(reverse(substring(MD5(concat({text})), 1, 8))))"
 
 
@@ -37,13 +62,12 @@ def source_text(column: Column) -> str:
     """A column's text as a Postgres expression."""
     value = column.source
     if "DateTime64" in column.clickhouse:
-        text = f"floor(extract(epoch FROM {value}) * 1000000)::bigint::text"
+        # What Postgres stores; extract(epoch ...) would make a number of arbitrary precision, which takes five times as long.
+        text = f"encode(timestamptz_send({value}), 'hex')"
     elif "Float64" in column.clickhouse:
         text = f"encode(float8send({value}), 'hex')"
     elif "String" in column.clickhouse:
         text = f"octet_length({value}) || ':' || {value}"
-    elif column.clickhouse == "Bool":
-        text = f"({value})::int::text"
     else:
         text = f"({value})::text"
     return f"coalesce({text}, '{NULL}')" if column.nullable else f"({text})"
@@ -53,16 +77,19 @@ def shard_text(column: Column) -> str:
     """The same text as a ClickHouse expression."""
     value = column.name
     if "DateTime64" in column.clickhouse:
-        text = f"toString(toUnixTimestamp64Micro({value}))"
+        text = _hexadecimal(f"toUnixTimestamp64Micro({value}) - {_MICROSECONDS_TO_2000}")
     elif "Float64" in column.clickhouse:
-        text = f"leftPad(lower(hex(reinterpretAsUInt64({value}))), 16, '0')"
+        text = _hexadecimal(value)
     elif "String" in column.clickhouse:
         text = f"concat(toString(length({value})), ':', {value})"
-    elif column.clickhouse == "Bool":
-        text = f"toString(toUInt8({value}))"
     else:
         text = f"toString({value})"
     return f"ifNull({text}, '{NULL}')" if column.nullable else text
+
+
+def _hexadecimal(value: str) -> str:
+    """Eight bytes as Postgres sends them, in ClickHouse."""
+    return f"leftPad(lower(hex(reinterpretAsUInt64({value}))), 16, '0')"
 
 
 def fast_digest(table: Table, function: str, names: Collection[str]) -> str:
@@ -102,18 +129,17 @@ def readable(column: Column, text: str) -> str:
     >>> columns = {column.name: column for column in SCORECARD.columns}
     >>> readable(columns["score"], "3ff8000000000000"), readable(columns["score"], "~")
     ('1.5', 'NULL')
-    >>> readable(columns["agent_user_id"], "2:it"), readable(columns["submitted_at"], "1500000")
-    ("'it'", '1970-01-01 00:00:01.500000')
+    >>> readable(columns["agent_user_id"], "2:it"), readable(columns["submitted_at"], f"{1_500_000:016x}")
+    ("'it'", '2000-01-01 00:00:01.500000')
     """
     if text == NULL and column.nullable:
         return "NULL"
     if "DateTime64" in column.clickhouse:
-        return str((_EPOCH + timedelta(microseconds=int(text))).replace(tzinfo=None).isoformat(" ", "microseconds"))
+        microseconds = int.from_bytes(bytes.fromhex(text), "big", signed=True)
+        return (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=None).isoformat(" ", "microseconds")
     if "Float64" in column.clickhouse:
         return repr(struct.unpack(">d", bytes.fromhex(text))[0])
     if "String" in column.clickhouse:
         value = text.partition(":")[2]
         return repr(value if len(value) <= 60 else f"{value[:40]}...{value[-15:]}")
-    if column.clickhouse == "Bool":
-        return "true" if text == "1" else "false"
     return text

@@ -18,6 +18,10 @@ class SourceUnreachableError(ReindexError):
     """Postgres could not be read: nothing is known about the data. Never to be reported as a mismatch."""
 
 
+class SourceBusyError(SourceUnreachableError):
+    """Postgres is there, but all the connections that the fleet file grants this project are in use. The same holds: nothing is known."""
+
+
 class LaggingReplicaError(ReindexError):
     """Postgres is a standby too far behind its primary: nothing is known about the latest rows. Never to be reported as a mismatch."""
 

@@ -15,6 +15,8 @@ from reindex_assets.fleet import Relations
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
 from reindex_assets.selection import (
     BELONGS,
+    IN_CUSTOMERS,
+    IN_TIME,
     QUARANTINED,
     SOURCE_SCORECARDS,
     SOURCE_SCORES,
@@ -30,6 +32,12 @@ _COUNTS = f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS scorecards
 FROM {SOURCE_SCORECARDS}
 WHERE {BELONGS}
+GROUP BY 1, 2"""
+#: Of whatever type: the index alone answers it, which takes a fifth of the time of a look at the rows.
+_SIZES = f"""\
+SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS scorecards
+FROM {{scorecards}} AS c
+WHERE {IN_CUSTOMERS} AND {IN_TIME}
 GROUP BY 1, 2"""
 
 
@@ -55,7 +63,7 @@ def select_rows(table: Table, kind: Kind, relations: Relations) -> str:
 
 
 def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterator[pa.RecordBatch]:
-    """Streams a table's rows, in no order, in the schema `table.arrow_schema`; inside `session.snapshot(source_scope(group))`."""
+    """Streams a table's rows, in no order, in the schema `table.arrow_schema`; inside `group_snapshot(session, group)`."""
     schema = table.arrow_schema
     for batch in session.stream(select_rows(table, group.kind, session.postgres.relations)):
         if batch.num_rows:
@@ -71,7 +79,16 @@ def read_quarantined(session: SourceSession, group: SliceGroup) -> list[Quaranti
 
 
 def count_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice, int]:
-    """Scorecards per slice, those without any left out: what a window will cost, before it is read."""
+    """Scorecards per slice, those without any left out."""
+    return _counted(session, group, _COUNTS)
+
+
+def estimate_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice, int]:
+    """At most so many scorecards per slice: what a window will cost, before it is read."""
+    return _counted(session, group, _SIZES)
+
+
+def _counted(session: SourceSession, group: SliceGroup, sql: str) -> dict[Slice, int]:
     with session.snapshot(source_scope(group)):
-        table = session.table(source_sql(_COUNTS, session.postgres.relations, group.kind))
+        table = session.table(source_sql(sql, session.postgres.relations, group.kind))
     return {Slice(row["customer"], row["day"]): row["scorecards"] for row in table.to_pylist()}

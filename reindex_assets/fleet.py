@@ -80,12 +80,41 @@ class Postgres(_Strict):
     password: SecretRef
     sslmode: str = Field(default="prefer", pattern="^(disable|allow|prefer|require|verify-ca|verify-full)$")
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
-    statement_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
+    max_connections: Annotated[int, Field(ge=2, le=1000)] = Field(
+        default=8,
+        description=(
+            "Connections that this project holds to this database at once: all runs, sensors and commands on all machines together. "
+            "A run, a comparison and a tick need one each. Fewer spare Postgres, and let runs wait for each other."
+        ),
+    )
+    connection_wait_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=120,
+        description="How long to wait for one of the `max_connections` to come free before that is an error (runs try again).",
+    )
+    statement_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=900,
+        description=(
+            "A statement that takes longer is cancelled, and a transaction that lies idle for longer is ended. The time that the "
+            "shards or `max_rows_per_second` make it wait counts too."
+        ),
+    )
+    max_rows_per_second: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description=(
+            "Rows that one connection streams out of this database per second, on average; without it, as many as the shards take. Of "
+            "each connection: so many runs at once read so many times as much. Fewer load Postgres less, and hold a snapshot longer."
+        ),
+    )
     max_replica_lag_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60,
         description="A standby that may be further behind its primary is not compared. No meaning on a primary.",
     )
     relations: Relations = Relations()
+
+    def in_haste(self, connection_wait_seconds: int) -> Postgres:
+        """The same, with no longer a wait for a connection."""
+        wait = min(self.connection_wait_seconds, connection_wait_seconds)
+        return self.model_copy(update={"connection_wait_seconds": wait})
 
 
 class Shard(_Strict):
@@ -212,6 +241,17 @@ class Fleet(_Strict):
                     raise ValueError(f"customer {customer!r} lives in two clusters: {homes[customer]} and {name}")
                 homes[customer] = name
         return self
+
+    def in_haste(self, connection_wait_seconds: int) -> Fleet:
+        """The same fleet, for a caller that can't wait any longer than that for a connection to Postgres."""
+        return self.model_copy(
+            update={
+                "clusters": {
+                    name: cluster.model_copy(update={"postgres": cluster.postgres.in_haste(connection_wait_seconds)})
+                    for name, cluster in self.clusters.items()
+                }
+            }
+        )
 
     def cluster_of(self, customer: str) -> str:
         """The name of the cluster where `customer` lives.

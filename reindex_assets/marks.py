@@ -27,8 +27,9 @@ from reindex_assets.digest import fast_digest, shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF
 from reindex_assets.fleet import Cluster
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice, Table
-from reindex_assets.selection import BELONGS, IN_SLICES, SliceGroup, shard_scope, source_scope, source_sql
+from reindex_assets.selection import BELONGS, IN_SLICES, SliceGroup, shard_scope, source_sql
 from reindex_assets.source import Snapshot, SourceSession
+from reindex_assets.source_plan import group_snapshot
 
 _MODULUS = 2**64
 
@@ -57,7 +58,7 @@ GROUP BY 1, 2""",
         group.kind,
     )
     found = {item: SourceMark() for item in group.slices}
-    with session.snapshot(source_scope(group)) as snapshot:
+    with group_snapshot(session, group) as snapshot:
         for row in session.rows(sql):
             found[Slice(row["customer"], row["day"])] = SourceMark(row["found"], int(row["mark"]) % _MODULUS)
     return snapshot, found

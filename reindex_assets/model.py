@@ -81,6 +81,11 @@ class Column:
     def nullable(self) -> bool:
         return "Nullable(" in self.clickhouse
 
+    @property
+    def repeats(self) -> bool:
+        """Whether few different values stand in many rows."""
+        return "LowCardinality(" in self.clickhouse or self.name.startswith("template_")
+
 
 _ID = "UUID"
 _TEXT = "String"

@@ -20,7 +20,7 @@ from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.model import TABLES, Slice, Table
-from reindex_assets.rows import SHARD, cut_by_slice, non_finite, rows_schema, with_shard
+from reindex_assets.rows import SHARD, cut_by_slice, non_finite, with_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
 from reindex_assets.staging import StagingNames
@@ -118,6 +118,10 @@ class GroupPipeline:
         for table in TABLES:
             for batch in self._timed_batches(read(table)):
                 self._take_batch(table, batch)
+            for (step, name), file in self._files.items():
+                if name == table.name:
+                    with self._timed(step):
+                        file.seal()
 
     def finish(
         self, quarantined: Iterable[QuarantinedRow], before_write: Callable[[], None] = lambda: None
@@ -161,7 +165,7 @@ class GroupPipeline:
             for part in cut_by_slice(placed):
                 self._non_finite[part.slice] += non_finite(part.rows)
                 if Step.ROWS in self._chain:
-                    self._files[Step.ROWS, table.name].write(part.slice, part.rows)
+                    self._files[Step.ROWS, table.name].write(part.slice, part.rows.select([SHARD]))
                 if Step.EXTRACT in self._chain:
                     self._files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
         if self._writer is not None:
@@ -170,14 +174,8 @@ class GroupPipeline:
         self._on_rows(batch.num_rows)
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:
-        extract = step is Step.EXTRACT
-        return self._store.writer(
-            slice_store.EXTRACT if extract else slice_store.ROWS,
-            table,
-            table.arrow_schema if extract else rows_schema(table),
-            self._snapshot,
-            len(self._shards),
-        )
+        name = slice_store.EXTRACT if step is Step.EXTRACT else slice_store.ROWS
+        return self._store.writer(name, table, self._snapshot, len(self._shards))
 
     def _timed_batches(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         while True:

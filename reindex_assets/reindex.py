@@ -22,15 +22,16 @@ from reindex_assets.errors import (
     SliceBusyError,
     SourceUnreachableError,
 )
-from reindex_assets.extract import count_scorecards, read_quarantined, read_rows
+from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
 from reindex_assets.placement import check_placement
 from reindex_assets.schema import check_schema
-from reindex_assets.selection import SliceGroup, group_slices, source_scope
+from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
 from reindex_assets.source import SourceSession
+from reindex_assets.source_plan import group_snapshot
 from reindex_assets.staging import StagingNames
 from reindex_assets.store import SliceStore
 
@@ -138,7 +139,7 @@ class Reindex:
             return [group for item in slices for group in self._groups([item], {})]
         scorecards: dict[Slice, int] = {}
         for span in self._groups(slices, {}):
-            scorecards |= count_scorecards(self._source(), span)
+            scorecards |= estimate_scorecards(self._source(), span)
         return self._groups(slices, scorecards)
 
     def _groups(self, slices: Iterable[Slice], scorecards: dict[Slice, int]) -> list[SliceGroup]:
@@ -153,6 +154,8 @@ class Reindex:
         try:
             outcomes = self._retrying(str(group), lambda: self._run_group(group, chain, shards), attempts)
         except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
+            # It may be broken; the next group connects anew.
+            self._close_session()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
             if len(group.slices) > 1 and not isinstance(error, _UNREACHABLE):
@@ -181,7 +184,7 @@ class Reindex:
         with session.locked(f"{self._cluster_name}/{self._kind.name}", group.slices):
             if chain[0] is Step.EXTRACT:
                 with ExitStack() as reading:
-                    snapshot = reading.enter_context(session.snapshot(source_scope(group)))
+                    snapshot = reading.enter_context(group_snapshot(session, group))
                     quarantined = read_quarantined(session, group)
                     with self._pipeline(group, chain, shards, snapshot.microseconds) as pipeline:
                         pipeline.take(lambda table: read_rows(session, table, group))

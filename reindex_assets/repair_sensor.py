@@ -44,6 +44,8 @@ from reindex_assets.watch_state import WatchStore
 #: Verdicts that one tick reads; the next one goes on from there.
 _VERDICTS_A_TICK = 3_000
 _NAMED = 5
+#: Dagster breaks off a tick after 60 s: when Postgres has no connection to spare, the tick must be able to say so.
+_CONNECTION_WAIT_SECONDS = 20
 
 
 def build_repair_sensor(
@@ -119,7 +121,7 @@ class _Tick:
         watch = self._fleet.watch
         store = WatchStore(self._fleet, self._cluster_name, self._kind)
         found = look(
-            self._fleet,
+            self._fleet.in_haste(_CONNECTION_WAIT_SECONDS),
             self._cluster_name,
             days,
             store.load(),

@@ -20,6 +20,7 @@ from reindex_assets.placement import shard_expression, shard_numbers
 from reindex_assets.rows import day_numbers
 from reindex_assets.selection import (
     BELONGS,
+    IN_CUSTOMERS,
     IN_SLICES,
     SCORECARDS_AND_REVISIONS,
     SliceGroup,
@@ -112,7 +113,7 @@ SELECT c.customer, c.profile, c.scorecard_id, coalesce(c.scorecard_type, 0)::int
        coalesce(r.template_type, 0)::int AS template_type,
        CASE WHEN isfinite({{time}}) THEN ({{time}} AT TIME ZONE 'UTC')::date END AS day
 FROM {SCORECARDS_AND_REVISIONS}
-WHERE c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
+WHERE {IN_CUSTOMERS}
   AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])""",
         session.postgres.relations,
         group.kind,

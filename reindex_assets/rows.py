@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex_assets.model import MICROSECONDS, Slice, Table
+from reindex_assets.model import MICROSECONDS, Slice
 from reindex_assets.placement import shard_numbers
 
 SHARD = "shard"
@@ -32,11 +32,6 @@ def day_numbers(microseconds: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray
     """The UTC days of some times, as days since 1970."""
     days: np.ndarray[Any, np.dtype[np.int64]] = microseconds // _MICROSECONDS_A_DAY
     return days
-
-
-def rows_schema(table: Table) -> pa.Schema:
-    """The schema of `with_shard`'s batches."""
-    return table.arrow_schema.append(pa.field(SHARD, pa.uint16(), nullable=False))
 
 
 @dataclass(frozen=True)
@@ -66,14 +61,14 @@ def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
 
 def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Cuts a batch with a `shard` column into one batch a shard, the column dropped."""
-    plain = batch.drop_columns([SHARD])
     shards = batch.column(SHARD).to_numpy(zero_copy_only=False)
-    for shard in range(shard_count):
-        positions = np.flatnonzero(shards == shard)
-        if len(positions) == batch.num_rows:
-            yield shard, plain
-        elif len(positions):
-            yield shard, plain.take(pa.array(positions))
+    order = np.argsort(shards, kind="stable")
+    # Taken once, and cut without a copy: taken shard by shard it costs three times as much.
+    ordered = batch.drop_columns([SHARD]).take(pa.array(order))
+    ends = np.cumsum(np.bincount(shards, minlength=shard_count)).tolist()
+    for shard, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if end > start:
+            yield shard, ordered.slice(start, end - start)
 
 
 def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], int]:

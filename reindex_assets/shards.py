@@ -23,6 +23,7 @@ import pyarrow as pa
 from reindex_assets import staging
 from reindex_assets.clickhouse import ShardConnection, ShardSet, combined
 from reindex_assets.errors import ReindexError
+from reindex_assets.insert_block import ArrowStream, InsertBlock
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection import SliceGroup
@@ -70,12 +71,37 @@ SliceWrites = dict[Slice, dict[tuple[str, int], TableWrite]]
 
 
 @dataclass
-class _ShardBuffer:
-    """Rows of one table that wait for their insert on one shard."""
+class _Waiting:
+    """Rows that wait for their insert, and the inserts before it: one at a time, so that memory stays flat."""
 
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    rows: int = 0
-    last_insert: Future[None] | None = None
+    block: InsertBlock = field(default_factory=InsertBlock)
+    inserts: list[Future[None]] = field(default_factory=list)
+
+    @property
+    def began(self) -> bool:
+        return bool(self.block.rows or self.inserts)
+
+    def take(self) -> ArrowStream:
+        """The whole block, once the inserts before it are done; a new one takes its place."""
+        self.join()
+        block, self.block = self.block, InsertBlock()
+        return block.finish()
+
+    def join(self) -> None:
+        """Waits for the inserts.
+
+        Raises:
+            ReindexError: of the only insert that failed; or, where several failed, one that names each.
+        """
+        failures: list[ReindexError] = []
+        for insert in self.inserts:
+            try:
+                insert.result()
+            except ReindexError as error:
+                failures.append(error)
+        self.inserts = []
+        if failures:
+            raise combined(failures)
 
 
 class GroupWriter:
@@ -92,8 +118,9 @@ class GroupWriter:
         self._snapshot = snapshot
         self._names = names
         self._options = options
-        self._buffers: dict[tuple[str, int], _ShardBuffer] = defaultdict(_ShardBuffer)
-        self._identities: list[pa.Table] = []
+        self._waiting: dict[tuple[str, int], _Waiting] = defaultdict(_Waiting)
+        #: Of every scorecard on every shard, as one of them may have stood on any.
+        self._identities = _Waiting()
         self._writes: SliceWrites = {
             item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards))}
             for item in group.slices
@@ -121,16 +148,17 @@ class GroupWriter:
         for (item, shard), count in count_by_slice_and_shard(rows).items():
             self._writes[item][table.name, shard].read += count
         if table is SCORECARD:
-            if not self._identities:
+            if not self._identities.began:
                 # On a shard that is filled straight away, a scorecard must not come before its last scores, nor after a failure.
                 self._drain(SCORE)
-            self._identities.append(staging.identities(rows))
+            self._identities.block.add(staging.identities(rows))
+            if self._identities.block.rows >= self._options.batch_rows:
+                self._send_identities()
         for shard, part in cut_by_shard(rows, len(self._shards)):
-            buffer = self._buffers[table.name, shard]
-            buffer.batches.append(part)
-            buffer.rows += part.num_rows
-            if buffer.rows >= self._options.batch_rows:
-                self._insert(table, shard, buffer)
+            waiting = self._waiting[table.name, shard]
+            waiting.block.add(self._with_version(part) if self._direct[shard] else part)
+            if waiting.block.rows >= self._options.batch_rows:
+                self._insert(table, shard)
 
     def finish(self, before_write: Callable[[], None] = lambda: None) -> SliceWrites:
         """Compares and writes; returns what happened to each slice. `before_write` may still stop it by raising."""
@@ -191,41 +219,37 @@ class GroupWriter:
 
     # --- the rows on their way
 
-    def _insert(self, table: Table, shard: int, buffer: _ShardBuffer) -> None:
-        """Starts the insert of what a shard's buffer holds; at most one a shard is under way, so memory stays flat."""
-        rows = pa.Table.from_batches(buffer.batches)
-        buffer.batches, buffer.rows = [], 0
-        if buffer.last_insert is not None:
-            buffer.last_insert.result()
-        target = self._names.rows(table)
-        if self._direct[shard]:
-            target = table.name
-            rows = rows.append_column("version", pa.repeat(pa.scalar(self._snapshot, pa.uint64()), rows.num_rows))
-        buffer.last_insert = self._shards.submit(shard, lambda connection: connection.insert(target, rows))
+    def _with_version(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows.append_column("version", pa.repeat(pa.scalar(self._snapshot, pa.uint64()), rows.num_rows))
+
+    def _insert(self, table: Table, shard: int) -> None:
+        """Starts the insert of what waits for a shard."""
+        target = table.name if self._direct[shard] else self._names.rows(table)
+        waiting = self._waiting[table.name, shard]
+        rows = waiting.take()
+        waiting.inserts = [self._shards.submit(shard, lambda connection: connection.insert(target, rows))]
+
+    def _send_identities(self) -> None:
+        rows = self._identities.take()
+        self._identities.inserts = [
+            self._shards.submit(connection.index, lambda shard: shard.insert(self._names.identities, rows))
+            for connection in self._shards.connections
+        ]
 
     def _drain(self, table: Table) -> None:
         """Waits until every row of a table is on its shard."""
-        for shard in range(len(self._shards)):
-            buffer = self._buffers[table.name, shard]
-            if buffer.rows:
-                self._insert(table, shard, buffer)
-        failures: list[ReindexError] = []
-        for shard in range(len(self._shards)):
-            insert = self._buffers[table.name, shard].last_insert
-            try:
-                if insert is not None:
-                    insert.result()
-            except ReindexError as error:
-                failures.append(error)
-        if failures:
-            raise combined(failures)
+        all_shards = [self._waiting[table.name, shard] for shard in range(len(self._shards))]
+        for shard, waiting in enumerate(all_shards):
+            if waiting.block.rows:
+                self._insert(table, shard)
+        _Waiting(inserts=[insert for waiting in all_shards for insert in waiting.inserts]).join()
 
     # --- the comparison
 
     def _compare(self) -> None:
-        if self._identities:
-            identities = pa.concat_tables(self._identities)
-            self._shards.map(lambda shard: shard.insert(self._names.identities, identities))
+        if self._identities.block.rows:
+            self._send_identities()
+        self._identities.join()
         for table in TABLES:
             found = self._on_every_shard(self._difference, table)
             for shard, differences in enumerate(found):
@@ -263,9 +287,9 @@ class GroupWriter:
 
         A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
         """
-        for buffer in self._buffers.values():
-            if buffer.last_insert is not None:
-                buffer.last_insert.exception()
+        for waiting in (*self._waiting.values(), self._identities):
+            for insert in waiting.inserts:
+                insert.exception()
         names = self._names.all(TABLES)
         for connection in self._shards.connections:
             self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()

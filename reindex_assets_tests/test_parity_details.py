@@ -189,14 +189,20 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
 
 
 def _independent_digests(source: Connection, table: Table) -> dict[str, int]:
-    """By scorecard: MD5 over the row's values as Python sees them, its first 8 bytes as a signed number."""
+    """By scorecard: MD5 over the row's values as Python sees them, its first 8 bytes as a signed number.
+
+    What a score copies from its scorecard enters as its own MD5, written as that signed number.
+    """
     scorecard = ["agent_user_id", "creator_user_id", "submission_source", "process_interaction_at", "created_at"]
     columns = ["c.customer", "c.profile", "r.template_type", "c.scorecard_id::text", "c.template_id::text"]
     columns += ["c.template_revision_id::text", "coalesce(c.conversation_id, '')"]
+    copied = 0
     if table is SCORECARD:
         columns += [f"c.{name}" for name in (*scorecard, "updated_at", "submitted_at", "score")]
     else:
-        columns += ["c.agent_user_id", "c.process_interaction_at", "s.score_id::text", "s.criterion_id"]
+        columns += ["c.agent_user_id", "c.process_interaction_at"]
+        copied = len(columns)
+        columns += ["s.score_id::text", "s.criterion_id"]
         columns += [f"s.{name}" for name in ("numeric_value", "ai_value", "text_value", "weight", "percentage")]
         columns += ["s.not_applicable", "s.auto_failed", "s.comment"]
     with source.cursor() as cursor:
@@ -208,7 +214,7 @@ def _independent_digests(source: Connection, table: Table) -> dict[str, int]:
             {"" if table is SCORECARD else "JOIN historic.scorecard_scores AS s USING (customer, profile, scorecard_id)"}
             """
         )
-        return {row[3]: _digest(row) for row in cursor.fetchall()}
+        return {row[3]: _digest([_digest(row[:copied]), *row[copied:]] if copied else row) for row in cursor.fetchall()}
 
 
 def _digest(row: Iterable[object]) -> int:
@@ -219,11 +225,11 @@ def _text(value: object) -> str:
     if value is None:
         return "~"
     if isinstance(value, bool):
-        return str(int(value))
+        return "true" if value else "false"
     if isinstance(value, float):
         return struct.pack(">d", value).hex()
     if isinstance(value, datetime):
-        return str((value - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND)
+        return struct.pack(">q", (value - datetime(2000, 1, 1, tzinfo=UTC)) // MICROSECOND).hex()
     # An id stands as it is: it has one length only.
     if isinstance(value, str) and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value):
         return f"{len(value.encode())}:{value}"

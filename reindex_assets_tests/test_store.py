@@ -17,7 +17,7 @@ from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice
 from reindex_assets.pipeline import Step
-from reindex_assets.rows import SHARD, rows_schema
+from reindex_assets.rows import SHARD
 from reindex_assets.store import EXTRACT, ROWS, SliceStore
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded
 from reindex_assets_tests.oracle import assert_equal
@@ -49,14 +49,13 @@ def files_in(directory: Path) -> list[str]:
 
 def write_slice(store: SliceStore, item: Slice, snapshot: int, step: str = EXTRACT, shards: int = 4) -> None:
     for table in TABLES:
-        schema = table.arrow_schema if step == EXTRACT else rows_schema(table)
-        with store.writer(step, table, schema, snapshot, shards) as writer:
+        with store.writer(step, table, snapshot, shards) as writer:
             writer.finish([item])
 
 
 def test_files_appear_at_the_finish_and_not_before(tmp_path: Path) -> None:
     store = store_at(tmp_path)
-    with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT, 4) as writer:
+    with store.writer(EXTRACT, SCORE, SNAPSHOT, 4) as writer:
         for _ in range(3):
             # More than one row group, so that rows are on disk before the finish.
             writer.write(ONE, score_rows(20_000))
@@ -86,12 +85,12 @@ def test_what_a_killed_run_has_left_goes_with_the_next_run_of_the_slice(tmp_path
 
 def test_a_run_that_breaks_off_leaves_nothing_and_what_was_there_stays_readable(tmp_path: Path) -> None:
     store = store_at(tmp_path)
-    with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT, 4) as writer:
+    with store.writer(EXTRACT, SCORE, SNAPSHOT, 4) as writer:
         writer.write(ONE, score_rows(7))
         writer.finish([ONE])
 
     def break_off() -> None:
-        with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT + 1, 4) as writer:
+        with store.writer(EXTRACT, SCORE, SNAPSHOT + 1, 4) as writer:
             for _ in range(3):
                 writer.write(ONE, score_rows(20_000))
             writer.write(OTHER, score_rows(1))
@@ -119,14 +118,60 @@ def test_a_slice_without_rows_has_empty_files_and_one_that_never_ran_has_none(tm
 def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT)
-    with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT + 1, 4) as writer:
+    with store.writer(EXTRACT, SCORE, SNAPSHOT + 1, 4) as writer:
         writer.finish([ONE])
 
     with pytest.raises(MissingSliceError, match=r"two snapshots.*scorecard_extract"):
         store.snapshot(ONE, EXTRACT, 4)
-    with store.writer(EXTRACT, SCORECARD, SCORECARD.arrow_schema, SNAPSHOT + 1, 4) as writer:
+    with store.writer(EXTRACT, SCORECARD, SNAPSHOT + 1, 4) as writer:
         writer.finish([ONE])
     assert store.snapshot(ONE, EXTRACT, 4) == SNAPSHOT + 1
+
+
+def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    write_slice(store, ONE, SNAPSHOT, EXTRACT)
+    write_slice(store, ONE, SNAPSHOT, ROWS)
+    write_slice(store, ONE, SNAPSHOT + 1, EXTRACT)
+
+    with pytest.raises(MissingSliceError, match=r"another snapshot than its extract files.*score_rows"):
+        store.snapshot(ONE, ROWS, 4)
+
+
+def test_each_row_is_read_with_its_own_shard_whatever_the_row_groups_are(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    rows = score_rows(50_000)
+    shards = pa.array(range(rows.num_rows), pa.uint16())
+    with (
+        store.writer(EXTRACT, SCORE, SNAPSHOT, 4) as extract,
+        store.writer(ROWS, SCORE, SNAPSHOT, 4) as placed,
+    ):
+        for start in range(0, rows.num_rows, 7_000):
+            extract.write(ONE, rows.slice(start, 7_000))
+        for start in range(0, rows.num_rows, 9_000):
+            placed.write(ONE, pa.RecordBatch.from_arrays([shards.slice(start, 9_000)], names=[SHARD]))
+        extract.finish([ONE])
+        placed.finish([ONE])
+
+    read = pa.Table.from_batches(list(store.read(ONE, ROWS, SCORE)))
+    assert read.column(SHARD).combine_chunks().equals(shards)
+    assert read.drop_columns([SHARD]).equals(pa.Table.from_batches([rows]))
+
+
+def test_many_slices_at_once_keep_few_rows_in_memory_and_lose_none(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    slices = [Slice("acme", date(2026, 1, day)) for day in range(1, 21)]
+    with store.writer(EXTRACT, SCORE, SNAPSHOT, 4) as writer:
+        for _ in range(5):
+            for item in slices:
+                writer.write(item, score_rows(5_000))
+                assert writer.waiting_rows <= 131_072
+        writer.seal()
+        assert writer.waiting_rows == 0
+        done = writer.finish(slices)
+
+    assert [file.rows for file in done.values()] == [25_000] * len(slices)
+    assert sum(batch.num_rows for item in slices for batch in store.read(item, EXTRACT, SCORE)) == 500_000
 
 
 def test_rows_placed_for_another_number_of_shards_are_refused_and_an_extract_is_not(tmp_path: Path) -> None:
@@ -142,7 +187,7 @@ def test_rows_placed_for_another_number_of_shards_are_refused_and_an_extract_is_
 
 def test_a_path_in_memory_works_as_a_directory_does() -> None:
     store = store_at("memory://reindex-store-test")
-    with store.writer(EXTRACT, SCORE, SCORE.arrow_schema, SNAPSHOT, 4) as writer:
+    with store.writer(EXTRACT, SCORE, SNAPSHOT, 4) as writer:
         writer.write(ONE, score_rows(40_000))
         done = writer.finish([ONE, OTHER])
     assert [done[item].rows for item in (ONE, OTHER)] == [40_000, 0]

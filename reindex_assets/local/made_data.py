@@ -221,6 +221,7 @@ def _make_revisions(cursor: Cursor, plan: DataPlan) -> None:
             "profiles": [profile for _, profile in pairs],
             "templates": TEMPLATES,
             "process_templates": PROCESS_TEMPLATES,
+            "criteria": list(plan.criteria),
             "seed": plan.seed,
         },
     )

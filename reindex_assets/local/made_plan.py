@@ -33,6 +33,7 @@ class DataPlan:
         customers: name -> profiles.
         scale: 1.0 = the product's own size, 15,000 to 57,000 process scorecards a customer and day.
         conversation_share: conversation scorecards, made beside the process ones as noise, as a share of them.
+        criteria: of the templates, in turn; a scorecard has a score for each criterion of its template.
     """
 
     customers: Mapping[str, tuple[str, ...]]
@@ -41,6 +42,7 @@ class DataPlan:
     scale: float = 0.01
     seed: int = 1
     conversation_share: float = 0.3
+    criteria: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9)
 
     @property
     def last_day(self) -> date:

@@ -1,6 +1,6 @@
 -- Templates and their revisions, of every profile: the first %(process_templates)s are PROCESS (2), the others CONVERSATION (1).
 -- The profiles of a customer share the template's and the revision's id, as Postgres' keys allow: a join that forgets the
--- profile shows itself. A template asks 3 to 9 criteria.
+-- profile shows itself. The templates ask so many criteria each, in turn.
 
 CREATE TEMPORARY TABLE made_revisions ON COMMIT DROP AS
 SELECT
@@ -9,7 +9,7 @@ SELECT
     o.ordinal,
     r.revision,
     (CASE WHEN o.ordinal < %(process_templates)s THEN 2 ELSE 1 END)::smallint              AS template_type,
-    3 + mod(o.ordinal, 7)                                                                  AS criteria,
+    (%(criteria)s::int[])[1 + mod(o.ordinal, cardinality(%(criteria)s::int[]))]                    AS criteria,
     md5(concat_ws('|', 'template', %(seed)s::text, p.customer, o.ordinal))::uuid             AS template_id,
     md5(concat_ws('|', 'revision', %(seed)s::text, p.customer, o.ordinal, r.revision))::uuid AS template_revision_id
 FROM unnest(%(customers)s::text[], %(profiles)s::text[]) AS p (customer, profile)
