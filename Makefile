@@ -1,10 +1,11 @@
 # The two commands of a newcomer: `make demo` and `make test`. Everything is set up on first use, in .venv.
-.PHONY: demo test dev lint format setup clean
+.PHONY: demo test dev bench bench-spirit lint format setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
 
 setup: .venv/ready
 
@@ -30,6 +31,19 @@ test: setup
 dev: setup
 	$(BIN)/reindex-assets dev
 
+# What it costs, on a stack of its own in .bench, which is removed at the end: tables, and benchmarks/results/*.json and *.md.
+# A subject alone: make bench BENCH_OPTIONS="--only noop"; their names: .venv/bin/python -m benchmarks list
+bench: .venv/bench
+	$(BIN)/python -m benchmarks run --size small $(BENCH_OPTIONS)
+
+# The same with the seeds' full replay and 4,845 partitions, judged by the bars: most of an hour on two cores, 10 GB of disk.
+bench-spirit: .venv/bench
+	$(BIN)/python -m benchmarks run --size spirit $(BENCH_OPTIONS)
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,bench]'
+	@touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +55,5 @@ format: setup
 
 clean:
 	-$(BIN)/reindex-assets local reset --yes
+	-$(BIN)/python -m benchmarks clean
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

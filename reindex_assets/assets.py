@@ -43,7 +43,7 @@ from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
 from reindex_assets.repair_ledger import given_up
 from reindex_assets.run_config import ReindexConfig
-from reindex_assets.run_events import heartbeat, partial_failure, step_events
+from reindex_assets.run_events import heartbeat, partial_failure, store_step_events
 from reindex_assets.verdicts import Evidence
 
 #: Partitions that are compared, and judged, at once.
@@ -100,16 +100,18 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         progress = Progress(0, 0, len(slices), 0)
         if chosen:
             done = []
-            for outcome in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
-                if isinstance(outcome, Progress):
-                    progress = outcome
-                    yield heartbeat(keys[Step.WRITE], outcome)
-                elif outcome.error is not None:
-                    context.log.error(f"{outcome.slice} failed: {outcome.error}")
-                    failed.append(outcome)
-                else:
-                    done.append(outcome.slice)
-                    yield from step_events(outcome, keys, dry_run=config.dry_run)
+            for found in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
+                if isinstance(found, Progress):
+                    progress = found
+                    yield heartbeat(keys[Step.WRITE], found)
+                    continue
+                for outcome in found:
+                    if outcome.error is not None:
+                        context.log.error(f"{outcome.slice} failed: {outcome.error}")
+                        failed.append(outcome)
+                well = [outcome for outcome in found if outcome.error is None]
+                store_step_events(context, well, keys, dry_run=config.dry_run)
+                done += [outcome.slice for outcome in well]
         checks = {check.name for check in context.selected_asset_check_keys}
         unchecked: ReindexError | None = None
         try:

@@ -5,6 +5,7 @@ What lives here: the thread, its signs of life and its end. What does not: the w
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -25,6 +26,7 @@ H = TypeVar("H")
 
 #: Seconds between two signs of life of a run.
 HEARTBEAT_SECONDS = 10.0
+_EVENTS_AT_ONCE = 100
 
 
 def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generator[H, None, T]:
@@ -83,24 +85,25 @@ class BackgroundRun:
             raise _CancelledError
         self._progress = progress
 
-    def outcomes(self) -> Iterator[SliceOutcome | Progress]:
-        """Each slice's outcome as it comes, and between them the progress, every `HEARTBEAT_SECONDS`."""
+    def outcomes(self) -> Iterator[list[SliceOutcome] | Progress]:
+        """The slices' outcomes as they come, those of a group together, and between them the progress, every `HEARTBEAT_SECONDS`."""
         self._thread.start()
         beat = time.monotonic()
         yield self._progress
         try:
-            while True:
-                try:
-                    event = self._events.get(timeout=HEARTBEAT_SECONDS / 10)
-                except queue.Empty:
-                    event = ""
-                if event is None:
-                    break
-                if isinstance(event, SliceOutcome):
-                    yield event
-                elif event:
-                    self._log.warning(event)
-                if time.monotonic() - beat >= HEARTBEAT_SECONDS:
+            ended = False
+            while not ended:
+                outcomes = []
+                for event in self._next_events():
+                    if event is None:
+                        ended = True
+                    elif isinstance(event, SliceOutcome):
+                        outcomes.append(event)
+                    else:
+                        self._log.warning(event)
+                if outcomes:
+                    yield outcomes
+                if not ended and time.monotonic() - beat >= HEARTBEAT_SECONDS:
                     beat = time.monotonic()
                     yield self._progress
         finally:
@@ -110,3 +113,12 @@ class BackgroundRun:
         if self._error is not None:
             raise self._error
         yield self._progress
+
+    def _next_events(self) -> list[SliceOutcome | str | None]:
+        """What has come, after a while if there was nothing; not more than can be told between two signs of life."""
+        events: list[SliceOutcome | str | None] = []
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(timeout=HEARTBEAT_SECONDS / 10))
+            while len(events) < _EVENTS_AT_ONCE:
+                events.append(self._events.get_nowait())
+        return events

@@ -37,6 +37,8 @@ SETTINGS: Mapping[str, object] = {
     # A delete has happened when the statement returns, on every replica.
     "mutations_sync": 2,
     "lightweight_deletes_sync": 2,
+    # On by default: the rows of an insert would be merged before they are written, for keys that stand in it twice. Ours never do.
+    "optimize_on_insert": 0,
     # A group of slices spans at most as many months as it has days; the default of 100 guards against an accident of another kind.
     "max_partitions_per_insert_block": 1000,
     # Deletes name their rows; see shards.DELETE_ROWS for the size.

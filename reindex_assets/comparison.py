@@ -246,11 +246,13 @@ def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
     day = "({time} AT TIME ZONE 'UTC')::date"
     if table is SCORE:
         columns = f"c.customer, c.profile, c.scorecard_id, c.template_id, {day} AS day"
+        # A volatile column keeps Postgres from dissolving the subquery, and so from computing once a score what is the same for a whole
+        # scorecard. OFFSET 0 would do so too, but not in parallel.
         scorecards = (
-            f"SELECT {columns}, {source_digest_of_copies(SCORE)} AS of_copies FROM {SOURCE_SCORECARDS}\nWHERE {BELONGS}"
+            f"SELECT {columns}, {source_digest_of_copies(SCORE)} AS of_copies, clock_timestamp() AS fence\n"
+            f"FROM {SOURCE_SCORECARDS}\nWHERE {BELONGS}"
         )
-        # OFFSET 0 keeps what is computed once a scorecard from being computed once a score.
-        rows = f"(\n{scorecards}\nOFFSET 0\n) AS c\n{SCORES_OF_SCORECARDS}"
+        rows = f"(\n{scorecards}\n) AS c\n{SCORES_OF_SCORECARDS}"
         day, expression = "c.day", source_digest(SCORE, "c.of_copies")
     else:
         rows, expression = f"{SOURCE_SCORECARDS}\nWHERE {BELONGS}", source_digest(table)

@@ -51,7 +51,7 @@ class ReindexOptions:
     """
 
     write: WriteOptions = field(default_factory=WriteOptions)
-    group_scorecards: int = 100_000
+    group_scorecards: int = 2_000_000
     attempts: int = 4
     allow_reshard: bool = False
 

@@ -52,11 +52,12 @@ def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
     slice_numbers = codes * span + (days - first_day)
     order = np.argsort(slice_numbers, kind="stable")
     numbers, starts = np.unique(slice_numbers[order], return_index=True)
-    ordered = batch if len(numbers) == 1 else batch.take(pa.array(order))
     for number, start, end in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
         customer = customers.dictionary[int(number) // span].as_py()
         day = _EPOCH + timedelta(days=int(number) % span + first_day)
-        yield SliceRows(Slice(customer, day), ordered.slice(start, end - start))
+        # Each with memory of its own: a few rows that wait for more must not keep a whole batch.
+        rows = batch if len(numbers) == 1 else batch.take(pa.array(order[start:end]))
+        yield SliceRows(Slice(customer, day), rows)
 
 
 def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int, pa.RecordBatch]]:

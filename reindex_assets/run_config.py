@@ -26,19 +26,19 @@ class ReindexConfig(Config):
         "use it only for slices that are broken beyond a repair. Rows newer than the snapshot stay.",
     )
     batch_rows: int = Field(
-        default=100_000,
+        default=WriteOptions().batch_rows,
         ge=1,
         le=900_000,
         description="Rows in one insert on one shard. Fewer need less memory, more make fewer parts in ClickHouse.",
     )
     group_scorecards: int = Field(
-        default=100_000,
+        default=ReindexOptions().group_scorecards,
         ge=1,
-        description="Scorecards that are read from one Postgres snapshot by one query and written together. "
-        "Bounds the memory of a run; a single day of a customer is never divided.",
+        description="Scorecards that are read from one Postgres snapshot by one query and written together. The more, the less "
+        "often the score table is read, and the longer a snapshot is held; a single day of a customer is never divided.",
     )
     attempts: int = Field(
-        default=4,
+        default=ReindexOptions().attempts,
         ge=1,
         le=20,
         description="Tries of a group of partitions when Postgres or a shard does not answer, or another run holds a partition, "

@@ -5,11 +5,21 @@ What lives here: the events and their metadata. What does not: the verdicts of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from dagster import AssetKey, AssetMaterialization, AssetObservation, Failure, MetadataValue, TableRecord
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    Failure,
+    MetadataValue,
+    TableRecord,
+)
 from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 
 from reindex_assets.model import MICROSECONDS
 from reindex_assets.pipeline import SliceOutcome, Step
@@ -33,38 +43,56 @@ def heartbeat(asset: AssetKey, progress: Progress, done: str = "done") -> AssetO
     )
 
 
-def step_events(
-    outcome: SliceOutcome, keys: dict[Step, AssetKey], dry_run: bool
-) -> Iterator[AssetMaterialization | AssetObservation]:
-    """One event for each step of a slice that is done. A dry run wrote nothing to the shards: it observes."""
+def store_step_events(
+    context: AssetExecutionContext, outcomes: Sequence[SliceOutcome], keys: dict[Step, AssetKey], dry_run: bool
+) -> None:
+    """Stores one event for each step of slices that are done. A dry run wrote nothing to the shards: it observes.
+
+    Dagster stores a batch of events by a few statements where single ones take several each; it has a batch only for events of one asset
+    and one type, and makes none of what an op yields (1.13). DAGSTER_EVENT_BATCH_SIZE turns it on.
+    """
+    step_context = context.get_step_execution_context()
+    for step, key in keys.items():
+        done = [outcome for outcome in outcomes if step in outcome.steps]
+        batch = str(uuid.uuid4())
+        for number, outcome in enumerate(done, 1):
+            in_batch = DagsterEventBatchMetadata(batch, is_end=number == len(done))
+            partition, metadata = outcome.slice.partition_key, _step_metadata(outcome, step, dry_run)
+            if step is Step.WRITE and dry_run:
+                observation = AssetObservation(asset_key=key, partition=partition, metadata=metadata)
+                DagsterEvent.asset_observation(step_context, observation, in_batch)
+            else:
+                materialization = AssetMaterialization(asset_key=key, partition=partition, metadata=metadata)
+                DagsterEvent.asset_materialization(step_context, materialization, in_batch)
+
+
+def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str, RawMetadataValue]:
     assert outcome.snapshot is not None
     snapshot = datetime.fromtimestamp(outcome.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds")
-    for step in outcome.steps:
-        metadata: dict[str, RawMetadataValue] = {
-            "snapshot": snapshot,
-            "seconds": round(outcome.seconds.get(step, 0.0), 4),
-            "partitions_in_group": outcome.group_slices,
-        }
-        for (of_step, table), file in outcome.files.items():
-            if of_step is step:
-                metadata[f"{table}_rows"] = file.rows
-                metadata[f"{table}_bytes"] = file.bytes
-                metadata[f"{table}_file"] = MetadataValue.path(file.path)
-        if step is Step.EXTRACT:
-            metadata["quarantined"] = len(outcome.quarantined)
-            if outcome.quarantined:
-                metadata["quarantined_rows"] = MetadataValue.table(
-                    [
-                        TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
-                        for row in outcome.quarantined[:50]
-                    ]
-                )
-        if step is Step.ROWS:
-            metadata["non_finite_values"] = outcome.non_finite_values
-        if step is Step.WRITE:
-            metadata |= _write_metadata(outcome, dry_run)
-        event = AssetObservation if step is Step.WRITE and dry_run else AssetMaterialization
-        yield event(asset_key=keys[step], partition=outcome.slice.partition_key, metadata=metadata)
+    metadata: dict[str, RawMetadataValue] = {
+        "snapshot": snapshot,
+        "seconds": round(outcome.seconds.get(step, 0.0), 4),
+        "partitions_in_group": outcome.group_slices,
+    }
+    for (of_step, table), file in outcome.files.items():
+        if of_step is step:
+            metadata[f"{table}_rows"] = file.rows
+            metadata[f"{table}_bytes"] = file.bytes
+            metadata[f"{table}_file"] = MetadataValue.path(file.path)
+    if step is Step.EXTRACT:
+        metadata["quarantined"] = len(outcome.quarantined)
+        if outcome.quarantined:
+            metadata["quarantined_rows"] = MetadataValue.table(
+                [
+                    TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
+                    for row in outcome.quarantined[:50]
+                ]
+            )
+    if step is Step.ROWS:
+        metadata["non_finite_values"] = outcome.non_finite_values
+    if step is Step.WRITE:
+        metadata |= _write_metadata(outcome, dry_run)
+    return metadata
 
 
 def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetadataValue]:

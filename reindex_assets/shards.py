@@ -42,7 +42,7 @@ class WriteOptions:
         clean_up: delete the slices first and rebuild them. Readers see a hole until the rebuild has ended.
     """
 
-    batch_rows: int = 100_000
+    batch_rows: int = 50_000
     dry_run: bool = False
     clean_up: bool = False
 

@@ -42,7 +42,7 @@ __all__ = ["Snapshot", "SourceSession"]
 T = TypeVar("T")
 
 #: Bytes of rows in one Arrow batch: small enough to keep memory flat, large enough to amortize each call.
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 4 * 1024 * 1024
 #: About what a row is, to make a batch of what a limited session may read in a second.
 _ROW_BYTES = 256
 

@@ -30,7 +30,7 @@ _SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
 _LAYOUT_KEY = b"reindex_assets.shard_count"
 #: Rows of a slice that are kept in memory before a row group is written, and rows of all slices of a table together.
 _ROW_GROUP = 32_768
-_ROWS_WAITING = 131_072
+_ROWS_WAITING = 65_536
 _SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
 
 

@@ -165,7 +165,7 @@ def test_many_slices_at_once_keep_few_rows_in_memory_and_lose_none(tmp_path: Pat
         for _ in range(5):
             for item in slices:
                 writer.write(item, score_rows(5_000))
-                assert writer.waiting_rows <= 131_072
+                assert writer.waiting_rows <= 65_536
         writer.seal()
         assert writer.waiting_rows == 0
         done = writer.finish(slices)

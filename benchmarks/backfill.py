@@ -1,0 +1,100 @@
+"""An asset backfill as somebody launches it in the UI: real webserver, daemon and code location, and Dagster's own runs.
+
+What lives here: starting Dagster on a target, launching one backfill and waiting for its end. What does not: where its time goes
+(backfill_times.py), and whether it was right (proof.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.backfill_times import BackfillTimes, DagsterStorage, dagster_storage
+from benchmarks.data import Window
+from benchmarks.figures import WrongRunError
+from benchmarks.measure import Measured, Meter
+from benchmarks.stacks import DAGSTER_LOG
+from benchmarks.target import Target
+from reindex_assets.asset_names import asset_key
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.pipeline import Step
+from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
+
+#: Longer than the largest backfill may ever take here.
+_PATIENCE_SECONDS = 3_600.0
+_SECONDS_BETWEEN_LOOKS = 0.25
+
+_LAUNCH = """mutation ($parameters: LaunchBackfillParams!) {
+    launchPartitionBackfill(backfillParams: $parameters) {
+        __typename
+        ... on LaunchBackfillSuccess { backfillId }
+        ... on PythonError { message }
+    }
+}"""
+_WORKING = {"REQUESTED", "COMPLETING"}
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """One backfill that has succeeded."""
+
+    measured: Measured
+    times: BackfillTimes
+
+
+class RunningDagster:
+    """Dagster on a target, ready for backfills."""
+
+    def __init__(self, target: Target, processes: DagsterProcesses, main: psutil.Process) -> None:
+        self._target = target
+        self._processes = processes
+        self._main = main
+
+    def backfill(self, window: Window) -> Backfill:
+        """Launches a backfill of the three assets with their checks over a window, and waits until the daemon says that it is complete.
+
+        Raises:
+            WrongRunError: it failed, or a check was red.
+        """
+        partitions = [item.partition_key for item in window.slices]
+        selection = [{"path": list(asset_key(CLUSTER, step).path)} for step in Step]
+        with dagster_storage(self._target) as storage:
+            before = storage.work()
+            with Meter(self._target.servers, self._main) as meter:
+                requested = time.time()
+                answer = self._processes.ask(
+                    _LAUNCH,
+                    {"parameters": {"assetSelection": selection, "partitionNames": partitions, "title": "benchmark"}},
+                )["launchPartitionBackfill"]
+                if answer["__typename"] != "LaunchBackfillSuccess":
+                    raise WrongRunError(f"Dagster refuses the backfill: {answer}")
+                _wait(storage, answer["backfillId"], window)
+                completed = time.time()
+            assert meter.result is not None
+            work = storage.work().since(before)
+            times = storage.times(answer["backfillId"], len(partitions), requested, completed, work)
+        return Backfill(meter.result, times)
+
+
+def _wait(storage: DagsterStorage, backfill_id: str, window: Window) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while (status := storage.status(backfill_id)) != "COMPLETED_SUCCESS":
+        if status not in _WORKING:
+            raise WrongRunError(f"the backfill over {window} ended as {status}: see {DAGSTER_LOG} (run with --keep)")
+        if time.monotonic() > end:
+            raise WrongRunError(f"the backfill over {window} has not ended after {_PATIENCE_SECONDS:,.0f} s")
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+@contextlib.contextmanager
+def dagster_on(target: Target) -> Iterator[RunningDagster]:
+    """Dagster's processes on a target, as `dagster dev` starts them."""
+    before = {child.pid for child in psutil.Process().children()}
+    log = target.fleet_path.with_name(DAGSTER_LOG)
+    with running_dagster(log, target.environment) as processes:
+        (main,) = [child for child in psutil.Process().children() if child.pid not in before]
+        yield RunningDagster(target, processes, main)

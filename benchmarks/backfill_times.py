@@ -1,0 +1,175 @@
+"""Where the time of a backfill goes, read afterwards from what Dagster itself has stored.
+
+What lives here: the phases of its runs, the number of events, and Postgres' own account of the work for Dagster's database. What
+does not: the backfill (backfill.py).
+
+The phases are cut at events that every run has: created, enqueued, dequeued ("starting"), the run's process at work ("start"),
+the step's start, its last materialization, the step's end, the run's end. Between the step's start and its last materialization
+lie the work and the storing of its events; between that and the step's end lie the checks. A few runs work at once, so phases add
+up to more than the wall. pg_stat_database counts the time in which a statement was under way in Dagster's database, of all
+connections: the run's events, but also the daemon's and webserver's questions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from benchmarks.figures import WrongRunError
+from benchmarks.target import Target
+
+
+@dataclass(frozen=True)
+class StorageWork:
+    """What Postgres did for Dagster's database: seconds of statements, of all connections added up."""
+
+    seconds: float
+    connections: int
+    transactions: int
+
+    def since(self, before: StorageWork) -> StorageWork:
+        return StorageWork(
+            self.seconds - before.seconds,
+            self.connections - before.connections,
+            self.transactions - before.transactions,
+        )
+
+
+@dataclass(frozen=True)
+class BackfillTimes:
+    """One backfill.
+
+    Attributes:
+        seconds: from the request until the daemon calls it complete.
+        before_first_run: until the daemon has looked, planned and made the first run.
+        running: from then until the last run has ended.
+        after_last_run: until the daemon has looked again.
+        phases: seconds of each phase of a run, in their order, averaged over the runs.
+        run_seconds: from a run's creation to its end, averaged.
+    """
+
+    partitions: int
+    runs: int
+    seconds: float
+    before_first_run: float
+    running: float
+    after_last_run: float
+    phases: dict[str, float]
+    run_seconds: float
+    events: int
+    check_verdicts: int
+    storage: StorageWork
+
+
+_PHASES = {
+    "planned_events_stored": ("created", "enqueued"),
+    "in_the_queue": ("enqueued", "starting"),
+    "process_start": ("starting", "started"),
+    "until_step_start": ("started", "step_started"),
+    "work": ("step_started", "last_materialization"),
+    "checks": ("last_materialization", "step_ended"),
+    "run_end": ("step_ended", "ended"),
+}
+
+_RUNS = """
+SELECT
+    r.run_id,
+    r.status,
+    extract(epoch FROM r.create_timestamp AT TIME ZONE 'UTC')::float8 AS created,
+    r.end_time AS ended,
+    {moments}
+    count(*) AS events,
+    count(*) FILTER (WHERE e.dagster_event_type = 'ASSET_CHECK_EVALUATION') AS check_verdicts
+FROM runs AS r
+JOIN event_logs AS e ON e.run_id = r.run_id
+WHERE r.backfill_id = %s
+GROUP BY r.run_id, r.status, r.create_timestamp, r.end_time
+"""
+_MOMENTS = {
+    "enqueued": ("min", "PIPELINE_ENQUEUED"),
+    "starting": ("min", "PIPELINE_STARTING"),
+    "started": ("min", "PIPELINE_START"),
+    "step_started": ("min", "STEP_START"),
+    "last_materialization": ("max", "ASSET_MATERIALIZATION"),
+    "step_ended": ("max", "STEP_SUCCESS"),
+}
+
+
+class DagsterStorage:
+    """Dagster's database, asked directly over one connection: a question to its webserver would cost it more than what is measured."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def work(self) -> StorageWork:
+        """Since the server's start."""
+        ((seconds, connections, transactions),) = self._ask(
+            "SELECT active_time / 1000, sessions, xact_commit + xact_rollback FROM pg_stat_database "
+            "WHERE datname = current_database()"
+        )
+        return StorageWork(seconds, connections, transactions)
+
+    def status(self, backfill_id: str) -> str:
+        """Of a backfill: REQUESTED, COMPLETING, COMPLETED_SUCCESS and so on."""
+        ((status,),) = self._ask("SELECT status FROM bulk_actions WHERE key = %s", backfill_id)
+        return str(status)
+
+    def times(
+        self, backfill_id: str, partitions: int, requested: float, completed: float, work: StorageWork
+    ) -> BackfillTimes:
+        """What is stored of a backfill.
+
+        Raises:
+            WrongRunError: one of its runs did not succeed, or did not run its checks.
+        """
+        moments = "".join(
+            f"extract(epoch FROM {which}(e.timestamp) FILTER (WHERE e.dagster_event_type = '{event}') "
+            f"AT TIME ZONE 'UTC')::float8 AS {name},\n    "
+            for name, (which, event) in _MOMENTS.items()
+        )
+        names = ("run_id", "status", "created", "ended", *_MOMENTS, "events", "check_verdicts")
+        runs = [dict(zip(names, row, strict=True)) for row in self._ask(_RUNS.format(moments=moments), backfill_id)]
+        wrong = [run["run_id"] for run in runs if run["status"] != "SUCCESS" or not run["check_verdicts"]]
+        if wrong or not runs:
+            raise WrongRunError(f"of the {len(runs)} runs of the backfill these failed or checked nothing: {wrong}")
+        first, last = min(run["created"] for run in runs), max(run["ended"] for run in runs)
+        return BackfillTimes(
+            partitions,
+            len(runs),
+            completed - requested,
+            first - requested,
+            last - first,
+            completed - last,
+            {phase: statistics.mean(run[end] - run[begin] for run in runs) for phase, (begin, end) in _PHASES.items()},
+            statistics.mean(run["ended"] - run["created"] for run in runs),
+            sum(run["events"] for run in runs),
+            sum(run["check_verdicts"] for run in runs),
+            work,
+        )
+
+    def _ask(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall()
+
+
+@contextlib.contextmanager
+def dagster_storage(target: Target) -> Iterator[DagsterStorage]:
+    """The database behind a target's Dagster instance."""
+    environment = target.environment
+    connection = psycopg2.connect(
+        host=environment["DAGSTER_PG_HOST"],
+        port=environment["DAGSTER_PG_PORT"],
+        user=environment["DAGSTER_PG_USER"],
+        password=environment["DAGSTER_PG_PASSWORD"],
+        dbname=environment["DAGSTER_PG_DB"],
+    )
+    connection.autocommit = True
+    with contextlib.closing(connection):
+        yield DagsterStorage(connection)

@@ -1,0 +1,111 @@
+"""The bars: what the figures of the full replay must reach on two cores.
+
+What lives here: each bar once, and whether a figure reaches it. What does not: any assertion; a missed bar is told, and breaks nothing.
+
+They are meant for the size `spirit`. At another size the same figures are something else (the start of processes, mostly), so
+they are shown beside the bar and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from benchmarks.figures import Figure
+from benchmarks.sizes import SPIRIT
+
+
+class Sense(StrEnum):
+    """Which way a figure must lie from the limit."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
+class State(StrEnum):
+    """What came of a bar."""
+
+    MET = "met"
+    MISSED = "missed"
+    NOT_JUDGED = "not judged"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        figure: the name of the figure that it is for.
+        text: what must be reached, in words.
+    """
+
+    figure: str
+    sense: Sense
+    limit: float
+    unit: str
+    text: str
+
+    def judge(self, figure: Figure | None, size_name: str) -> Verdict:
+        """What a figure says of the bar.
+
+        >>> bar = Bar("a.b", Sense.AT_MOST, 40, "s", "a run")
+        >>> bar.judge(Figure("a.b", 40.0, "s", "a run", "3 rows"), "spirit").state
+        <State.MET: 'met'>
+        """
+        if figure is None:
+            return Verdict(self, None, State.NOT_MEASURED)
+        if size_name != SPIRIT.name:
+            return Verdict(self, figure.value, State.NOT_JUDGED)
+        reached = figure.value <= self.limit if self.sense is Sense.AT_MOST else figure.value >= self.limit
+        return Verdict(self, figure.value, State.MET if reached else State.MISSED)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A bar with the figure's value; None where there is no such figure."""
+
+    bar: Bar
+    value: float | None
+    state: State
+
+
+BARS = (
+    Bar("spirit_replay.cli.seconds", Sense.AT_MOST, 40, "s", "the replay by one CLI call, checks included"),
+    Bar(
+        "spirit_replay.backfill.running_seconds",
+        Sense.AT_MOST,
+        40,
+        "s",
+        "the replay by a backfill's runs, checks included (without the daemon's looks, up to 30 s each)",
+    ),
+    Bar("spirit_replay.share_of_raw_read", Sense.AT_LEAST, 0.6, "x", "the replay's rate, of the raw read's"),
+    Bar(
+        "peers.against_postgresql_function",
+        Sense.AT_LEAST,
+        1.0,
+        "x",
+        "the replay's rate, of postgresql() into MergeTree on the same rows",
+    ),
+    Bar("peers.seeds.ratio", Sense.AT_LEAST, 200, "x", "the replay's rate, of the seeds' algorithm's"),
+    Bar("noop.unchanged.share", Sense.AT_MOST, 0.03, "x", "the replay again, nothing changed: of the full run"),
+    Bar("noop.changed.share", Sense.AT_MOST, 0.10, "x", "again, 0.1 % changed on 5 % of the days: of the full run"),
+    Bar("window_cost.per_partition_ms", Sense.AT_MOST, 50, "ms", "overhead of a customer-day in the backfill of 4,845"),
+    Bar("window_cost.seconds", Sense.AT_MOST, 300, "s", "the whole backfill of 4,845 partitions"),
+    Bar("memory.run.peak_mb", Sense.AT_MOST, 400, "MB", "peak memory of a run's process"),
+    Bar(
+        "memory.run.growth", Sense.AT_MOST, 1.10, "x", "that peak over 1, 10 and 51 days: the largest, of the smallest"
+    ),
+    Bar(
+        "verify.fingerprint.seconds_per_million_scores", Sense.AT_MOST, 1.5, "s", "the fingerprint of a million scores"
+    ),
+    Bar("verify.rows.seconds_per_million_scores", Sense.AT_MOST, 5, "s", "the full depth of rows of a million scores"),
+    Bar("growth.rows.linearity", Sense.AT_MOST, 1.10, "x", "growth over 1x, 4x and 16x rows: of linear"),
+)
+
+
+def judge(figures: Iterable[Figure], size_name: str) -> list[Verdict]:
+    """Every bar with what was measured."""
+    by_name = {figure.name: figure for figure in figures}
+    return [bar.judge(by_name.get(bar.figure), size_name) for bar in BARS]

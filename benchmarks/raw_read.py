@@ -1,0 +1,64 @@
+"""The raw read: the rows of both tables streamed out of Postgres as Arrow over one connection, and dropped. The physical limit.
+
+What lives here: the stream, which the plain copy uses too. What does not: any writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi as postgresql
+
+from benchmarks.data import Window
+from benchmarks.source_query import copy_query
+from benchmarks.target import Target
+from reindex_assets.model import TABLES, Table
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a peer has done: rows of both tables, and the seconds that it took."""
+
+    rows: int
+    seconds: float
+
+
+def raw_read(target: Target, window: Window) -> Moved:
+    """Reads every row and keeps none."""
+    begun = time.perf_counter()
+    with source_stream(target) as stream:
+        rows = sum(batch.num_rows for table in TABLES for batch in stream.read(table, window))
+    return Moved(rows, time.perf_counter() - begun)
+
+
+class SourceStream:
+    """One ADBC connection, with the driver's own settings."""
+
+    def __init__(self, connection: postgresql.Connection) -> None:
+        self._connection = connection
+
+    def read(self, table: Table, window: Window) -> Iterator[pa.RecordBatch]:
+        """A table's rows as they come."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(copy_query(table, window))
+            reader = cursor.fetch_record_batch()
+            while True:
+                try:
+                    yield reader.read_next_batch()
+                except StopIteration:
+                    return
+
+
+@contextlib.contextmanager
+def source_stream(target: Target) -> Iterator[SourceStream]:
+    """A connection to Postgres for one copy."""
+    postgres = target.cluster.postgres
+    password = quote(postgres.password.resolve().get_secret_value(), safe="")
+    uri = f"postgresql://{postgres.user}:{password}@{postgres.host}:{postgres.port}/{postgres.database}?sslmode=disable"
+    with postgresql.connect(uri) as connection:
+        yield SourceStream(connection)

@@ -1,0 +1,74 @@
+"""Where a measured run reads and writes: a fleet, its file, the environment of its processes and the servers behind it.
+
+What lives here: connections to it, and its reset between two runs. What does not: how it comes to be (stacks.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.fleet import Cluster, Fleet
+from reindex_assets.local.connections import connect_shards, connect_source
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.model import TABLES
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The processes whose work a run causes: Postgres' first one, and each shard's."""
+
+    postgres: psutil.Process
+    shards: tuple[psutil.Process, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What runs are measured on.
+
+    Attributes:
+        environment: for the processes of a run: the fleet file, DAGSTER_HOME and the passwords.
+    """
+
+    fleet: Fleet
+    fleet_path: Path
+    environment: Mapping[str, str]
+    servers: Servers
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.fleet.clusters[CLUSTER]
+
+    @property
+    def shard_count(self) -> int:
+        return len(self.cluster.clickhouse.shards)
+
+    @contextlib.contextmanager
+    def source(self) -> Iterator[Connection]:
+        """The Postgres source, with the right to write."""
+        with contextlib.closing(connect_source(self.cluster)) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def shards(self) -> Iterator[list[Client]]:
+        """One client per shard."""
+        with contextlib.ExitStack() as closing:
+            yield [closing.enter_context(client) for client in connect_shards(self.cluster)]
+
+    def reset(self) -> None:
+        """As before the first run: no row in ClickHouse, no file in the slice store, which holds what the watch remembers too."""
+        with self.shards() as clients:
+            for client in clients:
+                for table in TABLES:
+                    client.command(f"TRUNCATE TABLE {table.name} SYNC")
+        slices = Path(self.fleet.slices)
+        if slices.exists():
+            shutil.rmtree(slices)
+        slices.mkdir(parents=True)

@@ -1,0 +1,92 @@
+"""What the comparison costs over the replay: counts, fingerprint and rows, in seconds per million scores.
+
+`verify` of the library, which is what 'reindex-assets verify' calls, on data that are equal, each depth in turn; the process is
+running already. At the depth `rows` it reads single rows only where sums differ: so once more with one wrong scorecard planted on
+every day, where each day's rows are compared one by one and each of the planted must be found, no more and no less. That is the
+full depth of rows. It is done without the pause in which a real call gives rows on their way the time to arrive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.data import Window
+from benchmarks.figures import Figure, Result, WrongRunError
+from benchmarks.product import reindex
+from benchmarks.proof import prove, rows_in_clickhouse, sizes, total
+from benchmarks.target import Target
+from reindex_assets.comparison import compare
+from reindex_assets.local.drift import Drift, plant
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.model import SCORE
+from reindex_assets.verification import Depth, Verification, verify
+
+NAME = "verify"
+
+
+def run(bench: Bench) -> Iterator[Result]:
+    target, window = bench.replay, bench.window()
+    bench.say("loading what is to be compared")
+    target.reset()
+    reindex(target, window)
+    rows = prove(target, window, "what is to be compared")
+    millions = total(rows, SCORE.name) / 1e6
+    data = sizes(window, rows, target.shard_count)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for number in range(bench.size.rounds):
+        for depth in Depth:
+            bench.say(f"round {number + 1} of {bench.size.rounds}: verify --depth {depth.value}")
+            found, taken = _timed(target, window, depth)
+            if not found.agrees:
+                raise WrongRunError(
+                    f"verify --depth {depth.value} finds differences where there are none: {found.sentence}"
+                )
+            seconds[depth.value if depth is not Depth.ROWS else "rows_equal"].append(taken)
+        bench.say(f"round {number + 1} of {bench.size.rounds}: the sums alone")
+        begun = time.perf_counter()
+        compared = compare(target.fleet, CLUSTER, window.slices)
+        seconds["sums"].append(time.perf_counter() - begun)
+        if not all(parity.sums_agree for parity in compared):
+            raise WrongRunError("the sums differ where the rows are equal")
+
+    bench.say("planting a wrong scorecard on every day")
+    before = total(rows_in_clickhouse(target, final=False))
+    with target.shards() as clients:
+        for customer in window.customers:
+            for day in window.days:
+                plant(Drift.EXTRA, clients, customer, day, count=1, seed=1)
+    planted = total(rows_in_clickhouse(target, final=False)) - before
+    for number in range(bench.size.rounds):
+        bench.say(f"round {number + 1} of {bench.size.rounds}: every row of every day")
+        found, taken = _timed(target, window, Depth.ROWS)
+        differing = sum(day.differing_rows for day in found.days)
+        if len(found.different) != len(window.slices) or differing != planted:
+            raise WrongRunError(
+                f"verify --depth rows finds {differing:,} rows on {len(found.different)} days, and {planted:,} were planted on "
+                f"{len(window.slices)}"
+            )
+        seconds["rows"].append(taken)
+    for name, of in (
+        ("counts", "verify --depth counts"),
+        ("sums", "the sums of digests alone (compare), as the checks of a run ask for them"),
+        ("fingerprint", "verify --depth fingerprint"),
+        ("rows_equal", "verify --depth rows, where nothing differs"),
+        ("rows", "verify --depth rows, one wrong scorecard on every day, so that all rows are compared one by one"),
+    ):
+        yield Figure.median(f"{NAME}.{name}.seconds", seconds[name], "s", of, data)
+        yield Figure.median(
+            f"{NAME}.{name}.seconds_per_million_scores",
+            [taken / millions for taken in seconds[name]],
+            "s",
+            f"{of}: a million scores with their scorecards",
+            data,
+        )
+
+
+def _timed(target: Target, window: Window, depth: Depth) -> tuple[Verification, float]:
+    begun = time.perf_counter()
+    found = verify(target.fleet, window.customers, window.first_day, window.last_day, depth, settle_seconds=0)
+    return found, time.perf_counter() - begun
