@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.product import reindex
 from benchmarks.proof import prove, rows_in_clickhouse, sizes, total
 from benchmarks.target import Target
-from reindex_assets.comparison import compare
+from reindex_assets.comparison import Comparison
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import SCORE
@@ -47,7 +47,8 @@ def run(bench: Bench) -> Iterator[Result]:
             seconds[depth.value if depth is not Depth.ROWS else "rows_equal"].append(taken)
         bench.say(f"round {number + 1} of {bench.size.rounds}: the sums alone")
         begun = time.perf_counter()
-        compared = compare(target.fleet, CLUSTER, window.slices)
+        with Comparison(target.fleet, CLUSTER) as comparison:
+            compared = comparison.sums(window.slices)
         seconds["sums"].append(time.perf_counter() - begun)
         if not all(parity.sums_agree for parity in compared):
             raise WrongRunError("the sums differ where the rows are equal")

@@ -16,7 +16,6 @@ from dagster import (
     AssetCheckSeverity,
     DagsterEventType,
     DagsterInstance,
-    DagsterRun,
     DefaultSensorStatus,
     EventRecordsFilter,
     RunsFilter,
@@ -45,12 +44,13 @@ from reindex_assets.alerts import (
     Standing,
     check_problem,
 )
-from reindex_assets.asset_names import REPAIR_TAG, asset_key, checks_job_name, job_name
+from reindex_assets.asset_names import REPAIR_TAG, asset_key
 from reindex_assets.checks import CHECKS
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import Slice
 from reindex_assets.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.pipeline import Step
+from reindex_assets.runs_in_flight import is_of_fleet
 from reindex_assets.settings import Settings
 
 SENSOR_NAME = "alerts"
@@ -124,21 +124,16 @@ class _Watch:
     """What the alerts look at: the fleet's assets and customers, and the sensors and schedules that are switched on."""
 
     def __init__(self, fleet: Fleet, automation: frozenset[str]) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._automation = automation
         self._clusters = {asset_key(name, step).to_user_string(): name for name in fleet.clusters for step in Step}
-        self._jobs = {named(cluster) for cluster in fleet.clusters for named in (job_name, checks_job_name)}
 
     def sees(self, problem: Problem) -> bool:
         if problem.of_automation:
             return problem.where in self._automation
         cluster = self._clusters.get(problem.where)
         customer, _, day = problem.partition.rpartition("|")
-        return cluster is not None and (not day or not customer or customer in self._fleet.clusters[cluster].customers)
-
-    def owns(self, run: DagsterRun) -> bool:
-        keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-        return run.job_name in self._jobs or any(key.to_user_string() in self._clusters for key in keys)
+        return cluster is not None and (not day or not customer or customer in self.fleet.clusters[cluster].customers)
 
 
 def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int) -> Observed:
@@ -172,7 +167,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
     unknown = [run_id for run_id in seen if run_id not in state.failed_runs_seen]
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
     # The repair sensor tries again by itself, and says when it gives up.
-    told = [r for r in unknown if r in runs and watch.owns(runs[r]) and REPAIR_TAG not in runs[r].tags]
+    told = [r for r in unknown if r in runs and is_of_fleet(runs[r], watch.fleet) and REPAIR_TAG not in runs[r].tags]
     return Observed(evaluations, told, seen, position, behind)
 
 

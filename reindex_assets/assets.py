@@ -31,7 +31,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
 from reindex_assets.background import BackgroundRun, in_background
 from reindex_assets.checks import check_specs, evaluations
-from reindex_assets.comparison import Comparison, compare_settled
+from reindex_assets.comparison import Comparison
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.gaps import Gap, find_gaps
@@ -48,6 +48,8 @@ from reindex_assets.verdicts import Evidence
 
 #: Partitions that are compared, and judged, at once.
 _SLICES_A_COMPARISON = 1_000
+#: Rows that a red verdict names, of each table and class of difference.
+_SAMPLES = 10
 
 
 _DESCRIPTIONS = {
@@ -184,10 +186,8 @@ def _check(
 def _compare(
     fleet: Fleet, cluster_name: str, kind: Kind, slices: list[Slice], settle_seconds: float
 ) -> tuple[list[SliceParity], dict[Slice, Gap]]:
-    parities = compare_settled(fleet, cluster_name, slices, kind, settle_seconds)
-    if all(parity.scorecards.clickhouse_rows for parity in parities):
-        return parities, {}
     with Comparison(fleet, cluster_name, kind) as comparison:
+        parities = comparison.settled(slices, settle_seconds, samples=_SAMPLES)
         return parities, find_gaps(comparison, parities)
 
 

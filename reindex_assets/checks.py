@@ -19,6 +19,7 @@ from dagster import (
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster_shared.utils.warnings import PreviewWarning
 
+from reindex_assets.alerts import GIVEN_UP_CHECK
 from reindex_assets.differences import Difference
 from reindex_assets.model import Slice
 from reindex_assets.verdicts import (
@@ -97,7 +98,7 @@ CHECKS = (
         no_gap_in_days,
     ),
     Check(
-        "nothing_left_failed",
+        GIVEN_UP_CHECK,
         "The repair sensor has not given this partition up. Red: the same drift outlasted several repairs, nothing more is tried, and a "
         f"person is needed. {RECOVERY}.",
         AssetCheckSeverity.ERROR,

@@ -7,10 +7,10 @@ it says (parity.py), the rows behind a difference (differences.py), any bookkeep
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -18,13 +18,14 @@ import pyarrow as pa
 
 from reindex_assets import digest
 from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.counts import TableTally
 from reindex_assets.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
 from reindex_assets.digest import shard_digest, source_digest, source_digest_of_copies
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
 from reindex_assets.model import PROCESS, SCORE, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
-from reindex_assets.placement import shard_expression
+from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
     BELONGS,
@@ -45,45 +46,6 @@ SETTLE_SECONDS = Watch().settle_seconds
 MERGE_PATIENCE_SECONDS = 600.0
 #: Scores that are compared row by row at once: bounds the memory (about 150 bytes a row and side).
 _ROWS_AT_ONCE = 500_000
-
-
-def compare(
-    fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS, max_slices: int = 2_000
-) -> list[SliceParity]:
-    """Compares slices of one cluster by their sums, in the order of customer and day.
-
-    Each engine digests its own rows; nothing but sums travels. A row that changes in Postgres between the two reads, or is on
-    its way to ClickHouse, shows as a difference: `compare_settled` looks again before it calls it drift.
-
-    Raises:
-        SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
-        LaggingReplicaError: Postgres is a standby that is too far behind to tell.
-    """
-    with Comparison(fleet, cluster_name, kind) as comparison:
-        return comparison.sums(slices, max_slices)
-
-
-def compare_settled(
-    fleet: Fleet,
-    cluster_name: str,
-    slices: Iterable[Slice],
-    kind: Kind = PROCESS,
-    settle_seconds: float = SETTLE_SECONDS,
-    samples: int = 10,
-) -> list[SliceParity]:
-    """`compare`, and of each slice that differs the rows: those that still differ in the same way after `settle_seconds`.
-
-    A busy slice differs at every moment, each time in other rows. So it is the rows that are looked at twice and not the sums:
-    a row on its way has arrived at the second look, or has changed again.
-
-    Args:
-        samples: rows that are shown of each table and class of difference.
-    """
-    with Comparison(fleet, cluster_name, kind) as comparison:
-        found = {parity.slice: parity for parity in comparison.sums(slices)}
-        different = [parity for parity in found.values() if not parity.sums_agree]
-        found |= {parity.slice: parity for parity in comparison.rows(different, settle_seconds, samples)}
-    return list(found.values())
 
 
 class Comparison:
@@ -114,12 +76,40 @@ class Comparison:
         return group_slices(slices, self._cluster, self.floor_day, rows, max_rows, self._kind, max_slices)
 
     def sums(self, slices: Iterable[Slice], max_slices: int = 2_000) -> list[SliceParity]:
-        """The sums of slices, in the order of customer and day."""
+        """Slices by their sums, in the order of customer and day.
+
+        Each engine digests its own rows; nothing but sums travels. A row that changes in Postgres between the two reads, or is on
+        its way to ClickHouse, shows as a difference: `settled` looks again before it calls it drift.
+
+        Raises:
+            SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
+            LaggingReplicaError: Postgres is a standby that is too far behind to tell.
+        """
         wanted = sorted(set(slices))
         found: dict[Slice, SliceParity] = {}
         for group in self.groups(wanted, {}, 1, max_slices):
             found |= {item.slice: item for item in _compare_group(self.session, self.shards, group)}
         return [found[item] for item in wanted]
+
+    def settled(
+        self,
+        slices: Iterable[Slice],
+        settle_seconds: float = SETTLE_SECONDS,
+        samples: int = 0,
+        max_slices: int = 2_000,
+    ) -> list[SliceParity]:
+        """The sums of slices, and of each slice that differs the rows: those that still differ in the same way after `settle_seconds`.
+
+        A busy slice differs at every moment, each time in other rows. So it is the rows that are looked at twice and not the sums:
+        a row on its way has arrived at the second look, or has changed again.
+
+        Args:
+            samples: rows that are shown of each table and class of difference.
+        """
+        found = {parity.slice: parity for parity in self.sums(slices, max_slices)}
+        different = [parity for parity in found.values() if not parity.sums_agree]
+        found |= {parity.slice: parity for parity in self.rows(different, settle_seconds, samples)}
+        return list(found.values())
 
     def rows(
         self, parities: Iterable[SliceParity], settle_seconds: float = SETTLE_SECONDS, samples: int = 0
@@ -160,68 +150,64 @@ def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ..
     )
 
 
-@dataclass
 class _Sums:
     """What is known of one table of one slice while the answers of the engines come in."""
 
-    postgres_rows: int = 0
-    postgres_digest: int = 0
-    by_shard: dict[int, int] = field(default_factory=dict)
-    distinct_rows: int = 0
-    misplaced_rows: int = 0
-    clickhouse_digest: int = 0
-    postgres_templates: Counter[str] = field(default_factory=Counter)
-    clickhouse_templates: Counter[str] = field(default_factory=Counter)
+    def __init__(self, shard_count: int) -> None:
+        self.shard_count = shard_count
+        self.templates: dict[str, TableTally] = defaultdict(lambda: TableTally(shard_count))
+        self.distinct_rows = 0
+        self.postgres_digest = 0
+        self.clickhouse_digest = 0
+
+    def parity(self) -> TableParity:
+        by_template = {template: tally.counts() for template, tally in sorted(self.templates.items())}
+        postgres_rows = sum(counts.postgres_rows for counts in by_template.values())
+        by_shard = [
+            sum(counts.clickhouse_by_shard[shard] for counts in by_template.values())
+            for shard in range(self.shard_count)
+        ]
+        return TableParity(
+            postgres_rows=postgres_rows,
+            clickhouse_rows=sum(by_shard),
+            by_shard=tuple(by_shard),
+            distinct_rows=self.distinct_rows,
+            misplaced_rows=sum(counts.misplaced_rows for counts in by_template.values()),
+            # Postgres sums without end, ClickHouse modulo 2^64.
+            digests_agree=sum(by_shard) == postgres_rows
+            and (self.postgres_digest - self.clickhouse_digest) % 2**digest.BITS == 0,
+            by_template=by_template,
+        )
 
 
 def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) -> list[SliceParity]:
-    sums = {(item, table.name): _Sums() for item in group.slices for table in TABLES}
+    sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
     questions = {table.name: _ask_shard(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            for row in session.rows(source_digests(table, group.kind, session)):
+            for row in session.rows(source_digests(table, group.kind, session, len(shards))):
                 of_slice = sums[Slice(row["customer"], row["day"]), table.name]
-                of_slice.postgres_rows += row["found"]
+                of_slice.templates[row["template"]].postgres[row["shard"]] = row["found"]
                 of_slice.postgres_digest += int(row["digest"])
-                of_slice.postgres_templates[row["template"]] += row["found"]
         quarantined = read_quarantined(session, group)
     for (name, shard), answer in answers().items():
         for row in answer:
             of_slice = sums[Slice(row["customer"], row["day"]), name]
-            of_slice.by_shard[shard] = of_slice.by_shard.get(shard, 0) + row["found"]
-            of_slice.clickhouse_templates[row["template"]] += row["found"]
+            tally = of_slice.templates[row["template"]]
+            tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
             of_slice.distinct_rows += row["keys"]
-            of_slice.misplaced_rows += row["misplaced"]
             of_slice.clickhouse_digest += row["digest"]
     return [
         SliceParity(
             item,
-            {table.name: _table_parity(sums[item, table.name], len(shards)) for table in TABLES},
+            {table.name: sums[item, table.name].parity() for table in TABLES},
             tuple(row for row in quarantined if row.slice == item),
             snapshot.microseconds,
         )
         for item in group.slices
     ]
-
-
-def _table_parity(sums: _Sums, shard_count: int) -> TableParity:
-    rows = sum(sums.by_shard.values())
-    return TableParity(
-        postgres_rows=sums.postgres_rows,
-        clickhouse_rows=rows,
-        by_shard=tuple(sums.by_shard.get(shard, 0) for shard in range(shard_count)),
-        distinct_rows=sums.distinct_rows,
-        misplaced_rows=sums.misplaced_rows,
-        # Postgres sums without end, ClickHouse modulo 2^64.
-        digests_agree=rows == sums.postgres_rows
-        and (sums.postgres_digest - sums.clickhouse_digest) % 2**digest.BITS == 0,
-        by_template={
-            template: (sums.postgres_templates[template], sums.clickhouse_templates[template])
-            for template in sorted({*sums.postgres_templates, *sums.clickhouse_templates})
-        },
-    )
 
 
 def _ask_shard(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
@@ -241,26 +227,31 @@ GROUP BY customer, day, template_id"""
     return ask
 
 
-def source_digests(table: Table, kind: Kind, session: SourceSession) -> str:
-    """The statement for the count and the sum of digests per slice and template. The sum sees duplicates, which XOR would hide."""
-    day = "({time} AT TIME ZONE 'UTC')::date"
-    if table is SCORE:
-        columns = f"c.customer, c.profile, c.scorecard_id, c.template_id, {day} AS day"
-        # A volatile column keeps Postgres from dissolving the subquery, and so from computing once a score what is the same for a whole
-        # scorecard. OFFSET 0 would do so too, but not in parallel.
-        scorecards = (
-            f"SELECT {columns}, {source_digest_of_copies(SCORE)} AS of_copies, clock_timestamp() AS fence\n"
-            f"FROM {SOURCE_SCORECARDS}\nWHERE {BELONGS}"
-        )
-        rows = f"(\n{scorecards}\n) AS c\n{SCORES_OF_SCORECARDS}"
-        day, expression = "c.day", source_digest(SCORE, "c.of_copies")
-    else:
-        rows, expression = f"{SOURCE_SCORECARDS}\nWHERE {BELONGS}", source_digest(table)
+def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count: int) -> str:
+    """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
+
+    What a scorecard's scores have in common is computed once a scorecard: a volatile column keeps Postgres from dissolving the subquery,
+    and so from computing it once a score. OFFSET 0 would do so too, but not in parallel.
+    """
+    columns = [
+        "c.customer, c.profile, c.scorecard_id, c.template_id",
+        "({time} AT TIME ZONE 'UTC')::date AS day",
+        f"{source_shard_expression(shard_count)} AS shard",
+        "clock_timestamp() AS fence",
+        f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest",
+    ]
+    expression = source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
     return source_sql(
         f"""\
-SELECT c.customer, {day} AS day, c.template_id::text AS template, count(*) AS found, sum({expression})::text AS digest
-FROM {rows}
-GROUP BY c.customer, {day}, c.template_id""",
+SELECT c.customer, c.day, c.template_id::text AS template, c.shard, count(*) AS found, sum({expression})::text AS digest
+FROM
+(
+SELECT {", ".join(columns)}
+FROM {SOURCE_SCORECARDS}
+WHERE {BELONGS}
+) AS c
+{SCORES_OF_SCORECARDS if table is SCORE else ""}
+GROUP BY c.customer, c.day, c.template_id, c.shard""",
         session.postgres.relations,
         kind,
     )

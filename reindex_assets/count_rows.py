@@ -13,11 +13,12 @@ from typing import Any
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.comparison import Comparison
-from reindex_assets.counts import PLURALS, Counts, TableCounts, TemplateCounts
+from reindex_assets.counts import PLURALS, Counts, TableTally, TemplateCounts
 from reindex_assets.errors import ReindexError, SourceUnreachableError
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
+from reindex_assets.parity import SliceParity
 from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.selection import (
     BELONGS,
@@ -25,10 +26,14 @@ from reindex_assets.selection import (
     SliceGroup,
     group_slices,
     shard_scope,
+    source_scope,
     source_sql,
 )
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
+
+#: By slice and template id, then by table name.
+_Tallies = defaultdict[tuple[Slice, str], dict[str, TableTally]]
 
 #: Slices in one statement: an answer of some hundred thousand numbers.
 _MAX_SLICES = 50_000
@@ -43,27 +48,51 @@ def count_both_sides(comparison: Comparison, slices: Iterable[Slice]) -> Counts:
     """
     session, shards = comparison.session, comparison.shards
     wanted = tuple(sorted(set(slices)))
-    tallies: dict[tuple[Slice, str], _Tally] = defaultdict(lambda: _Tally(len(shards)))
+    tallies: _Tallies = defaultdict(lambda: {table.name: TableTally(len(shards)) for table in TABLES})
     snapshots: list[int] = []
     quarantined: list[QuarantinedRow] = []
-    titles: dict[tuple[str, str], str] = {}
-    titles_error: str | None = None
     for group in comparison.groups(wanted, {}, 1, _MAX_SLICES):
         snapshot, rows = _count_group(session, shards, group, tallies)
         snapshots.append(snapshot)
         quarantined += rows
-        try:
-            titles |= _read_titles(session, group)
-        except SourceUnreachableError:
-            raise
-        except ReindexError as error:
-            titles_error = str(error)
     templates = tuple(
-        TemplateCounts(item, template_id, tally.counts()) for (item, template_id), tally in sorted(tallies.items())
+        TemplateCounts(item, template_id, {name: tally.counts() for name, tally in tables.items()})
+        for (item, template_id), tables in sorted(tallies.items(), key=lambda place: place[0])
     )
-    return Counts(
-        wanted, templates, len(shards), tuple(snapshots), tuple(quarantined), titles, titles_error if wanted else None
+    titles, titles_error = _titles(comparison, wanted)
+    return Counts(wanted, templates, len(shards), tuple(snapshots), tuple(quarantined), titles, titles_error)
+
+
+def counts_of(comparison: Comparison, parities: Iterable[SliceParity]) -> Counts:
+    """The same counts out of a comparison that has been made already."""
+    found = sorted(parities, key=lambda parity: parity.slice)
+    nothing = TableTally(len(comparison.shards)).counts()
+    templates = tuple(
+        TemplateCounts(
+            parity.slice,
+            template_id,
+            {name: table.by_template.get(template_id, nothing) for name, table in parity.tables.items()},
+        )
+        for parity in found
+        for template_id in sorted({template for table in parity.tables.values() for template in table.by_template})
     )
+    wanted = tuple(parity.slice for parity in found)
+    snapshots = tuple(sorted({parity.snapshot for parity in found}))
+    quarantined = tuple(row for parity in found for row in parity.quarantined)
+    return Counts(wanted, templates, len(comparison.shards), snapshots, quarantined, *_titles(comparison, wanted))
+
+
+def _titles(comparison: Comparison, slices: Iterable[Slice]) -> tuple[dict[tuple[str, str], str], str | None]:
+    """The titles of templates, and why they could not be read: nothing depends on them."""
+    titles: dict[tuple[str, str], str] = {}
+    try:
+        for group in comparison.groups(slices, {}, 1, _MAX_SLICES):
+            titles |= _read_titles(comparison.session, group)
+    except SourceUnreachableError:
+        raise
+    except ReindexError as error:
+        return {}, str(error)
+    return titles, None
 
 
 def count_clickhouse(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS) -> dict[str, int]:
@@ -82,23 +111,8 @@ def count_clickhouse(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], k
     return found
 
 
-class _Tally:
-    """The counts of one template in one slice while the answers come in, by table name."""
-
-    def __init__(self, shard_count: int) -> None:
-        self.postgres = {table.name: [0] * shard_count for table in TABLES}
-        self.clickhouse = {table.name: [0] * shard_count for table in TABLES}
-        self.misplaced = {table.name: [0] * shard_count for table in TABLES}
-
-    def counts(self) -> dict[str, TableCounts]:
-        return {
-            name: TableCounts(tuple(self.postgres[name]), tuple(self.clickhouse[name]), tuple(self.misplaced[name]))
-            for name in self.postgres
-        }
-
-
 def _count_group(
-    session: SourceSession, shards: ShardSet, group: SliceGroup, tallies: dict[tuple[Slice, str], _Tally]
+    session: SourceSession, shards: ShardSet, group: SliceGroup, tallies: _Tallies
 ) -> tuple[int, list[QuarantinedRow]]:
     questions = {table.name: _ask_counts(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
@@ -106,14 +120,14 @@ def _count_group(
         session.assert_not_lagging(snapshot)
         for table in TABLES:
             for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
-                tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]]
-                tally.postgres[table.name][row["shard"]] = row["found"]
+                tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]][table.name]
+                tally.postgres[row["shard"]] = row["found"]
         quarantined = read_quarantined(session, group)
     for (name, shard), answer in answers().items():
         for row in answer:
-            tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]]
-            tally.clickhouse[name][shard] = row["found"]
-            tally.misplaced[name][shard] = row["misplaced"]
+            tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]][name]
+            tally.clickhouse[shard] = row["found"]
+            tally.misplaced[shard] = row["misplaced"]
     return snapshot.microseconds, quarantined
 
 
@@ -156,5 +170,5 @@ SELECT t.customer, t.template_id::text AS template_id, string_agg(DISTINCT t.tit
 FROM {session.postgres.relations.templates} AS t
 WHERE t.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\\x1f'))
 GROUP BY t.customer, t.template_id"""
-    with group_snapshot(session, group):
+    with session.snapshot(source_scope(group)):
         return {(row["customer"], row["template_id"]): row["title"] for row in session.rows(sql)}

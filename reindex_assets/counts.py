@@ -56,6 +56,18 @@ class TableCounts:
         return self.postgres_by_shard == self.clickhouse_by_shard and not self.misplaced_rows
 
 
+class TableTally:
+    """The counts of one table while the answers of the engines come in."""
+
+    def __init__(self, shard_count: int) -> None:
+        self.postgres = [0] * shard_count
+        self.clickhouse = [0] * shard_count
+        self.misplaced = [0] * shard_count
+
+    def counts(self) -> TableCounts:
+        return TableCounts(tuple(self.postgres), tuple(self.clickhouse), tuple(self.misplaced))
+
+
 @dataclass(frozen=True)
 class TemplateCounts:
     """One template in one slice; `tables` by table name."""

@@ -5,22 +5,34 @@ from __future__ import annotations
 import os
 
 from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
 
 from reindex_assets.errors import ConfigurationError
 
+#: By default Dagster redirects what a run's process prints to files, and mirrors it by four more processes: they would have the command's
+#: own output in their hands, and outlive it when they are slow. What a run has to say stands in its events.
+_NO_REDIRECTION = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+        "config": {},
+    }
+}
+
 
 def open_instance() -> DagsterInstance:
-    """The instance of DAGSTER_HOME.
+    """The instance of DAGSTER_HOME, for runs in a process with output of its own.
 
     Raises:
         ConfigurationError: DAGSTER_HOME is not set.
     """
-    if not os.environ.get("DAGSTER_HOME"):
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
         raise ConfigurationError(
             "DAGSTER_HOME is not set: point it at the directory with the dagster.yaml of your deployment, "
             "so that the runs show in its UI"
         )
-    return DagsterInstance.get()
+    return DagsterInstance.from_ref(InstanceRef.from_dir(os.path.abspath(home), overrides=_NO_REDIRECTION))
 
 
 def hold_connections(instance: DagsterInstance) -> None:

@@ -9,7 +9,6 @@ that hangs, stays STARTED for ever with the default launcher, and holds its slot
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 
 from dagster import (
     DagsterInstance,
@@ -23,11 +22,8 @@ from dagster import (
     sensor,
 )
 
-from reindex_assets.asset_names import asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import PROCESS
-from reindex_assets.pipeline import Step
-from reindex_assets.runs_in_flight import does_write
+from reindex_assets.runs_in_flight import is_of_fleet
 
 JANITOR = "stalled_run_janitor"
 _AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
@@ -58,7 +54,7 @@ def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: flo
     """Fails the silent runs of a fleet's assets and checks; returns them."""
     ended = []
     for run in instance.get_runs(RunsFilter(statuses=_AT_WORK)):
-        if not _is_ours(run, fleet.clusters):
+        if not is_of_fleet(run, fleet):
             continue
         records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         if not records:
@@ -75,13 +71,3 @@ def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: flo
                 instance.report_run_failed(run, said)
             ended.append(run)
     return ended
-
-
-def _is_ours(run: DagsterRun, cluster_names: Collection[str]) -> bool:
-    for name in cluster_names:
-        writes = asset_key(name, Step.WRITE, PROCESS)
-        if does_write(run, writes, job_name(name)) or run.job_name == checks_job_name(name):
-            return True
-        if any(key.asset_key == writes for key in run.asset_check_selection or ()):
-            return True
-    return False

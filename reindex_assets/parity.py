@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reindex_assets.counts import TableCounts
 from reindex_assets.differences import Difference
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
@@ -27,7 +28,7 @@ class TableParity:
         distinct_rows: different keys, summed over the shards.
         misplaced_rows: rows that stand on another shard than their time says.
         digests_agree: the sums of the 64-bit row digests over every column are equal, and the counts too.
-        by_template: rows in Postgres and in ClickHouse, by template id.
+        by_template: the same counts of each template, by its id.
     """
 
     postgres_rows: int = 0
@@ -36,7 +37,7 @@ class TableParity:
     distinct_rows: int = 0
     misplaced_rows: int = 0
     digests_agree: bool = True
-    by_template: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    by_template: Mapping[str, TableCounts] = field(default_factory=dict)
 
     @property
     def counts_agree(self) -> bool:

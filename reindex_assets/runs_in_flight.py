@@ -1,6 +1,7 @@
 """Which slices runs are at work on, or will be: queued and running ones, and backfills that have not asked for all of theirs.
 
-What lives here: reading that out of the Dagster instance. What does not: what follows from it (repair_sensor.py, janitor.py).
+What lives here: reading that out of the Dagster instance, and which runs are this project's. What does not: what follows from it
+(repair_sensor.py, janitor.py, alert_sensor.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, Run
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from reindex_assets.asset_names import asset_key, job_name
+from reindex_assets.asset_names import asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
@@ -39,6 +40,14 @@ def slices_in_flight(
             found |= slices_of_tags(run, cluster)
     found |= set(_slices_of_backfills(instance, asset_graph, writes))
     return frozenset(found)
+
+
+def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
+    """Whether a run is of the fleet's assets or their checks: by its job, or by what was selected (a backfill's job is not ours)."""
+    if run.job_name in {named(cluster) for cluster in fleet.clusters for named in (job_name, checks_job_name)}:
+        return True
+    keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+    return any(asset_key(cluster, step) in keys for cluster in fleet.clusters for step in Step)
 
 
 def does_write(run: DagsterRun, writes: AssetKey, job: str) -> bool:

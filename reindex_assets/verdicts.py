@@ -199,18 +199,12 @@ def _template_table(parity: SliceParity) -> MetadataValue:
     """Both sides by template: a template that nobody writes to ClickHouse stands out."""
     rows = []
     for template in sorted({*parity.scorecards.by_template, *parity.scores.by_template}):
-        cards, scores = (table.by_template.get(template, (0, 0)) for table in (parity.scorecards, parity.scores))
-        rows.append(
-            TableRecord(
-                {
-                    "template": template,
-                    "postgres_scorecards": cards[0],
-                    "clickhouse_scorecards": cards[1],
-                    "postgres_scores": scores[0],
-                    "clickhouse_scores": scores[1],
-                }
-            )
-        )
+        row: dict[str, str | int] = {"template": template}
+        for plural, table in _sides(parity):
+            counts = table.by_template.get(template)
+            row[f"postgres_{plural}"] = counts.postgres_rows if counts else 0
+            row[f"clickhouse_{plural}"] = counts.clickhouse_rows if counts else 0
+        rows.append(TableRecord(row))
     return MetadataValue.table(rows, _TEMPLATE_COLUMNS)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
-from reindex_assets.comparison import SETTLE_SECONDS, Comparison, compare_settled
-from reindex_assets.count_rows import count_both_sides
+from reindex_assets.comparison import SETTLE_SECONDS, Comparison
+from reindex_assets.count_rows import count_both_sides, counts_of
 from reindex_assets.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.fleet import Fleet
@@ -195,25 +195,31 @@ def verify(
         slices.setdefault(rectangle.cluster_name, []).extend(rectangle.slices)
     clusters = []
     for name, wanted in slices.items():
-        parities = None
-        if depth is not Depth.COUNTS:
+        with Comparison(fleet, name) as comparison:
+            if depth is Depth.COUNTS:
+                clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
+                continue
             shown = samples if depth is Depth.ROWS else 0
-            parities = tuple(compare_settled(fleet, name, wanted, settle_seconds=settle_seconds, samples=shown))
-        clusters.append(ClusterVerification(name, _settled_counts(fleet, name, wanted, settle_seconds), parities))
+            parities = tuple(comparison.settled(wanted, settle_seconds, shown))
+            counts = counts_of(comparison, parities)
+            # What was on its way has arrived by now.
+            again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
+            if again:
+                counts = counts.updated(counts_of(comparison, comparison.sums(again)))
+            clusters.append(ClusterVerification(name, counts, parities))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
         depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))
     )
 
 
-def _settled_counts(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], settle_seconds: float) -> Counts:
+def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seconds: float) -> Counts:
     """The counts; those that disagree are counted again after a while, as a row may have been on its way."""
-    with Comparison(fleet, cluster_name) as comparison:
-        counts = count_both_sides(comparison, slices)
-        disagreeing = counts.disagreeing()
-        if disagreeing and settle_seconds:
-            time.sleep(settle_seconds)
-            counts = counts.updated(count_both_sides(comparison, disagreeing))
+    counts = count_both_sides(comparison, slices)
+    disagreeing = counts.disagreeing()
+    if disagreeing and settle_seconds:
+        time.sleep(settle_seconds)
+        counts = counts.updated(count_both_sides(comparison, disagreeing))
     return counts
 
 

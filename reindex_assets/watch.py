@@ -176,7 +176,10 @@ class _Look:
         # Before the comparison: what happens in between moves these marks again.
         self._timed("postgres_marks", lambda: self._read_marks(chosen, TABLES, missing_only=True))
         self._timed("clickhouse_marks", lambda: self._read_shard_marks(chosen))
-        found = self._timed("comparison", lambda: self._compare(chosen))
+        found = self._timed(
+            "comparison",
+            lambda: self._comparison.settled(chosen, self._limits.settle_seconds, max_slices=_SLICES_AT_ONCE),
+        )
 
         slices = {item: marks.doubted() if item in touched else marks for item, marks in self._known.items()}
         turn = 1 + max((marks.turn for marks in self._known.values()), default=0)
@@ -285,12 +288,6 @@ class _Look:
         scores = fresh[SCORE.name].rows if SCORE.name in fresh else self._known[item].rows(SCORE.name)
         scorecards = fresh[SCORECARD.name].rows if SCORECARD.name in fresh else self._known[item].rows(SCORECARD.name)
         return max(scores, scorecards * _SCORES_A_SCORECARD, 1)
-
-    def _compare(self, slices: list[Slice]) -> list[SliceParity]:
-        found = {parity.slice: parity for parity in self._comparison.sums(slices, _SLICES_AT_ONCE)}
-        different = [parity for parity in found.values() if not parity.sums_agree]
-        found |= {parity.slice: parity for parity in self._comparison.rows(different, self._limits.settle_seconds)}
-        return list(found.values())
 
     def _timed(self, name: str, call: Callable[[], T]) -> T:
         begun = time.perf_counter()

@@ -205,10 +205,10 @@ def test_a_partition_that_fails_is_named_and_the_others_are_done(
 def test_failed_partitions_are_named_also_when_the_others_cannot_be_checked(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> list[SliceParity]:
+    def broken(*_: object, **__: object) -> list[SliceParity]:
         raise ShardUnreachableError("shard 2 broke off")
 
-    monkeypatch.setattr("reindex_assets.assets.compare_settled", broken)
+    monkeypatch.setattr("reindex_assets.comparison.Comparison.settled", broken)
     # A shard that refuses the rows of one slice, and takes all others.
     shard_clients[1].command(
         "ALTER TABLE scorecard ADD CONSTRAINT poisoned CHECK NOT (customer = 'globex' AND toDate32(scorecard_time) = '2026-01-02')"

@@ -13,11 +13,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.comparison import compare
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import Slice
 from reindex_assets.parity import explain
+from reindex_assets_tests.comparing import compare
 from reindex_assets_tests.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded, update_scorecard
 from reindex_assets_tests.oracle import assert_equal, differences
 

@@ -77,15 +77,20 @@ class Answer:
 def command(*arguments: str, without: tuple[str, ...] = (), cwd: Path | None = None, **variables: str) -> Answer:
     """Runs the command line with this process's environment, changed by `variables` and `without`."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if name not in without}
-    done = subprocess.run(
-        [sys.executable, "-m", "reindex_assets", *arguments],
-        env={**environment, "COLUMNS": "200", "NO_COLOR": "1"},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "reindex_assets", *arguments],
+            env={**environment, "COLUMNS": "200", "NO_COLOR": "1"},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        pytest.fail(
+            f"{arguments} did not end within {error.timeout} s, and said so far:\n{error.stdout!r}\n{error.stderr!r}"
+        )
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -24,7 +24,6 @@ from psycopg2.extensions import connection as Connection
 from pydantic import ValidationError
 
 from reindex_assets import repair_sensor
-from reindex_assets.comparison import compare_settled
 from reindex_assets.connection_slots import LOCK_CLASS
 from reindex_assets.errors import SourceBusyError, SourceUnreachableError
 from reindex_assets.fleet import Fleet, Postgres
@@ -38,6 +37,7 @@ from reindex_assets.source import SourceSession
 from reindex_assets.verification import Depth, verify
 from reindex_assets.watch import WatchLimits, look
 from reindex_assets.watch_state import WatchState
+from reindex_assets_tests.comparing import compare_settled
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_postgres
 from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.repair_loop import RepairLoop

@@ -16,7 +16,6 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.comparison import compare, compare_settled
 from reindex_assets.differences import Difference
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, PlantedDrift, plant
@@ -26,6 +25,7 @@ from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceDifferences, SliceParity, explain
 from reindex_assets_tests import application, oracle
+from reindex_assets_tests.comparing import compare, compare_settled
 from reindex_assets_tests.plain_loader import load_plainly
 
 FIRST_DAY = date(2026, 1, 28)

@@ -12,13 +12,13 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.comparison import compare
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceParity, explain
+from reindex_assets_tests.comparing import compare
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port
 from reindex_assets_tests.plain_loader import load_plainly
 

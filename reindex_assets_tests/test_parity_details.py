@@ -20,7 +20,6 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets import comparison
 from reindex_assets.clickhouse import ShardSet
-from reindex_assets.comparison import compare, compare_settled
 from reindex_assets.differences import RowLook, look_at_rows
 from reindex_assets.digest import shard_digest
 from reindex_assets.fleet import Fleet
@@ -29,6 +28,7 @@ from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
 from reindex_assets.parity import SliceParity
 from reindex_assets.selection import SliceGroup, group_slices, source_scope
 from reindex_assets.source import SourceSession
+from reindex_assets_tests.comparing import compare, compare_settled
 from reindex_assets_tests.hand_made_rows import Values, add_scorecard, reindex, succeeded, update_scorecard
 from reindex_assets_tests.plain_loader import load_plainly
 
@@ -183,7 +183,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
                 session.snapshot(source_scope(group)),
             ):
                 found += [
-                    int(row["digest"]) for row in session.rows(comparison.source_digests(table, PROCESS, session))
+                    int(row["digest"]) for row in session.rows(comparison.source_digests(table, PROCESS, session, 4))
                 ]
         assert sorted(found) == sorted(expected.values())
 

@@ -19,6 +19,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse import ShardConnection
 from reindex_assets.fleet import Fleet
+from reindex_assets.insert_block import ArrowStream
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
 from reindex_assets.reindex import ReindexOptions
@@ -194,12 +195,12 @@ def test_every_insert_of_scorecards_finds_their_scores_there(
     bare: list[Place] = []
     seen = 0
 
-    def looking(shard: ShardConnection, table: str, rows: pa.Table) -> None:
+    def looking(shard: ShardConnection, table: str, rows: ArrowStream) -> None:
         nonlocal seen
         insert(shard, table, rows)
         if table == "scorecard":
             bare.extend(bare_scorecards(shard.client, expected))
-            seen += len(rows)
+            seen += pa.ipc.open_stream(rows.body).read_all().num_rows
 
     monkeypatch.setattr(ShardConnection, "insert", looking)
     # Many small batches, so that some rows always wait for their insert.

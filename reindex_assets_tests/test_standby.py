@@ -18,7 +18,6 @@ from typing import cast
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from reindex_assets.comparison import compare
 from reindex_assets.errors import LaggingReplicaError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.environment import PASSWORD_VARIABLE
@@ -29,6 +28,7 @@ from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
 from reindex_assets.replica import QUIET_SECONDS
 from reindex_assets.source import Snapshot, SourceSession
+from reindex_assets_tests.comparing import compare
 from reindex_assets_tests.hand_made_rows import add_scorecard, with_postgres
 from reindex_assets_tests.plain_loader import load_plainly
 from reindex_assets_tests.standby import READER, ReplicatedPostgres, replicated

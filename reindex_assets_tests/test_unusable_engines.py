@@ -11,7 +11,6 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.comparison import compare
 from reindex_assets.errors import (
     ConfigurationError,
     ReindexError,
@@ -23,6 +22,7 @@ from reindex_assets.fleet import Fleet, Relations, SecretRef
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import Slice
 from reindex_assets.rectangles import plan_rectangles
+from reindex_assets_tests.comparing import compare
 from reindex_assets_tests.hand_made_rows import (
     add_scorecard,
     reindex,
