@@ -128,13 +128,13 @@ class Comparison:
             last = first
             if settle_seconds and first.rows.num_rows:
                 last = look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS).lasting(first)
-            gone = first.of_slices(group)
-            for item, rows in last.of_slices(group).items():
-                shown = read_samples(self.session, self.shards, group, rows, samples) if samples else ()
+            gone, stayed = first.of_slices(group), last.of_slices(group)
+            shown = read_samples(self.session, self.shards, group, stayed, samples) if samples else {}
+            for item, rows in stayed.items():
                 found[item] = replace(
                     found[item],
                     snapshot=last.snapshot.microseconds,
-                    differences=_differences(rows, gone[item].num_rows - rows.num_rows, shown),
+                    differences=_differences(rows, gone[item].num_rows - rows.num_rows, shown.get(item, ())),
                 )
         return list(found.values())
 

@@ -99,14 +99,12 @@ class RowLook:
     def of_slices(self, group: SliceGroup) -> dict[Slice, pa.Table]:
         """The rows by slice; a slice without any has an empty table."""
         found = {item: self.rows.slice(0, 0) for item in group.slices}
-        if self.rows.num_rows:
-            places = pa.table({"customer": self.rows.column("customer"), "day": self.rows.column("day")})
-            for place in places.group_by(["customer", "day"]).aggregate([]).to_pylist():
-                mine = pc.and_(
-                    pc.equal(self.rows.column("customer"), place["customer"]),
-                    pc.equal(self.rows.column("day"), pa.scalar(place["day"], pa.date32())),
-                )
-                found[Slice(place["customer"], place["day"])] = self.rows.filter(mine)
+        ordered = self.rows.sort_by([("customer", "ascending"), ("day", "ascending")])
+        start = 0
+        places = ordered.select(["customer", "day"]).group_by(["customer", "day"], use_threads=False)
+        for place in places.aggregate([([], "count_all")]).to_pylist():
+            found[Slice(place["customer"], place["day"])] = ordered.slice(start, place["count_all"])
+            start += place["count_all"]
         return found
 
 

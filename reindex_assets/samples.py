@@ -5,6 +5,7 @@ What lives here: choosing the rows and reading their values. What does not: find
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.differences import Difference, difference_of
 from reindex_assets.digest import readable, shard_text, source_text
 from reindex_assets.extract import SOURCE_OF
-from reindex_assets.model import SCORE, Table
+from reindex_assets.model import SCORE, TABLES, Slice, Table
 from reindex_assets.selection import BELONGS, IN_SLICES, SliceGroup, shard_scope, source_scope, source_sql
 from reindex_assets.source import SourceSession
 
@@ -51,14 +52,18 @@ class RowSample:
     columns: tuple[ColumnValues, ...] = ()
 
 
+#: Rows in one question to a shard: their keys travel in the address of the request, which servers limit to 64 KB and more.
+_KEYS_A_QUESTION = 100
+
+
 def read_samples(
-    session: SourceSession, shards: ShardSet, group: SliceGroup, rows: pa.Table, limit: int
-) -> tuple[RowSample, ...]:
-    """At most `limit` rows of each table and difference, out of a table of the schema `differences.FOUND`."""
-    chosen = _chosen(rows, limit)
-    changed = [row for row in chosen if difference_of(row)[1] is Difference.CHANGED]
+    session: SourceSession, shards: ShardSet, group: SliceGroup, rows: Mapping[Slice, pa.Table], limit: int
+) -> dict[Slice, tuple[RowSample, ...]]:
+    """At most `limit` rows of each table and difference of each slice, out of tables of the schema `differences.FOUND`."""
+    chosen = {item: _chosen(found, limit) for item, found in rows.items()}
+    changed = [row for found in chosen.values() for row in found if difference_of(row)[1] is Difference.CHANGED]
     values = _values(session, shards, group, changed)
-    return tuple(_sample(row, values) for row in chosen)
+    return {item: tuple(_sample(row, values) for row in found) for item, found in chosen.items()}
 
 
 def _chosen(rows: pa.Table, limit: int) -> list[dict[str, Any]]:
@@ -130,19 +135,21 @@ def _values(
 ) -> dict[tuple[str, _Key], tuple[ColumnValues, ...]]:
     """The columns of changed rows that differ, by table and key: read now, which may be later than the rows were compared."""
     found: dict[tuple[str, _Key], tuple[ColumnValues, ...]] = {}
-    for table in {difference_of(row)[0] for row in rows}:
+    for table in TABLES:
         mine = [row for row in rows if difference_of(row)[0] is table]
+        if not mine:
+            continue
         with session.snapshot(source_scope(group)):
             ids = ",".join(sorted({str(_uuid(row["scorecard_id"])) for row in mine}))
             source = {_key(row): row for row in session.rows(_source_values(table, group, session), (ids,))}
+        there = _shard_values(shards, table, group, mine)
         for row in mine:
             key = _key(row)
-            there = shards.submit(row["shard"], _ask_values(table, group, row)).result()
-            if key in source and there is not None:
+            if key in source and (other := there.get((row["shard"], key, row["version"]))):
                 found[table.name, key] = tuple(
-                    ColumnValues(column.name, readable(column, here), readable(column, other))
+                    ColumnValues(column.name, readable(column, mine_text), readable(column, other_text))
                     for column in table.columns
-                    if (here := source[key][f"text_{column.name}"]) != (other := there[f"text_{column.name}"])
+                    if (mine_text := source[key][f"text_{column.name}"]) != (other_text := other[f"text_{column.name}"])
                 )
     return found
 
@@ -159,26 +166,34 @@ def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> s
     )
 
 
-def _ask_values(table: Table, group: SliceGroup, row: Mapping[str, Any]) -> Any:
-    texts = ", ".join(f"{shard_text(column)} AS text_{column.name}" for column in table.columns)
-    names = {"customer": "String", "profile": "String", "scorecard_id": "UUID", "version": "UInt64"}
+def _shard_values(
+    shards: ShardSet, table: Table, group: SliceGroup, rows: Iterable[Mapping[str, Any]]
+) -> dict[tuple[int, _Key, int], Mapping[str, Any]]:
+    """The texts of rows where they stand, by shard, key and version."""
+    names = {"customer": "String", "profile": "String", "scorecard_id": "UUID"}
     if table is SCORE:
         names["score_id"] = "UUID"
-    row_is = " AND ".join(f"{name} = {{{name}:{kind}}}" for name, kind in names.items())
-    customer, profile, scorecard_id, score_id = _key(row)
-    parameters = {
-        **shard_scope(group),
-        "customer": customer,
-        "profile": profile,
-        "scorecard_id": scorecard_id,
-        "score_id": score_id,
-        "version": row["version"],
+    names["version"] = "UInt64"
+    texts = [f"{shard_text(column)} AS text_{column.name}" for column in table.columns]
+    keys = [f"{name if name == 'version' else f'toString({name})'} AS key_{name}" for name in names]
+    sql = (
+        f"SELECT {', '.join(keys + texts)} FROM {table.name}\nWHERE {IN_SLICES}\n"
+        f"  AND ({', '.join(names)}) IN {{keys:Array(Tuple({', '.join(names.values())}))}}"
+    )
+    by_shard: dict[int, list[tuple[object, ...]]] = defaultdict(list)
+    for row in rows:
+        by_shard[row["shard"]].append((*(part for part in _key(row) if part is not None), row["version"]))
+
+    def ask(shard: ShardConnection) -> list[dict[str, Any]]:
+        wanted = by_shard[shard.index]
+        return [
+            row
+            for start in range(0, len(wanted), _KEYS_A_QUESTION)
+            for row in shard.rows(sql, {**shard_scope(group), "keys": wanted[start : start + _KEYS_A_QUESTION]})
+        ]
+
+    return {
+        (shard, _key({name: row[f"key_{name}"] for name in names}), row["key_version"]): row
+        for shard, answer in enumerate(shards.map(ask))
+        for row in answer
     }
-
-    def ask(shard: ShardConnection) -> Mapping[str, Any] | None:
-        found: Iterable[Mapping[str, Any]] = shard.rows(
-            f"SELECT {texts} FROM {table.name}\nWHERE {IN_SLICES}\n  AND {row_is} LIMIT 1", parameters
-        )
-        return next(iter(found), None)
-
-    return ask

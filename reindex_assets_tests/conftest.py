@@ -24,6 +24,7 @@ from reindex_assets.local import connections
 from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
+from reindex_assets_tests.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 
 CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 FIRST_DAY = date(2026, 1, 1)
@@ -153,3 +154,21 @@ def connect_source(fleet: Fleet) -> Connection:
 
 def connect_shards(fleet: Fleet) -> list[Client]:
     return connections.connect_shards(fleet.clusters[CLUSTER])
+
+
+@pytest.fixture
+def web() -> Iterator[WebReceiver]:
+    with web_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def other_web() -> Iterator[WebReceiver]:
+    with web_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def mail() -> Iterator[MailReceiver]:
+    with mail_receiver() as receiver:
+        yield receiver

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -24,29 +23,9 @@ from reindex_assets_tests.alert_receivers import (
     WebReceiver,
     at_most,
     free_port,
-    mail_receiver,
-    web_receiver,
 )
 
 MESSAGE = Message("reindex_assets: 1 problem", "RED CHECKS\n- acme <b> & *so on*\n    indented", Severity.ERROR)
-
-
-@pytest.fixture
-def web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def other_web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def mail() -> Iterator[MailReceiver]:
-    with mail_receiver() as receiver:
-        yield receiver
 
 
 def targets_of(*urls: str) -> tuple[Target, ...]:

@@ -56,7 +56,7 @@ from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.partitions import range_tags
-from reindex_assets_tests.alert_receivers import SECRET, MailReceiver, Mood, WebReceiver, mail_receiver, web_receiver
+from reindex_assets_tests.alert_receivers import SECRET, MailReceiver, Mood, WebReceiver
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.test_assets import FIRST, LAST, WRITES
 
@@ -77,24 +77,6 @@ def instance(fleet: Fleet) -> Iterator[DagsterInstance]:
 def wipe_automation(instance: DagsterInstance) -> None:
     assert instance.schedule_storage is not None
     instance.schedule_storage.wipe()
-
-
-@pytest.fixture
-def web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def other_web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def mail() -> Iterator[MailReceiver]:
-    with mail_receiver() as receiver:
-        yield receiver
 
 
 @sensor(name="probe")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, date, timedelta
 
 import pytest
@@ -28,6 +27,7 @@ from reindex_assets.model import Slice
 from reindex_assets.verification import Depth, Gap, Verification, verify
 from reindex_assets_tests import application
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port
+from reindex_assets_tests.merges import no_merges
 from reindex_assets_tests.plain_loader import load_plainly
 
 FIRST_DAY = date(2026, 1, 28)
@@ -111,18 +111,6 @@ def assert_counted(counts: Counts, source: Connection, shard_clients: list[Clien
     for row in shard_table(counts):
         for name, plural in (("scorecard", "scorecards"), ("score", "scores")):
             assert row[f"{plural}_wrong_shard"] == misplaced[name, int(row["shard"])]
-
-
-@contextlib.contextmanager
-def no_merges(shard_clients: list[Client]) -> Iterator[None]:
-    """A merge would heal a duplicate before it is counted. No deletes in here: they wait for the merges."""
-    for client in shard_clients:
-        client.command("SYSTEM STOP MERGES")
-    try:
-        yield
-    finally:
-        for client in shard_clients:
-            client.command("SYSTEM START MERGES")
 
 
 @pytest.mark.usefixtures("equal")

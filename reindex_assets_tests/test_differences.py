@@ -6,10 +6,8 @@ What lives here: the comparison row by row against planted drift, edits in Postg
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
@@ -26,6 +24,7 @@ from reindex_assets.model import Slice
 from reindex_assets.parity import SliceDifferences, SliceParity, explain
 from reindex_assets_tests import application, oracle
 from reindex_assets_tests.comparing import compare, compare_settled
+from reindex_assets_tests.merges import no_merges
 from reindex_assets_tests.plain_loader import load_plainly
 
 FIRST_DAY = date(2026, 1, 28)
@@ -66,18 +65,6 @@ WORDS = {
 def equal(clean: None, source: Connection, shard_clients: list[Client]) -> None:
     make_source(source, PLAN)
     load_plainly(source, shard_clients)
-
-
-@contextlib.contextmanager
-def no_merges(shard_clients: list[Client]) -> Iterator[None]:
-    """A merge would heal a duplicate before the comparison has seen it. No deletes in here: they wait for the merges."""
-    for client in shard_clients:
-        client.command("SYSTEM STOP MERGES")
-    try:
-        yield
-    finally:
-        for client in shard_clients:
-            client.command("SYSTEM START MERGES")
 
 
 def look(fleet: Fleet, slices: list[Slice] | None = None, settle_seconds: float = 0) -> dict[Slice, SliceParity]:

@@ -32,7 +32,8 @@ from reindex_assets.watch_state import WatchState
 from reindex_assets_tests import application, oracle, running
 from reindex_assets_tests.conftest import connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port
-from reindex_assets_tests.watching import PLAN, SLICES, Watching, no_merges, reload
+from reindex_assets_tests.merges import no_merges
+from reindex_assets_tests.watching import PLAN, SLICES, Watching, reload
 
 #: What the oracle and the planter call a kind, and what the product does.
 NAMES: dict[Drift, Difference] = {

@@ -5,8 +5,7 @@ What lives here: the fixture's class and the helpers of test_watch.py and test_w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from datetime import date
 
 import pytest
@@ -85,15 +84,3 @@ def reload(source: Connection, shard_clients: list[Client]) -> None:
         for table in TABLES:
             client.command(f"TRUNCATE TABLE {table.name}")
     load_plainly(source, shard_clients)
-
-
-@contextmanager
-def no_merges(shard_clients: list[Client]) -> Iterator[None]:
-    """A merge would heal a duplicate before it is seen. No deletes in here: they wait for the merges."""
-    for client in shard_clients:
-        client.command("SYSTEM STOP MERGES")
-    try:
-        yield
-    finally:
-        for client in shard_clients:
-            client.command("SYSTEM START MERGES")
