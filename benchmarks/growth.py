@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, NotRun, Result
+from benchmarks.first_load import first_loads
 from benchmarks.product import reindex
-from benchmarks.proof import prove, sizes, total
+from benchmarks.proof import prove, sizes
 from benchmarks.stacks import MORE_SHARDS, with_shards_of
 
 NAME = "growth"
@@ -28,18 +29,12 @@ def run(bench: Bench) -> Iterator[Result]:
 
 
 def _rows(bench: Bench) -> Iterator[Result]:
-    target = bench.replay
     seconds: dict[int, list[float]] = defaultdict(list)
     rows: dict[int, int] = {}
     data: dict[int, str] = {}
-    for number in range(bench.size.rounds):
-        for days in bench.size.growth_days:
-            window = bench.window(days)
-            bench.say(f"round {number + 1} of {bench.size.rounds}: {window}")
-            target.reset()
-            seconds[days].append(reindex(target, window).measured.wall_seconds)
-            found = prove(target, window, f"the run over {window}")
-            rows[days], data[days] = total(found), sizes(window, found, target.shard_count)
+    for load in first_loads(bench, bench.size.growth_days):
+        seconds[load.days].append(load.reindexed.measured.wall_seconds)
+        rows[load.days], data[load.days] = load.rows, load.data
     one, four, sixteen = bench.size.growth_days
     for days in bench.size.growth_days:
         of = f"a CLI call over {rows[days] / rows[one]:.1f}x the rows"

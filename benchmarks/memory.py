@@ -14,23 +14,18 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Result
-from benchmarks.product import Reindexed, reindex
-from benchmarks.proof import prove, sizes
+from benchmarks.first_load import first_loads
+from benchmarks.product import Reindexed
 
 NAME = "memory"
 
 
 def run(bench: Bench) -> Iterator[Result]:
-    target = bench.replay
     runs: dict[int, list[Reindexed]] = defaultdict(list)
     data: dict[int, str] = {}
-    for number in range(bench.size.rounds):
-        for days in bench.size.memory_days:
-            window = bench.window(days)
-            bench.say(f"round {number + 1} of {bench.size.rounds}: {window}")
-            target.reset()
-            runs[days].append(reindex(target, window))
-            data[days] = sizes(window, prove(target, window, f"the run over {window}"), target.shard_count)
+    for load in first_loads(bench, bench.size.memory_days):
+        runs[load.days].append(load.reindexed)
+        data[load.days] = load.data
     for days, found in runs.items():
         measured = [one.measured for one in found]
         yield Figure.median(

@@ -59,7 +59,8 @@ _DESCRIPTIONS = {
         "Rows that can't leave Postgres are listed with the reason."
     ),
     Step.ROWS: (
-        "The rows in ClickHouse's shape, each with its shard: floor(epoch of process_interaction_at) mod the number of shards."
+        "The shard of each row: floor(epoch of process_interaction_at) mod the number of shards. Its files hold the shards "
+        "alone, in the order of the extract's rows, which have ClickHouse's shape already."
     ),
     Step.WRITE: (
         "What ClickHouse shows of the customer's day, made equal to Postgres: each shard compares the expected rows with its own, "

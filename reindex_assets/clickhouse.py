@@ -7,7 +7,7 @@ What does not: any statement about scorecards (schema.py, shards.py, comparison.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
@@ -194,17 +194,7 @@ class ShardSet:
         Raises:
             ReindexError: of the only shard that failed; or, where several failed, one that names each.
         """
-        futures = [self.submit(connection.index, work) for connection in self.connections]
-        failures: list[ReindexError] = []
-        results: list[T] = []
-        for future in futures:
-            try:
-                results.append(future.result())
-            except ReindexError as error:
-                failures.append(error)
-        if failures:
-            raise combined(failures)
-        return results
+        return results([self.submit(connection.index, work) for connection in self.connections])
 
     @contextmanager
     def asked(
@@ -221,7 +211,7 @@ class ShardSet:
             for connection in self.connections
         }
         try:
-            yield lambda: {place: future.result() for place, future in futures.items()}
+            yield lambda: dict(zip(futures, results(futures.values()), strict=True))
         finally:
             wait(futures.values())
 
@@ -231,6 +221,26 @@ class ShardSet:
             worker.shutdown(wait=True)
         for connection in self.connections:
             connection.close()
+
+
+def results(futures: Iterable[Future[T]]) -> list[T]:
+    """What shards have answered, in this order; waits for all of them, also when one fails: connections close with the caller.
+
+    Raises:
+        ReindexError: of the only shard that failed; or, where several failed, one that names each.
+    """
+    waited = list(futures)
+    wait(waited)
+    failures: list[ReindexError] = []
+    answers: list[T] = []
+    for future in waited:
+        try:
+            answers.append(future.result())
+        except ReindexError as error:
+            failures.append(error)
+    if failures:
+        raise combined(failures)
+    return answers
 
 
 def combined(failures: list[ReindexError]) -> ReindexError:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.clickhouse import ShardConnection, ShardSet, results
 from reindex_assets.digest import fast_digest, shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF
 from reindex_assets.fleet import Cluster
@@ -299,11 +299,7 @@ def slices_in_parts(
 
     tables = {table.name for table in (SCORECARD, SCORE)}
     futures = [shards.submit(shard, ask(table, names)) for (shard, table), names in inserted.items() if table in tables]
-    # All are waited for, also when one fails: their connections close with the caller.
-    failures = [error for future in futures if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
-    return {Slice(str(row["customer"]), _day(row["day"])) for future in futures for row in future.result()}
+    return {Slice(str(row["customer"]), _day(row["day"])) for rows in results(futures) for row in rows}
 
 
 def _day(value: object) -> date:

@@ -24,7 +24,7 @@ from reindex_assets.rows import SHARD, cut_by_slice, non_finite, with_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
 from reindex_assets.staging import StagingNames
-from reindex_assets.store import SliceFile, SliceStore, SliceWriter
+from reindex_assets.store import ExtractMark, SliceFile, SliceStore, SliceWriter
 
 Reader = Callable[[Table], Iterator[pa.RecordBatch]]
 
@@ -65,7 +65,7 @@ class GroupPipeline:
     """Runs a contiguous chain of steps on one group, as a context: `take` the rows, then `finish`.
 
     Args:
-        snapshot: microseconds; becomes the version of every row written.
+        mark: of the extract whose rows are taken; its snapshot becomes the version of every row written.
         on_rows: called with the number of rows of each batch that has been taken.
     """
 
@@ -75,7 +75,7 @@ class GroupPipeline:
         shards: ShardSet,
         group: SliceGroup,
         chain: tuple[Step, ...],
-        snapshot: int,
+        mark: ExtractMark,
         names: StagingNames,
         options: WriteOptions,
         on_rows: Callable[[int], None],
@@ -84,7 +84,7 @@ class GroupPipeline:
         self._shards = shards
         self._group = group
         self._chain = chain
-        self._snapshot = snapshot
+        self._mark = mark
         self._names = names
         self._options = options
         self._on_rows = on_rows
@@ -99,7 +99,7 @@ class GroupPipeline:
             if Step.WRITE in self._chain:
                 with self._timed(Step.WRITE):
                     self._writer = opening.enter_context(
-                        GroupWriter(self._shards, self._group, self._snapshot, self._names, self._options)
+                        GroupWriter(self._shards, self._group, self._mark.snapshot, self._names, self._options)
                     )
             for step in (Step.EXTRACT, Step.ROWS):
                 if step in self._chain:
@@ -148,7 +148,7 @@ class GroupPipeline:
             SliceOutcome(
                 item,
                 self._chain,
-                snapshot=self._snapshot,
+                snapshot=self._mark.snapshot,
                 files=published[item],
                 writes=writes.get(item, {}),
                 quarantined=tuple(kept_back[item]),
@@ -175,7 +175,7 @@ class GroupPipeline:
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:
         name = slice_store.EXTRACT if step is Step.EXTRACT else slice_store.ROWS
-        return self._store.writer(name, table, self._snapshot, len(self._shards))
+        return self._store.writer(name, table, self._mark, len(self._shards))
 
     def _timed_batches(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         while True:

@@ -33,7 +33,7 @@ from reindex_assets.shards import WriteOptions, drop_left_overs
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.staging import StagingNames
-from reindex_assets.store import SliceStore
+from reindex_assets.store import ExtractMark, SliceStore
 
 T = TypeVar("T")
 
@@ -186,22 +186,24 @@ class Reindex:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
                     quarantined = read_quarantined(session, group)
-                    with self._pipeline(group, chain, shards, snapshot.microseconds) as pipeline:
+                    with self._pipeline(group, chain, shards, ExtractMark.new(snapshot.microseconds)) as pipeline:
                         pipeline.take(lambda table: read_rows(session, table, group))
                         # Postgres need not keep old row versions while the shards write.
                         reading.close()
                         return pipeline.finish(quarantined, session.assert_alive)
             (item,) = group.slices
             step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
-            snapshot_time = self._store.snapshot(item, step, len(shards))
-            with self._pipeline(group, chain, shards, snapshot_time) as pipeline:
+            mark = self._store.mark(item, step, len(shards))
+            with self._pipeline(group, chain, shards, mark) as pipeline:
                 pipeline.take(lambda table: self._store.read(item, step, table))
                 return pipeline.finish([], session.assert_alive)
 
-    def _pipeline(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, snapshot: int) -> GroupPipeline:
+    def _pipeline(
+        self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, mark: ExtractMark
+    ) -> GroupPipeline:
         self._groups_begun += 1
         names = StagingNames(self._source().owner, self._groups_begun)
-        return GroupPipeline(self._store, shards, group, chain, snapshot, names, self._options.write, self._count_rows)
+        return GroupPipeline(self._store, shards, group, chain, mark, names, self._options.write, self._count_rows)
 
     def _count_rows(self, rows: int) -> None:
         self._progress = replace(self._progress, rows=self._progress.rows + rows)

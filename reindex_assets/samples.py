@@ -145,11 +145,12 @@ def _values(
         there = _shard_values(shards, table, group, mine)
         for row in mine:
             key = _key(row)
-            if key in source and (other := there.get((row["shard"], key, row["version"]))):
+            on_shard = there.get((row["shard"], key, row["version"]))
+            if key in source and on_shard is not None:
                 found[table.name, key] = tuple(
-                    ColumnValues(column.name, readable(column, mine_text), readable(column, other_text))
+                    ColumnValues(column.name, readable(column, expected), readable(column, actual))
                     for column in table.columns
-                    if (mine_text := source[key][f"text_{column.name}"]) != (other_text := other[f"text_{column.name}"])
+                    if (expected := source[key][f"text_{column.name}"]) != (actual := on_shard[f"text_{column.name}"])
                 )
     return found
 

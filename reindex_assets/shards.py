@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeVar
@@ -21,8 +21,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from reindex_assets import staging
-from reindex_assets.clickhouse import ShardConnection, ShardSet, combined
-from reindex_assets.errors import ReindexError
+from reindex_assets.clickhouse import ShardConnection, ShardSet, results
 from reindex_assets.insert_block import ArrowStream, InsertBlock
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
@@ -83,25 +82,9 @@ class _Waiting:
 
     def take(self) -> ArrowStream:
         """The whole block, once the inserts before it are done; a new one takes its place."""
-        self.join()
+        results(self.inserts)
         block, self.block = self.block, InsertBlock()
         return block.finish()
-
-    def join(self) -> None:
-        """Waits for the inserts.
-
-        Raises:
-            ReindexError: of the only insert that failed; or, where several failed, one that names each.
-        """
-        failures: list[ReindexError] = []
-        for insert in self.inserts:
-            try:
-                insert.result()
-            except ReindexError as error:
-                failures.append(error)
-        self.inserts = []
-        if failures:
-            raise combined(failures)
 
 
 class GroupWriter:
@@ -242,14 +225,14 @@ class GroupWriter:
         for shard, waiting in enumerate(all_shards):
             if waiting.block.rows:
                 self._insert(table, shard)
-        _Waiting(inserts=[insert for waiting in all_shards for insert in waiting.inserts]).join()
+        results(insert for waiting in all_shards for insert in waiting.inserts)
 
     # --- the comparison
 
     def _compare(self) -> None:
         if self._identities.block.rows:
             self._send_identities()
-        self._identities.join()
+        results(self._identities.inserts)
         for table in TABLES:
             found = self._on_every_shard(self._difference, table)
             for shard, differences in enumerate(found):
@@ -287,9 +270,7 @@ class GroupWriter:
 
         A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
         """
-        for waiting in (*self._waiting.values(), self._identities):
-            for insert in waiting.inserts:
-                insert.exception()
+        wait([insert for waiting in (*self._waiting.values(), self._identities) for insert in waiting.inserts])
         names = self._names.all(TABLES)
         for connection in self._shards.connections:
             self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()

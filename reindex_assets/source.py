@@ -198,12 +198,16 @@ class SourceSession:
         try:
             with self._cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            for name, value in settings.items():
-                (quoted,) = self.rows("SELECT quote_literal($1) AS literal", (value,))
-                self._literals[f"current_setting('{name}')"] = quoted["literal"]
+            columns = ", ".join(
+                f"quote_literal(${number}) AS literal_{number}" for number in range(1, len(settings) + 1)
+            )
+            [quoted] = self.rows(f"SELECT {columns}", tuple(settings.values())) if settings else [{}]
+            self._literals = {
+                f"current_setting('{name}')": quoted[f"literal_{n}"] for n, name in enumerate(settings, 1)
+            }
             yield snapshot
         finally:
-            self._literals.clear()
+            self._literals = {}
             with _suppressed_driver_errors():
                 self._connection.rollback()
                 self._connection.adbc_connection.set_autocommit(True)

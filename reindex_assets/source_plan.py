@@ -32,8 +32,10 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
         settings = {"work_mem": _WORK_MEMORY}
         if _reads_the_table(session, group.kind):
             settings |= {"enable_nestloop": "off", "enable_mergejoin": "off"}
-        for name, value in settings.items():
-            session.rows("SELECT set_config($1, $2, true) AS value", (name, value))
+        session.rows(
+            "SELECT "
+            + ", ".join(f"set_config('{name}', '{value}', true) AS {name}" for name, value in settings.items())
+        )
         yield snapshot
 
 

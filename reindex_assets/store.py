@@ -3,8 +3,9 @@
 What lives here: paths, atomic replacement, and the marks by which a reader knows that a slice is whole. What does not: what is in a row.
 
 One slice and step is one folder entry per table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`. A later run
-replaces it. The files of one slice carry the time of their snapshot; files of two snapshots are never read together. The file of the
-step `rows` holds what that step adds, the shard of each row of the file of the step `extract`, in the same order.
+replaces it. The files of one slice carry the time of their snapshot and the number of their extract, and files of two extracts are never
+read together: the file of the step `rows` holds what that step adds, the shard of each row of the extract's file, in the same order, and
+two extracts of one snapshot (an idle standby has one for long) may have two orders.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ EXTRACT = "extract"
 ROWS = "rows"
 
 _SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
+_EXTRACT_KEY = b"reindex_assets.extract"
 _LAYOUT_KEY = b"reindex_assets.shard_count"
-#: Rows of a slice that are kept in memory before a row group is written, and rows of all slices of a table together.
+#: Rows of a slice that are kept in memory before a row group is written, and bytes of all slices of a table together.
 _ROW_GROUP = 32_768
-_ROWS_WAITING = 65_536
+_BYTES_WAITING = 16 * 1024 * 1024
 _SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
 
 
@@ -41,6 +43,19 @@ class SliceFile:
     path: str
     rows: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class ExtractMark:
+    """Where the rows of a file come from: the snapshot (microseconds), and the one reading of it."""
+
+    snapshot: int
+    extract: str
+
+    @staticmethod
+    def new(snapshot: int) -> ExtractMark:
+        """The mark of rows that are going to be read."""
+        return ExtractMark(snapshot, uuid.uuid4().hex)
 
 
 class SliceStore:
@@ -65,32 +80,35 @@ class SliceStore:
         """Opens a file for reading."""
         return self._files.open(path, "rb")
 
-    def writer(self, step: str, table: Table, snapshot: int, shard_count: int) -> SliceWriter:
+    def writer(self, step: str, table: Table, mark: ExtractMark, shard_count: int) -> SliceWriter:
         """A writer for a table's rows of many slices."""
-        marks = {_SNAPSHOT_KEY: str(snapshot).encode(), _LAYOUT_KEY: str(shard_count).encode()}
+        marks = {
+            _SNAPSHOT_KEY: str(mark.snapshot).encode(),
+            _EXTRACT_KEY: mark.extract.encode(),
+            _LAYOUT_KEY: str(shard_count).encode(),
+        }
         schema = table.arrow_schema if step == EXTRACT else _SHARDS
         return SliceWriter(self, step, table, schema.with_metadata(marks))
 
-    def snapshot(self, item: Slice, step: str, shard_count: int) -> int:
-        """The snapshot (microseconds) of a slice's files.
+    def mark(self, item: Slice, step: str, shard_count: int) -> ExtractMark:
+        """Where a slice's files come from.
 
         Raises:
-            MissingSliceError: the slice has no files, or files of two snapshots, or rows placed for another shard count.
+            MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
         """
-        found = {self._snapshot(item, step, table, shard_count) for table in TABLES}
+        found = {self._mark(item, step, table, shard_count) for table in TABLES}
         if len(found) > 1:
             raise MissingSliceError(
                 f"the {step} files of {item} are of two snapshots (a run was killed between them): "
                 "run scorecard_extract of this partition again"
             )
-        if step == ROWS and found != {self.snapshot(item, EXTRACT, shard_count)}:
+        if step == ROWS and found != {self.mark(item, EXTRACT, shard_count)}:
             raise MissingSliceError(
-                f"the rows files of {item} are of another snapshot than its extract files: "
-                "run score_rows of this partition again"
+                f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
             )
         return found.pop()
 
-    def _snapshot(self, item: Slice, step: str, table: Table, shard_count: int) -> int:
+    def _mark(self, item: Slice, step: str, table: Table, shard_count: int) -> ExtractMark:
         path = self.path(item, step, table)
         try:
             with self._files.open(path, "rb") as file:
@@ -106,7 +124,11 @@ class SliceStore:
                 f"the rows of {item} were placed on {marks[_LAYOUT_KEY].decode()} shards, the fleet file has "
                 f"{shard_count}: run score_rows of this partition again"
             )
-        return int(marks[_SNAPSHOT_KEY])
+        if _EXTRACT_KEY not in marks:
+            raise MissingSliceError(
+                f"the {step} files of {item} were written by an older version: run scorecard_extract of this partition again"
+            )
+        return ExtractMark(int(marks[_SNAPSHOT_KEY]), marks[_EXTRACT_KEY].decode())
 
     def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
         """Streams a table's rows of a slice; after the step `rows` each with its shard, the last column."""
@@ -154,7 +176,7 @@ class SliceWriter:
         self._table = table
         self._schema = schema
         self._open: dict[Slice, _OpenFile] = {}
-        self.waiting_rows = 0
+        self.waiting_bytes = 0
 
     def __enter__(self) -> SliceWriter:
         return self
@@ -170,15 +192,15 @@ class SliceWriter:
         file = self._open.get(item)
         if file is None:
             file = self._open[item] = self._new_file(item)
-        self.waiting_rows += rows.num_rows - file.write(rows)
-        while self.waiting_rows > _ROWS_WAITING:
-            self.waiting_rows -= max(self._open.values(), key=lambda open_file: open_file.waiting_rows).flush()
+        self.waiting_bytes += rows.nbytes - file.write(rows)
+        while self.waiting_bytes > _BYTES_WAITING:
+            self.waiting_bytes -= max(self._open.values(), key=lambda open_file: open_file.waiting_bytes).flush()
 
     def seal(self) -> None:
         """Writes what waits, and closes the files: no row comes any more, and of many slices they would be too many to be open."""
         for file in self._open.values():
             file.seal()
-        self.waiting_rows = 0
+        self.waiting_bytes = 0
 
     def _new_file(self, item: Slice) -> _OpenFile:
         dictionaries = [
@@ -207,20 +229,22 @@ class _OpenFile:
         self._schema = schema
         self._dictionaries = dictionaries
         self._waiting: list[pa.RecordBatch] = []
-        self.waiting_rows = 0
+        self._waiting_rows = 0
+        self.waiting_bytes = 0
         self._rows = 0
         self._name = ""
         self._file: Any = None
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, rows: pa.RecordBatch) -> int:
-        """Takes rows; returns how many were written because a row group is full."""
+        """Takes rows; returns the bytes that no longer wait, because a row group was full."""
         self._waiting.append(rows)
-        self.waiting_rows += rows.num_rows
-        return self.flush() if self.waiting_rows >= _ROW_GROUP else 0
+        self._waiting_rows += rows.num_rows
+        self.waiting_bytes += rows.nbytes
+        return self.flush() if self._waiting_rows >= _ROW_GROUP else 0
 
     def flush(self) -> int:
-        """Writes the waiting rows as a row group; returns how many."""
+        """Writes the waiting rows as a row group; returns their bytes."""
         if self._writer is None:
             self._name, self._file = self._store.create(self._path)
             self._writer = pq.ParquetWriter(
@@ -231,11 +255,11 @@ class _OpenFile:
                 # Trying a dictionary on values that never repeat took a third of the time.
                 use_dictionary=self._dictionaries,
             )
-        written = self.waiting_rows
+        written = self.waiting_bytes
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting).cast(self._schema))
-            self._waiting, self.waiting_rows = [], 0
-            self._rows += written
+            self._rows += self._waiting_rows
+            self._waiting, self._waiting_rows, self.waiting_bytes = [], 0, 0
         return written
 
     def seal(self) -> None:

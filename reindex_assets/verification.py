@@ -201,12 +201,10 @@ def verify(
                 continue
             shown = samples if depth is Depth.ROWS else 0
             parities = tuple(comparison.settled(wanted, settle_seconds, shown))
-            counts = counts_of(comparison, parities)
             # What was on its way has arrived by now.
             again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
-            if again:
-                counts = counts.updated(counts_of(comparison, comparison.sums(again)))
-            clusters.append(ClusterVerification(name, counts, parities))
+            counted = {parity.slice: parity for parity in (*parities, *comparison.sums(again))}
+            clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
         depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -21,8 +20,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
 )
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import REPAIR_TAG, job_name
@@ -38,6 +36,7 @@ from reindex_assets.partitions import range_tags
 from reindex_assets.repair_request import ask_again
 from reindex_assets.watch_state import SliceMarks, WatchState, WatchStore
 from reindex_assets_tests import oracle
+from reindex_assets_tests.backfills import ask_for_backfill
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.hand_made_rows import silent_port, with_shard_port
 from reindex_assets_tests.plain_loader import load_plainly
@@ -179,22 +178,7 @@ def test_what_a_backfill_has_not_asked_for_yet_is_left_to_it(
     loop: RepairLoop, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
     plant(Drift.MISSING, shard_clients, "acme", DAYS[1])
-    graph = build_defs(loop.fleet).get_repository_def().asset_graph
-    assert isinstance(graph, AssetGraph)
-    backfill = PartitionBackfill.from_asset_partitions(
-        backfill_id="backfill",
-        asset_graph=graph,
-        partition_names=[Slice("acme", day).partition_key for day in DAYS],
-        asset_selection=[WRITES],
-        backfill_timestamp=time.time(),
-        tags={},
-        dynamic_partitions_store=instance,
-        all_partitions=False,
-        title=None,
-        description=None,
-        run_config=None,
-    )
-    instance.add_backfill(backfill)
+    backfill = ask_for_backfill(instance, loop.fleet, [Slice("acme", day) for day in DAYS], [WRITES])
     tick = loop.tick()
     assert not tick.requests
     assert "5 left to runs" in tick.message

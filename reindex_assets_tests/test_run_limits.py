@@ -7,7 +7,6 @@ runs do.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,8 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, build_schedule_context
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.execution.backfill import PartitionBackfill
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import asset_key, job_name, op_name
@@ -29,6 +26,7 @@ from reindex_assets.model import Slice
 from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
+from reindex_assets_tests.backfills import ask_for_backfill
 from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets_tests.hand_made_rows import add_scorecard
 from reindex_assets_tests.repair_loop import RepairLoop
@@ -169,7 +167,13 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
             add_scorecard(source, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), customer=customer)
     # Before the daemon is up, which looks for backfills but every 30 s. Two runs each: one a customer.
     for days in (DAYS[:3], DAYS[3:6]):
-        _ask_for_backfill(instance, fleet, [Slice(customer, day) for customer in ("acme", "globex") for day in days])
+        ask_for_backfill(
+            instance,
+            fleet,
+            [Slice(customer, day) for customer in ("acme", "globex") for day in days],
+            [asset_key(CLUSTER, step) for step in Step],
+            DRY_RUN,
+        )
 
     with running_dagster(tmp_path / "dagster.log", {}) as dagster:
         begun = RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
@@ -193,26 +197,6 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
     # Their pool was there as soon as they were, with the default limit.
     pools = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
     assert pools[f"clickhouse_{CLUSTER}"] == instance.get_concurrency_config().pool_config.default_pool_limit
-
-
-def _ask_for_backfill(instance: DagsterInstance, fleet: Fleet, slices: Sequence[Slice]) -> None:
-    graph = build_defs(fleet).get_repository_def().asset_graph
-    assert isinstance(graph, AssetGraph)
-    instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
-            backfill_id=str(uuid.uuid4())[:8],
-            asset_graph=graph,
-            partition_names=[item.partition_key for item in slices],
-            asset_selection=[asset_key(CLUSTER, step) for step in Step],
-            backfill_timestamp=time.time(),
-            tags={},
-            dynamic_partitions_store=instance,
-            all_partitions=False,
-            title=None,
-            description=None,
-            run_config=DRY_RUN,
-        )
-    )
 
 
 def _launch(dagster: DagsterProcesses, slices: Sequence[Slice]) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
@@ -18,13 +19,14 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice
 from reindex_assets.pipeline import Step
 from reindex_assets.rows import SHARD
-from reindex_assets.store import EXTRACT, ROWS, SliceStore
+from reindex_assets.store import EXTRACT, ROWS, ExtractMark, SliceStore
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded
 from reindex_assets_tests.oracle import assert_equal
 
 ONE = Slice("acme", date(2026, 1, 5))
 OTHER = Slice("acme", date(2026, 1, 6))
-SNAPSHOT = 1_767_600_000_000_000
+SNAPSHOT = ExtractMark.new(1_767_600_000_000_000)
+LATER = ExtractMark.new(SNAPSHOT.snapshot + 1)
 
 
 def store_at(root: object) -> SliceStore:
@@ -47,9 +49,9 @@ def files_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-def write_slice(store: SliceStore, item: Slice, snapshot: int, step: str = EXTRACT, shards: int = 4) -> None:
+def write_slice(store: SliceStore, item: Slice, mark: ExtractMark, step: str = EXTRACT, shards: int = 4) -> None:
     for table in TABLES:
-        with store.writer(step, table, snapshot, shards) as writer:
+        with store.writer(step, table, mark, shards) as writer:
             writer.finish([item])
 
 
@@ -90,7 +92,7 @@ def test_a_run_that_breaks_off_leaves_nothing_and_what_was_there_stays_readable(
         writer.finish([ONE])
 
     def break_off() -> None:
-        with store.writer(EXTRACT, SCORE, SNAPSHOT + 1, 4) as writer:
+        with store.writer(EXTRACT, SCORE, LATER, 4) as writer:
             for _ in range(3):
                 writer.write(ONE, score_rows(20_000))
             writer.write(OTHER, score_rows(1))
@@ -107,35 +109,53 @@ def test_a_slice_without_rows_has_empty_files_and_one_that_never_ran_has_none(tm
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT)
 
-    assert store.snapshot(ONE, EXTRACT, 4) == SNAPSHOT
+    assert store.mark(ONE, EXTRACT, 4) == SNAPSHOT
     assert sum(batch.num_rows for table in TABLES for batch in store.read(ONE, EXTRACT, table)) == 0
     with pytest.raises(MissingSliceError, match=r"no extract files of acme 2026-01-06.*scorecard_extract"):
-        store.snapshot(OTHER, EXTRACT, 4)
+        store.mark(OTHER, EXTRACT, 4)
     with pytest.raises(MissingSliceError, match=r"no rows files of acme 2026-01-05.*score_rows"):
-        store.snapshot(ONE, ROWS, 4)
+        store.mark(ONE, ROWS, 4)
 
 
 def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT)
-    with store.writer(EXTRACT, SCORE, SNAPSHOT + 1, 4) as writer:
+    with store.writer(EXTRACT, SCORE, LATER, 4) as writer:
         writer.finish([ONE])
 
     with pytest.raises(MissingSliceError, match=r"two snapshots.*scorecard_extract"):
-        store.snapshot(ONE, EXTRACT, 4)
-    with store.writer(EXTRACT, SCORECARD, SNAPSHOT + 1, 4) as writer:
+        store.mark(ONE, EXTRACT, 4)
+    with store.writer(EXTRACT, SCORECARD, LATER, 4) as writer:
         writer.finish([ONE])
-    assert store.snapshot(ONE, EXTRACT, 4) == SNAPSHOT + 1
+    assert store.mark(ONE, EXTRACT, 4) == LATER
 
 
-def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path) -> None:
+#: A standby where nothing happens has the same snapshot for long, and reads its rows in another order each time.
+@pytest.mark.parametrize("later", [LATER, ExtractMark.new(SNAPSHOT.snapshot)], ids=["later", "of the same snapshot"])
+def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path, later: ExtractMark) -> None:
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT, EXTRACT)
     write_slice(store, ONE, SNAPSHOT, ROWS)
-    write_slice(store, ONE, SNAPSHOT + 1, EXTRACT)
+    assert store.mark(ONE, ROWS, 4) == SNAPSHOT
+    write_slice(store, ONE, later, EXTRACT)
 
-    with pytest.raises(MissingSliceError, match=r"another snapshot than its extract files.*score_rows"):
-        store.snapshot(ONE, ROWS, 4)
+    with pytest.raises(MissingSliceError, match=r"another reading than its extract files.*score_rows"):
+        store.mark(ONE, ROWS, 4)
+    write_slice(store, ONE, later, ROWS)
+    assert store.mark(ONE, ROWS, 4) == later
+
+
+def test_files_of_before_the_extract_had_a_number_are_refused(tmp_path: Path) -> None:
+    store = store_at(tmp_path)
+    write_slice(store, ONE, SNAPSHOT)
+    path = store.path(ONE, EXTRACT, SCORE)
+    table = pq.read_table(path)
+    marks = {key: value for key, value in table.schema.metadata.items() if key != b"reindex_assets.extract"}
+    assert len(marks) < len(table.schema.metadata)
+    pq.write_table(table.replace_schema_metadata(marks), path)
+
+    with pytest.raises(MissingSliceError, match=r"older version.*scorecard_extract"):
+        store.mark(ONE, EXTRACT, 4)
 
 
 def test_each_row_is_read_with_its_own_shard_whatever_the_row_groups_are(tmp_path: Path) -> None:
@@ -165,9 +185,9 @@ def test_many_slices_at_once_keep_few_rows_in_memory_and_lose_none(tmp_path: Pat
         for _ in range(5):
             for item in slices:
                 writer.write(item, score_rows(5_000))
-                assert writer.waiting_rows <= 65_536
+                assert writer.waiting_bytes <= 16 * 1024 * 1024
         writer.seal()
-        assert writer.waiting_rows == 0
+        assert writer.waiting_bytes == 0
         done = writer.finish(slices)
 
     assert [file.rows for file in done.values()] == [25_000] * len(slices)
@@ -179,10 +199,10 @@ def test_rows_placed_for_another_number_of_shards_are_refused_and_an_extract_is_
     write_slice(store, ONE, SNAPSHOT, EXTRACT, shards=4)
     write_slice(store, ONE, SNAPSHOT, ROWS, shards=4)
 
-    assert store.snapshot(ONE, EXTRACT, 5) == SNAPSHOT
-    assert store.snapshot(ONE, ROWS, 4) == SNAPSHOT
+    assert store.mark(ONE, EXTRACT, 5) == SNAPSHOT
+    assert store.mark(ONE, ROWS, 4) == SNAPSHOT
     with pytest.raises(MissingSliceError, match=r"placed on 4 shards, the fleet file has 5.*score_rows"):
-        store.snapshot(ONE, ROWS, 5)
+        store.mark(ONE, ROWS, 5)
 
 
 def test_a_path_in_memory_works_as_a_directory_does() -> None:

@@ -1,0 +1,36 @@
+"""First loads of empty shards over several windows, in turn: what memory and growth look at.
+
+What lives here: the rounds, each load proved. What does not: what is made of them (memory.py, growth.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.bench import Bench
+from benchmarks.product import Reindexed, reindex
+from benchmarks.proof import prove, sizes, total
+
+
+@dataclass(frozen=True)
+class FirstLoad:
+    """One load over the replay's first `days`, proved right; `data` are its sizes in words."""
+
+    days: int
+    reindexed: Reindexed
+    rows: int
+    data: str
+
+
+def first_loads(bench: Bench, windows: Sequence[int]) -> Iterator[FirstLoad]:
+    """A load over each window, and again in each round."""
+    target = bench.replay
+    for number in range(bench.size.rounds):
+        for days in windows:
+            window = bench.window(days)
+            bench.say(f"round {number + 1} of {bench.size.rounds}: {window}")
+            target.reset()
+            reindexed = reindex(target, window)
+            rows = prove(target, window, f"the run over {window}")
+            yield FirstLoad(days, reindexed, total(rows), sizes(window, rows, target.shard_count))
