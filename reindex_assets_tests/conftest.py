@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet, load_fleet
@@ -120,6 +121,24 @@ def _forget_password_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
 def fleet(stack: LocalStack) -> Fleet:
     """The fleet file of the stack, as any command loads it."""
     return load_fleet(stack.fleet_path)
+
+
+@pytest.fixture
+def instance(stack: LocalStack) -> Iterator[DagsterInstance]:
+    """The instance in the stack's Postgres, as UI, daemon and commands share it, without anything of earlier tests.
+
+    Automation too: a sensor that another test's daemon has run keeps its cursor, and `DagsterInstance.wipe` leaves that.
+    """
+    with DagsterInstance.get() as instance:
+        _wipe(instance)
+        yield instance
+        _wipe(instance)
+
+
+def _wipe(instance: DagsterInstance) -> None:
+    instance.wipe()
+    assert instance.schedule_storage is not None
+    instance.schedule_storage.wipe()
 
 
 @pytest.fixture

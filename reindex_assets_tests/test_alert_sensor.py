@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -62,21 +62,6 @@ from reindex_assets_tests.test_assets import FIRST, LAST, WRITES
 
 UI = "http://dagster.example.org"
 HOUR = 3_600
-
-
-@pytest.fixture
-def instance(fleet: Fleet) -> Iterator[DagsterInstance]:
-    """The instance in the local stack's Postgres, without anything of earlier tests."""
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        wipe_automation(instance)
-        yield instance
-        wipe_automation(instance)
-
-
-def wipe_automation(instance: DagsterInstance) -> None:
-    assert instance.schedule_storage is not None
-    instance.schedule_storage.wipe()
 
 
 @sensor(name="probe")

@@ -5,7 +5,6 @@ What lives here: what Dagster records. What does not: whether the rows are right
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -48,14 +47,6 @@ WRITES = asset_key("local", Step.WRITE)
 PLAN = DataPlan(CUSTOMERS, FIRST, 4, scale=0.003)
 
 pytestmark = pytest.mark.usefixtures("clean")
-
-
-@pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    """The instance in the local stack's Postgres, as the UI and the daemon share it; without events of earlier tests."""
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        yield instance
 
 
 @pytest.fixture

@@ -346,16 +346,14 @@ def test_reindex_without_dagster_home_says_what_to_set(stack: LocalStack) -> Non
     assert "DAGSTER_HOME is not set" in answer.words
 
 
-def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(stack: LocalStack) -> None:
-    with DagsterInstance.get() as instance:
-        instance.wipe()
+def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(instance: DagsterInstance) -> None:
     answer = command("repairs")
     assert answer.status == 0, answer.words
     assert "No repair is given up" in answer.words
     assert command("repairs", "--again", "--json").output.strip() == "[]"
 
 
-def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(stack: LocalStack) -> None:
+def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(instance: DagsterInstance) -> None:
     repair = Repair(
         customer="acme",
         day=date(2026, 1, 31),
@@ -377,23 +375,18 @@ def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(s
         ),
         repair_sensor_name(CLUSTER),
     )
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        instance.add_instigator_state(
-            InstigatorState(
-                origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(cursor=cursor)
-            )
-        )
-        listed = command("repairs")
-        assert listed.status == 1, listed.words
-        assert "acme" in listed.words
-        assert "3 scores missing" in listed.words
-        assert "reindex-assets repairs --again" in listed.words
-        assert command("repairs", "--customer", "globex").status == 0
+    instance.add_instigator_state(
+        InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(cursor=cursor))
+    )
+    listed = command("repairs")
+    assert listed.status == 1, listed.words
+    assert "acme" in listed.words
+    assert "3 scores missing" in listed.words
+    assert "reindex-assets repairs --again" in listed.words
+    assert command("repairs", "--customer", "globex").status == 0
 
-        again = command("repairs", "--again")
-        assert again.status == 0, again.words
-        asked = instance.fetch_observations(AssetKey([CLUSTER, "process", "shard_writes"]), limit=10).records
-        assert [record.partition_key for record in asked] == ["acme|2026-01-31"]
-        assert all(record.asset_observation and ASK_AGAIN in record.asset_observation.metadata for record in asked)
-        instance.wipe()
+    again = command("repairs", "--again")
+    assert again.status == 0, again.words
+    asked = instance.fetch_observations(AssetKey([CLUSTER, "process", "shard_writes"]), limit=10).records
+    assert [record.partition_key for record in asked] == ["acme|2026-01-31"]
+    assert all(record.asset_observation and ASK_AGAIN in record.asset_observation.metadata for record in asked)

@@ -62,14 +62,13 @@ def dagster(
     source: Connection,
     shard_clients: list[Client],
     receiver: WebReceiver,
+    instance: DagsterInstance,
     tmp_path: Path,
 ) -> Iterator[DagsterProcesses]:
     """Equal data on both sides, and Dagster with its sensors on; as set up by default, but for the patience with a poisoned slice."""
     make_source(source, PLAN)
     load_plainly(source, shard_clients)
     WatchStore(fleet, CLUSTER, PROCESS).save(WatchState())
-    with DagsterInstance.get() as instance:
-        instance.wipe()
     document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
     document["watch"].update(attempts=2, cool_down_seconds=2, settle_seconds=SETTLE_SECONDS)
     path = tmp_path / "fleet.yaml"

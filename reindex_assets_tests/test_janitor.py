@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import date
 
 import pytest
@@ -28,13 +27,6 @@ from reindex_assets_tests.conftest import CUSTOMERS
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), 3, scale=0.02)
 
 pytestmark = pytest.mark.usefixtures("clean")
-
-
-@pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        yield instance
 
 
 def test_a_run_of_a_dead_machine_is_failed_and_frees_its_partitions_and_a_living_one_is_left_alone(

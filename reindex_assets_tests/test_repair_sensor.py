@@ -48,13 +48,6 @@ DAYS = PLAN.all_days
 
 
 @pytest.fixture
-def instance() -> Iterator[DagsterInstance]:
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        yield instance
-
-
-@pytest.fixture
 def watched(fleet: Fleet) -> Fleet:
     """Ten days of look-back, without patience."""
     watch = Watch(settle_seconds=0.2, cool_down_seconds=0, attempts=2)

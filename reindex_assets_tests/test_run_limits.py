@@ -7,7 +7,7 @@ runs do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -40,14 +40,6 @@ DRY_RUN = {"ops": {op_name(CLUSTER): {"config": {"dry_run": True, "settle_second
 
 _LAUNCH = """mutation($runs: [ExecutionParams!]!) { launchMultipleRuns(executionParamsList: $runs) {
     ... on LaunchMultipleRunsResult { launchMultipleRunsResult { __typename } } } }"""
-
-
-@pytest.fixture
-def instance(fleet: Fleet) -> Iterator[DagsterInstance]:
-    """The instance of the stack, whose dagster.yaml is the repository's; without runs of earlier tests."""
-    with DagsterInstance.get() as instance:
-        instance.wipe()
-        yield instance
 
 
 @pytest.fixture
