@@ -1,56 +1,40 @@
 """The lineage as Dagster assets: scorecard_extract -> score_rows -> shard_writes, a set for each cluster, customer x day.
 
 What lives here: the assets and the order of a run's steps. What does not: the work (reindex.py, background.py), what it tells the UI
-(run_events.py, checks.py), and the run config (run_config.py).
+(run_events.py), its checks (run_checks.py), and the run config (run_config.py).
 
 The three assets are one op that streams: a batch is filed, placed and on its way to the shards before the next one is read, and each
 slice is marked as done by an event of its own. So a failed slice neither stops the others nor shows as done.
 """
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
-from collections.abc import Collection, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
 
 from dagster import (
-    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
-    AssetObservation,
-    AssetRecordsFilter,
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
-    DagsterEventType,
     Failure,
     MultiPartitionsDefinition,
     multi_asset,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
-from reindex_assets.background import BackgroundRun, in_background
-from reindex_assets.checks import check_specs, evaluations
-from reindex_assets.comparison import Comparison
+from reindex_assets.background import BackgroundRun
+from reindex_assets.checks import check_specs
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
-from reindex_assets.gaps import Gap, find_gaps
 from reindex_assets.instance import hold_connections
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.model import PROCESS, Kind
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import customer_days, slices_of_run
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
-from reindex_assets.repair_ledger import given_up
+from reindex_assets.run_checks import CheckPlan, run_checks
 from reindex_assets.run_config import ReindexConfig
 from reindex_assets.run_events import heartbeat, partial_failure, store_step_events
-from reindex_assets.verdicts import Evidence
-
-#: Partitions that are compared, and judged, at once.
-_SLICES_A_COMPARISON = 1_000
-#: Rows that a red verdict names, of each table and class of difference.
-_SAMPLES = 10
-
 
 _DESCRIPTIONS = {
     Step.EXTRACT: (
@@ -99,6 +83,7 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         slices = slices_of_run(cluster, context.partition_keys, context.run.tags)
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []
+        unchanged: list[SliceParity] = []
         done = slices
         progress = Progress(0, 0, len(slices), 0)
         if chosen:
@@ -115,14 +100,15 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
                 well = [outcome for outcome in found if outcome.error is None]
                 store_step_events(context, well, keys, dry_run=config.dry_run)
                 done += [outcome.slice for outcome in well]
+                unchanged += [outcome.unchanged for outcome in well if outcome.unchanged is not None]
         checks = {check.name for check in context.selected_asset_check_keys}
         unchecked: ReindexError | None = None
         try:
             if checks:
-                write = keys[Step.WRITE]
-                yield from _check(
-                    context, fleet, cluster_name, kind, done, write, checks, config.settle_seconds, progress
-                )
+                # What a run has written whole, and found equal, need not be read by the next one.
+                proving = set(chosen) == set(Step) and not config.dry_run
+                plan = CheckPlan(fleet, cluster_name, kind, config.settle_seconds, proving)
+                yield from run_checks(context, plan, done, unchanged, keys[Step.WRITE], checks, progress)
         except ReindexError as error:
             if not failed:
                 raise
@@ -153,61 +139,3 @@ def _specs(
         )
         for step in Step
     ]
-
-
-def _check(
-    context: AssetExecutionContext,
-    fleet: Fleet,
-    cluster_name: str,
-    kind: Kind,
-    slices: list[Slice],
-    asset: AssetKey,
-    names: Collection[str],
-    settle_seconds: float,
-    progress: Progress,
-) -> Iterator[AssetCheckEvaluation | AssetObservation]:
-    """Compares both engines and yields the verdicts; an engine out of reach is an error of the run, never a mismatch."""
-    left = given_up(context.instance, cluster_name, kind)
-    for start in range(0, len(slices), _SLICES_A_COMPARISON):
-        part = slices[start : start + _SLICES_A_COMPARISON]
-        about = _latest_materializations(context, asset, part)
-        parities, gaps = yield from in_background(
-            partial(_compare, fleet, cluster_name, kind, part, settle_seconds),
-            heartbeat=partial(
-                heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
-            ),
-        )
-        for parity in parities:
-            item = parity.slice
-            of_customer = [repair for other, repair in left.items() if other.customer == item.customer]
-            evidence = Evidence(parity, gaps.get(item), left.get(item), of_customer)
-            yield from evaluations(asset, names, evidence, about.get(item.partition_key))
-
-
-def _compare(
-    fleet: Fleet, cluster_name: str, kind: Kind, slices: list[Slice], settle_seconds: float
-) -> tuple[list[SliceParity], dict[Slice, Gap]]:
-    with Comparison(fleet, cluster_name, kind) as comparison:
-        parities = comparison.settled(slices, settle_seconds, samples=_SAMPLES)
-        return parities, find_gaps(comparison, parities)
-
-
-def _latest_materializations(
-    context: AssetExecutionContext, asset: AssetKey, slices: list[Slice]
-) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """What the verdicts are about, by partition; without it Dagster shows a verdict as not current. Two queries for all."""
-    latest = context.instance.event_log_storage.get_latest_storage_id_by_partition(
-        asset, DagsterEventType.ASSET_MATERIALIZATION, {item.partition_key for item in slices}
-    )
-    if not latest:
-        return {}
-    records = context.instance.fetch_materializations(
-        AssetRecordsFilter(asset_key=asset, storage_ids=list(latest.values())), limit=len(latest)
-    ).records
-    return {
-        record.partition_key: AssetCheckEvaluationTargetMaterializationData(
-            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-        )
-        for record in records
-        if record.partition_key is not None
-    }

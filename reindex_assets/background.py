@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from dagster import AssetExecutionContext
 
+from reindex_assets.asset_names import REPAIR_TAG
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import Kind, Slice
 from reindex_assets.pipeline import SliceOutcome, Step
@@ -63,7 +64,7 @@ class BackgroundRun:
         self._reindex = Reindex(
             fleet,
             cluster_name,
-            config.options(),
+            config.options(is_repair=REPAIR_TAG in context.run.tags),
             kind,
             context.run.run_id,
             on_outcome=self._events.put,

@@ -69,6 +69,12 @@ def reindex(
     clean_up: Annotated[
         bool, typer.Option("--clean-up", help="Delete the slices first and rebuild them: readers see a hole meanwhile.")
     ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything", help="Read, compare and write also what nothing has touched since it was proved equal."
+        ),
+    ] = False,
     allow_reshard: Annotated[
         bool, typer.Option("--allow-reshard", help="Write although most live rows stand on other shards.")
     ] = False,
@@ -76,7 +82,7 @@ def reindex(
     fleet: FleetOption = None,
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days. The runs show in the Dagster UI."""
-    config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard}
+    config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard, "everything": everything}
     with _exit_statuses():
         reports = reindex_range(
             _fleet(fleet), customer or [], first.date(), last.date(), config, Console(stderr=True, quiet=as_json)

@@ -23,9 +23,12 @@ from reindex_assets.differences import HARMLESS, count_differences, drift_eviden
 from reindex_assets.digest import shard_digest, source_digest, source_digest_of_copies
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
-from reindex_assets.model import PROCESS, SCORE, TABLES, Kind, Slice, Table
+from reindex_assets.marks import VERSION, SourceMark, has_versions, read_origin, read_table_mark
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
+from reindex_assets.parts import read_parts
 from reindex_assets.placement import shard_expression, source_shard_expression
+from reindex_assets.proofs import Proof
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
     BELONGS,
@@ -38,7 +41,7 @@ from reindex_assets.selection import (
     source_sql,
 )
 from reindex_assets.source import SourceSession
-from reindex_assets.source_plan import group_snapshot
+from reindex_assets.source_plan import group_snapshot, reads_the_table
 
 #: Seconds after which a difference is no longer a row on its way.
 SETTLE_SECONDS = Watch().settle_seconds
@@ -49,13 +52,19 @@ _ROWS_AT_ONCE = 500_000
 
 
 class Comparison:
-    """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context."""
+    """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context.
 
-    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> None:
+    Args:
+        proving: whether `sums` also notes in `proofs` what each engine says of the rows of slices that are equal.
+    """
+
+    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS, proving: bool = False) -> None:
         self._cluster = fleet.clusters[cluster_name]
         self.floor_day = fleet.first_day
         self._kind = kind
+        self._proving = proving
         self._stack = ExitStack()
+        self.proofs: list[Proof] = []
 
     def __enter__(self) -> Comparison:
         with ExitStack() as opening:
@@ -87,8 +96,13 @@ class Comparison:
         """
         wanted = sorted(set(slices))
         found: dict[Slice, SliceParity] = {}
+        origin = None
+        if self._proving and has_versions(self.session):
+            origin = read_origin(self.session, self._cluster, self._kind)
         for group in self.groups(wanted, {}, 1, max_slices):
-            found |= {item.slice: item for item in _compare_group(self.session, self.shards, group)}
+            parities, proof = _compare_group(self.session, self.shards, group, origin)
+            found |= {item.slice: item for item in parities}
+            self.proofs += [proof] if proof is not None else []
         return [found[item] for item in wanted]
 
     def settled(
@@ -159,47 +173,49 @@ class _Sums:
         self.distinct_rows = 0
         self.postgres_digest = 0
         self.clickhouse_digest = 0
+        self.versions = 0
 
     def parity(self) -> TableParity:
         by_template = {template: tally.counts() for template, tally in sorted(self.templates.items())}
-        postgres_rows = sum(counts.postgres_rows for counts in by_template.values())
-        by_shard = [
-            sum(counts.clickhouse_by_shard[shard] for counts in by_template.values())
-            for shard in range(self.shard_count)
-        ]
-        return TableParity(
-            postgres_rows=postgres_rows,
-            clickhouse_rows=sum(by_shard),
-            by_shard=tuple(by_shard),
-            distinct_rows=self.distinct_rows,
-            misplaced_rows=sum(counts.misplaced_rows for counts in by_template.values()),
-            # Postgres sums without end, ClickHouse modulo 2^64.
-            digests_agree=sum(by_shard) == postgres_rows
-            and (self.postgres_digest - self.clickhouse_digest) % 2**digest.BITS == 0,
-            by_template=by_template,
-        )
+        # Postgres sums without end, ClickHouse modulo 2^64.
+        same = (self.postgres_digest - self.clickhouse_digest) % 2**digest.BITS == 0
+        return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, same)
+
+    def mark(self) -> SourceMark:
+        """The mark of the rows that Postgres has digested."""
+        return SourceMark.of(sum(sum(tally.postgres) for tally in self.templates.values()), self.versions)
 
 
-def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) -> list[SliceParity]:
+def _compare_group(
+    session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Mapping[str, str] | None
+) -> tuple[list[SliceParity], Proof | None]:
+    """The sums of a group, and, given the origin of marks, the proof of those slices that are equal."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
     questions = {table.name: _ask_shard(table, group, len(shards)) for table in TABLES}
+    proving = origin is not None
+    # Before anything is asked: what happens in between is seen by who looks at the proof.
+    parts = read_parts(shards) if proving else {}
+    table_mark = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            for row in session.rows(source_digests(table, group.kind, session, len(shards))):
-                of_slice = sums[Slice(row["customer"], row["day"]), table.name]
+            for row in session.rows(source_digests(table, group.kind, session, len(shards), proving)):
+                of_slice = sums[Slice.of_row(row), table.name]
                 of_slice.templates[row["template"]].postgres[row["shard"]] = row["found"]
                 of_slice.postgres_digest += int(row["digest"])
+                of_slice.versions += int(row["versions"]) if proving else 0
         quarantined = read_quarantined(session, group)
+        if proving and reads_the_table(session, group.kind):
+            table_mark = read_table_mark(session)
     for (name, shard), answer in answers().items():
         for row in answer:
-            of_slice = sums[Slice(row["customer"], row["day"]), name]
+            of_slice = sums[Slice.of_row(row), name]
             tally = of_slice.templates[row["template"]]
             tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
             of_slice.distinct_rows += row["keys"]
             of_slice.clickhouse_digest += row["digest"]
-    return [
+    parities = [
         SliceParity(
             item,
             {table.name: sums[item, table.name].parity() for table in TABLES},
@@ -208,6 +224,10 @@ def _compare_group(session: SourceSession, shards: ShardSet, group: SliceGroup) 
         )
         for item in group.slices
     ]
+    if origin is None:
+        return parities, None
+    marks = [{table.name: sums[item, table.name].mark() for table in TABLES} for item in group.slices]
+    return parities, Proof.of(zip(parities, marks, strict=True), snapshot.microseconds, origin, table_mark, parts)
 
 
 def _ask_shard(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
@@ -227,8 +247,10 @@ GROUP BY customer, day, template_id"""
     return ask
 
 
-def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count: int) -> str:
+def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count: int, versions: bool = False) -> str:
     """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
+
+    With `versions` also the sum of the hashes of the row versions (marks.VERSION).
 
     What a scorecard's scores have in common is computed once a scorecard: a volatile column keeps Postgres from dissolving the subquery,
     and so from computing it once a score. OFFSET 0 would do so too, but not in parallel.
@@ -241,9 +263,14 @@ def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count
         f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest",
     ]
     expression = source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
+    sums = f"count(*) AS found, sum({expression})::text AS digest"
+    if versions:
+        if table is SCORECARD:
+            columns.append(f"{VERSION[table.name]} AS version")
+        sums += f", sum({'c.version' if table is SCORECARD else VERSION[table.name]})::text AS versions"
     return source_sql(
         f"""\
-SELECT c.customer, c.day, c.template_id::text AS template, c.shard, count(*) AS found, sum({expression})::text AS digest
+SELECT c.customer, c.day, c.template_id::text AS template, c.shard, {sums}
 FROM
 (
 SELECT {", ".join(columns)}

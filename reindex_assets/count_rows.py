@@ -120,12 +120,12 @@ def _count_group(
         session.assert_not_lagging(snapshot)
         for table in TABLES:
             for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
-                tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]][table.name]
+                tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
                 tally.postgres[row["shard"]] = row["found"]
         quarantined = read_quarantined(session, group)
     for (name, shard), answer in answers().items():
         for row in answer:
-            tally = tallies[Slice(row["customer"], row["day"]), row["template_id"]][name]
+            tally = tallies[Slice.of_row(row), row["template_id"]][name]
             tally.clickhouse[shard] = row["found"]
             tally.misplaced[shard] = row["misplaced"]
     return snapshot.microseconds, quarantined

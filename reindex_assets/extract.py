@@ -91,4 +91,4 @@ def estimate_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice
 def _counted(session: SourceSession, group: SliceGroup, sql: str) -> dict[Slice, int]:
     with session.snapshot(source_scope(group)):
         table = session.table(source_sql(sql, session.postgres.relations, group.kind))
-    return {Slice(row["customer"], row["day"]): row["scorecards"] for row in table.to_pylist()}
+    return {Slice.of_row(row): row["scorecards"] for row in table.to_pylist()}

@@ -6,8 +6,10 @@ one becomes the other. What does not: SQL statements (extract.py, schema.py, sha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -57,6 +59,11 @@ class Slice:
         """The slice of a partition key."""
         customer, _, day = partition_key.rpartition("|")
         return Slice(customer, date.fromisoformat(day))
+
+    @staticmethod
+    def of_row(row: Mapping[str, Any]) -> Slice:
+        """The slice that stands in the columns `customer` and `day` of an engine's answer."""
+        return Slice(row["customer"], row["day"])
 
     def __str__(self) -> str:
         return f"{self.customer} {self.day.isoformat()}"

@@ -39,6 +39,27 @@ class TableParity:
     digests_agree: bool = True
     by_template: Mapping[str, TableCounts] = field(default_factory=dict)
 
+    @staticmethod
+    def of_counts(
+        by_template: Mapping[str, TableCounts],
+        shard_count: int,
+        distinct_rows: int | None = None,
+        digests_agree: bool = True,
+    ) -> TableParity:
+        """The sums over templates. Without `distinct_rows`: no row stands twice."""
+        found = list(by_template.values())
+        by_shard = tuple(sum(counts.clickhouse_by_shard[shard] for counts in found) for shard in range(shard_count))
+        postgres_rows = sum(counts.postgres_rows for counts in found)
+        return TableParity(
+            postgres_rows=postgres_rows,
+            clickhouse_rows=sum(by_shard),
+            by_shard=by_shard,
+            distinct_rows=sum(by_shard) if distinct_rows is None else distinct_rows,
+            misplaced_rows=sum(counts.misplaced_rows for counts in found),
+            digests_agree=sum(by_shard) == postgres_rows and digests_agree,
+            by_template=by_template,
+        )
+
     @property
     def counts_agree(self) -> bool:
         return self.postgres_rows == self.clickhouse_rows
@@ -86,6 +107,8 @@ class SliceParity:
     Attributes:
         snapshot: the time at which Postgres was read, microseconds.
         differences: the rows behind unequal sums; None where the sums are equal, or the rows were not asked for.
+        unchanged_since: when the slice was proved equal, microseconds, if both engines say that nothing has touched it since and so
+            its rows were not read again; 0 where they were.
     """
 
     slice: Slice
@@ -93,6 +116,7 @@ class SliceParity:
     quarantined: tuple[QuarantinedRow, ...] = ()
     snapshot: int = 0
     differences: SliceDifferences | None = None
+    unchanged_since: int = 0
 
     @property
     def scorecards(self) -> TableParity:

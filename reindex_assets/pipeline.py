@@ -20,6 +20,7 @@ from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.parity import SliceParity
 from reindex_assets.rows import SHARD, cut_by_slice, non_finite, with_shard
 from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
@@ -46,6 +47,7 @@ class SliceOutcome:
         files: the Parquet files written, by step and table name.
         writes: what happened on the shards, by table name and shard.
         seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
+        unchanged: both sides, when nothing has touched the slice since it was proved equal, and so nothing was read or written.
         error: why it failed, in words; None when it is done.
     """
 
@@ -58,6 +60,7 @@ class SliceOutcome:
     non_finite_values: int = 0
     seconds: dict[Step, float] = field(default_factory=dict)
     group_slices: int = 1
+    unchanged: SliceParity | None = None
     error: str | None = None
 
 

@@ -25,8 +25,11 @@ from reindex_assets.errors import (
 from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
 from reindex_assets.placement import check_placement
+from reindex_assets.proof_store import ProofStore
+from reindex_assets.proofs import Unchanged
 from reindex_assets.schema import check_schema
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
@@ -48,12 +51,14 @@ class ReindexOptions:
     Attributes:
         group_scorecards: scorecards that are read by one query and written together; bounds the memory of a run.
         attempts: tries of a group after a passing fault.
+        everything: read, compare and write also the slices that nothing has touched since they were proved equal.
     """
 
     write: WriteOptions = field(default_factory=WriteOptions)
     group_scorecards: int = 2_000_000
     attempts: int = 4
     allow_reshard: bool = False
+    everything: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Reindex:
         self._on_progress = on_progress
         self._on_retry = on_retry
         self._store = SliceStore(fleet.slices, cluster_name, kind)
+        self._proofs = ProofStore(fleet, cluster_name, kind)
         self._session: SourceSession | None = None
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
@@ -116,9 +122,12 @@ class Reindex:
             try:
                 if Step.WRITE in chain:
                     self._retrying("the check of the shards", lambda: self._check_shards(shards))
-                outcomes: list[SliceOutcome] = []
+                outcomes = self._unchanged(wanted, shards) if chain == tuple(Step) else []
+                self._tell(outcomes)
+                unchanged = {outcome.slice for outcome in outcomes}
+                left = [item for item in wanted if item not in unchanged]
                 attempts = self._options.attempts
-                for group in self._retrying("the plan", lambda: self._plan(wanted, chain)):
+                for group in self._retrying("the plan", lambda: self._plan(left, chain)):
                     found = self._attempt(group, chain, shards, attempts)
                     outcomes += found
                     # While an engine stays out of reach the rest is tried once each, not for minutes each.
@@ -132,6 +141,24 @@ class Reindex:
         if not self._options.allow_reshard:
             check_placement(shards, self._kind)
         drop_left_overs(shards, self._source().is_owner_alive)
+
+    def _unchanged(self, slices: Sequence[Slice], shards: ShardSet) -> list[SliceOutcome]:
+        """The outcomes of slices that nothing has touched since a run left them equal, and whose files are still there."""
+        write = self._options.write
+        if self._options.everything or write.dry_run or write.clean_up:
+            return []
+        proofs = self._proofs.load()
+
+        def ask() -> dict[Slice, SliceParity]:
+            unchanged = Unchanged(self._source(), shards, self._cluster, self._kind, self._floor_day)
+            return unchanged.among(slices, proofs)
+
+        found = self._retrying("the look at what has been touched", ask)
+        return [
+            SliceOutcome(item, tuple(Step), snapshot=parity.snapshot, unchanged=parity)
+            for item, parity in sorted(found.items())
+            if self._store.is_whole(item, len(shards))
+        ]
 
     def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...]) -> list[SliceGroup]:
         """The groups. From files every slice is a group of its own, as each may have another snapshot."""
@@ -168,6 +195,10 @@ class Reindex:
                     for outcome in self._attempt(alone, chain, shards, 1)
                 ]
             outcomes = [SliceOutcome(item, chain, error=text) for item in group.slices]
+        self._tell(outcomes)
+        return outcomes
+
+    def _tell(self, outcomes: Iterable[SliceOutcome]) -> None:
         for outcome in outcomes:
             failed = outcome.error is not None
             self._progress = replace(
@@ -177,7 +208,6 @@ class Reindex:
             )
             self._on_outcome(outcome)
         self._on_progress(self._progress)
-        return outcomes
 
     def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet) -> list[SliceOutcome]:
         session = self._source()

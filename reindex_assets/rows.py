@@ -80,7 +80,7 @@ def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], i
         .group_by(["customer", "day", SHARD])
         .aggregate([([], "count_all")])
     )
-    return {(Slice(row["customer"], row["day"]), row[SHARD]): row["count_all"] for row in counts.to_pylist()}
+    return {(Slice.of_row(row), row[SHARD]): row["count_all"] for row in counts.to_pylist()}
 
 
 def non_finite(batch: pa.RecordBatch) -> int:

@@ -49,6 +49,11 @@ class ReindexConfig(Config):
         description="Write even though most live rows stand on other shards than the fleet file gives them. "
         "Moves nearly every row of the partitions: only after the number or order of shards has really changed.",
     )
+    everything: bool = Field(
+        default=False,
+        description="Read, compare and write also the partitions that nothing has touched since a run left them equal to the bit. "
+        "Without it these are done at once: both engines say that no row of them has come, changed or gone.",
+    )
     settle_seconds: float = Field(
         default=SETTLE_SECONDS,
         ge=0,
@@ -56,11 +61,12 @@ class ReindexConfig(Config):
         description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse.",
     )
 
-    def options(self) -> ReindexOptions:
-        """The same, for the core."""
+    def options(self, is_repair: bool) -> ReindexOptions:
+        """The same, for the core. A repair was asked for because something differs: it leaves nothing out."""
         return ReindexOptions(
             WriteOptions(self.batch_rows, self.dry_run, self.clean_up),
             self.group_scorecards,
             self.attempts,
             self.allow_reshard,
+            self.everything or is_repair,
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
@@ -19,9 +20,11 @@ from dagster import (
     TableRecord,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
-from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, DagsterEventType
 
+from reindex_assets.event_storage import EventStorage
 from reindex_assets.model import MICROSECONDS
+from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
 
@@ -41,6 +44,21 @@ def heartbeat(asset: AssetKey, progress: Progress, done: str = "done") -> AssetO
             "rows": progress.rows,
         },
     )
+
+
+def store_verdicts(context: AssetExecutionContext, verdicts: Sequence[AssetCheckEvaluation]) -> None:
+    """Stores verdicts, by a few statements for all of them where dagster.yaml names the storage that can."""
+    step_context = context.get_step_execution_context()
+    together = isinstance(context.instance.event_log_storage, EventStorage)
+    batch = str(uuid.uuid4())
+    for number, verdict in enumerate(verdicts, 1):
+        DagsterEvent.from_step(
+            DagsterEventType.ASSET_CHECK_EVALUATION,
+            step_context,
+            verdict,
+            f"{verdict.check_name} {'passed' if verdict.passed else 'did not pass'}: {verdict.description}",
+            DagsterEventBatchMetadata(batch, is_end=number == len(verdicts)) if together else None,
+        )
 
 
 def store_step_events(
@@ -68,9 +86,8 @@ def store_step_events(
 
 def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str, RawMetadataValue]:
     assert outcome.snapshot is not None
-    snapshot = datetime.fromtimestamp(outcome.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds")
     metadata: dict[str, RawMetadataValue] = {
-        "snapshot": snapshot,
+        "snapshot": _time(outcome.snapshot),
         "seconds": round(outcome.seconds.get(step, 0.0), 4),
         "partitions_in_group": outcome.group_slices,
     }
@@ -79,6 +96,8 @@ def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str
             metadata[f"{table}_rows"] = file.rows
             metadata[f"{table}_bytes"] = file.bytes
             metadata[f"{table}_file"] = MetadataValue.path(file.path)
+    if outcome.unchanged is not None:
+        return metadata | _unchanged_metadata(outcome.unchanged, step)
     if step is Step.EXTRACT:
         metadata["quarantined"] = len(outcome.quarantined)
         if outcome.quarantined:
@@ -93,6 +112,22 @@ def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str
     if step is Step.WRITE:
         metadata |= _write_metadata(outcome, dry_run)
     return metadata
+
+
+def _unchanged_metadata(parity: SliceParity, step: Step) -> dict[str, RawMetadataValue]:
+    """Of a partition of which nothing was read: what was filed and written before still holds."""
+    metadata: dict[str, RawMetadataValue] = {"unchanged_since": _time(parity.unchanged_since)}
+    if step is not Step.WRITE:
+        return metadata | {f"{name}_rows": table.postgres_rows for name, table in parity.tables.items()}
+    rows = sum(table.clickhouse_rows for table in parity.tables.values())
+    return metadata | {
+        **dict.fromkeys(("rows_read", "rows_written", "rows_deleted", "rows_left_newer"), 0),
+        "rows_unchanged": rows,
+    }
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC).isoformat(timespec="microseconds")
 
 
 def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetadataValue]:

@@ -30,7 +30,7 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
     """`session.snapshot` for the statements of selection.py on a group, that join as suits the group's size."""
     with session.snapshot(source_scope(group)) as snapshot:
         settings = {"work_mem": _WORK_MEMORY}
-        if _reads_the_table(session, group.kind):
+        if reads_the_table(session, group.kind):
             settings |= {"enable_nestloop": "off", "enable_mergejoin": "off"}
         session.rows(
             "SELECT "
@@ -39,7 +39,8 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
         yield snapshot
 
 
-def _reads_the_table(session: SourceSession, kind: Kind) -> bool:
+def reads_the_table(session: SourceSession, kind: Kind) -> bool:
+    """Whether the group whose snapshot is open is so large that its scores are found by reading the score table once."""
     relations = session.postgres.relations
     scorecards = source_sql(f"SELECT 1 FROM {{scorecards}} AS c WHERE {IN_CUSTOMERS} AND {IN_TIME}", relations, kind)
     scores = source_sql("SELECT 1 FROM {scores}", relations, kind)

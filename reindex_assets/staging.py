@@ -180,7 +180,7 @@ GROUP BY customer, day""",
     )
     return [
         Difference(
-            Slice(str(row["customer"]), _day(row["day"])),
+            Slice.of_row(row),
             _count(row["missing"]),
             _count(row["changed"]),
             _count(row["extra"]),
@@ -289,7 +289,7 @@ def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older
     )
     for month in sorted({_count(row["month"]) for row in found}):
         shard.command(f"DELETE FROM {table.name} IN PARTITION {month} WHERE {where}", scope)
-    return {Slice(str(row["customer"]), _day(row["day"])): _count(row["found"]) for row in found}
+    return {Slice.of_row(row): _count(row["found"]) for row in found}
 
 
 def _keys(found: pa.Table, table: Table) -> list[Key]:

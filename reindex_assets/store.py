@@ -76,6 +76,10 @@ class SliceStore:
         """Where the watch keeps its marks (watch_state.py): beside the customers, one file."""
         return f"{self._root}/watch.parquet"
 
+    def proofs_path(self) -> str:
+        """Where runs keep their proofs (proof_store.py)."""
+        return f"{self._root}/proofs.json"
+
     def open(self, path: str) -> Any:
         """Opens a file for reading."""
         return self._files.open(path, "rb")
@@ -107,6 +111,14 @@ class SliceStore:
                 f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
             )
         return found.pop()
+
+    def is_whole(self, item: Slice, shard_count: int) -> bool:
+        """Whether a slice has the files of both steps, of one extract, for this number of shards."""
+        try:
+            self.mark(item, ROWS, shard_count)
+        except MissingSliceError:
+            return False
+        return True
 
     def _mark(self, item: Slice, step: str, table: Table, shard_count: int) -> ExtractMark:
         path = self.path(item, step, table)

@@ -20,7 +20,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 
 from reindex_assets.differences import HARMLESS, Difference
 from reindex_assets.gaps import Gap
-from reindex_assets.model import SCORE, SCORECARD
+from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
 from reindex_assets.repairs import Repair
 
@@ -77,6 +77,14 @@ def rows_agree(evidence: Evidence) -> Verdict:
         f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)
     }
     numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
+    if parity.unchanged_since:
+        since = datetime.fromtimestamp(parity.unchanged_since / MICROSECONDS, UTC)
+        return Verdict(
+            True,
+            f"every column of every row was the same on both sides, to the bit, at {since:%Y-%m-%d %H:%M:%S} UTC, and neither engine has "
+            "changed a row of it since",
+            numbers | {"unchanged_since": since.isoformat()},
+        )
     if parity.is_equal:
         return Verdict(
             True, f"every column of every row is the same on both sides, to the bit{_aside(parity)}", numbers

@@ -8,7 +8,6 @@ compared; a slice counts as equal only by that exact comparison. What a look can
 not come, to scores alone: the marks of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
 
 The order makes it safe: marks are read before the comparison. What happens in between moves the marks again, and is seen the next time.
-Parts are merged at any time: whoever asks for a part's rows looks afterwards whether it was still there to answer.
 """
 
 from __future__ import annotations
@@ -21,20 +20,11 @@ from typing import TypeVar
 
 from reindex_assets.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.fleet import Fleet
-from reindex_assets.marks import (
-    PartChanges,
-    Parts,
-    SourceMark,
-    compare_parts,
-    read_origin,
-    read_parts,
-    read_shard_counts,
-    read_shard_marks,
-    read_source_marks,
-    slices_in_parts,
-)
+from reindex_assets.marks import SourceMark, read_origin, read_shard_counts, read_shard_marks, read_source_marks
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
 from reindex_assets.parity import SliceParity
+from reindex_assets.parts import Parts, look_at_parts, read_parts
+from reindex_assets.source_plan import group_snapshot
 from reindex_assets.watch_state import SliceMarks, WatchState
 
 T = TypeVar("T")
@@ -44,8 +34,6 @@ K = TypeVar("K")
 _SLICES_AT_ONCE = 20_000
 #: A scorecard has three to nine scores.
 _SCORES_A_SCORECARD = 6
-#: How often new parts are asked for that are merged before they answer.
-_LISTINGS = 4
 
 
 @dataclass(frozen=True)
@@ -222,43 +210,30 @@ class _Look:
         for table in tables:
             wanted = [item for item in slices if not missing_only or table.name not in self._fresh[item]]
             for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
-                snapshot, marks = read_source_marks(self._comparison.session, group, table)
-                self._comparison.session.assert_not_lagging(snapshot)
-                for item, mark in marks.items():
-                    self._fresh[item][table.name] = mark
+                with group_snapshot(self._comparison.session, group) as snapshot:
+                    self._comparison.session.assert_not_lagging(snapshot)
+                    for item, mark in read_source_marks(self._comparison.session, group, table).items():
+                        self._fresh[item][table.name] = mark
 
     def _has_moved(self, item: Slice) -> bool:
         known = self._known[item]
         return item in self._settled and any(known.source.get(name) != mark for name, mark in self._fresh[item].items())
 
-    def _touched_in_clickhouse(self, parts: Parts) -> tuple[set[Slice], Parts]:
-        """The settled slices that were touched between the last look and a list of parts, and that list."""
-        settled = [item for item in self._slices if item in self._settled]
-        in_doubt: set[Slice] = set()
-        for _ in range(_LISTINGS):
-            changes = compare_parts(self._state.parts, parts)
-            if not changes.inserted:
-                break
-            for group in self._comparison.groups(settled, {}, 1, _SLICES_AT_ONCE):
-                in_doubt |= slices_in_parts(self._comparison.shards, group, changes.inserted)
-            later = read_parts(self._comparison.shards)
-            if changes.are_still_there(later):
-                break
-            parts = later
-        else:
-            changes = PartChanges({}, frozenset({None}))
-        in_doubt &= self._settled
-        in_doubt |= {item for item in settled if changes.rewritten & {None, (item.day.year, item.day.month)}}
-        merged = {item for item in settled if changes.merged & {None, (item.day.year, item.day.month)}}
+    def _touched_in_clickhouse(self, listed: Parts) -> tuple[set[Slice], Parts]:
+        """The settled slices that were touched between the last look and a list of parts, and the list to remember."""
+        groups = self._comparison.groups(
+            [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
+        )
+        found = look_at_parts(self._comparison.shards, groups, self._state.parts, listed)
         # How many rows there should be is known of equal slices only.
-        in_doubt |= {item for item in merged if not self._known[item].is_equal}
+        in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
         self._read_shard_marks(in_doubt)
         touched = {item for item in in_doubt if self._shard_marks[item] != self._known[item].shard_mark}
-        for group in self._comparison.groups(merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
+        for group in self._comparison.groups(found.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
                 if any(counts[table.name] != self._known[item].rows(table.name) for table in TABLES):
                     touched.add(item)
-        return touched, parts
+        return touched, found.parts
 
     def _read_shard_marks(self, slices: Iterable[Slice]) -> None:
         wanted = [item for item in slices if item not in self._shard_marks]

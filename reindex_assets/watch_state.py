@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex_assets.fleet import Fleet
-from reindex_assets.marks import PartitionPlace, SourceMark
+from reindex_assets.marks import SourceMark
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
+from reindex_assets.parts import PartitionPlace
 from reindex_assets.store import SliceStore
 
 #: Raise it whenever the meaning of a mark changes: memories of another version are forgotten.

@@ -18,15 +18,9 @@ from reindex_assets.clickhouse import ShardSet
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
-from reindex_assets.marks import (
-    PartChanges,
-    compare_parts,
-    read_parts,
-    read_shard_counts,
-    read_shard_marks,
-    slices_in_parts,
-)
+from reindex_assets.marks import read_shard_counts, read_shard_marks
 from reindex_assets.model import SCORE, TABLES, Slice
+from reindex_assets.parts import PartChanges, compare_parts, read_parts, slices_in_parts
 from reindex_assets.schema import create_table
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets_tests import application

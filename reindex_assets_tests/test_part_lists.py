@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reindex_assets.marks import Parts, compare_parts
+from reindex_assets.parts import Parts, compare_parts
 
 MONTH = (2026, 1)
 Row = tuple[int, int, int]  # block, number, value

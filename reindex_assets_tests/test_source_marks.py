@@ -20,6 +20,7 @@ from reindex_assets.marks import SourceMark, read_source_marks
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
+from reindex_assets.source_plan import group_snapshot
 from reindex_assets_tests import application
 from reindex_assets_tests.conftest import CUSTOMERS
 
@@ -46,11 +47,12 @@ class SourceWitness:
         self._marks = self._read()
 
     def _read(self) -> dict[tuple[str, Slice], SourceMark]:
-        return {
-            (table.name, item): mark
-            for table in TABLES
-            for item, mark in read_source_marks(self._session, self._group, table)[1].items()
-        }
+        with group_snapshot(self._session, self._group):
+            return {
+                (table.name, item): mark
+                for table in TABLES
+                for item, mark in read_source_marks(self._session, self._group, table).items()
+            }
 
     def moved(self, table: Table | None = None) -> set[Slice]:
         """Since then, and what is asked next is since now."""

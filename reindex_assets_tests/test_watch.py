@@ -15,7 +15,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets import watch
+from reindex_assets import parts
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.comparison import Comparison
 from reindex_assets.differences import Difference
@@ -23,9 +23,9 @@ from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import change_source, make_source
-from reindex_assets.marks import slices_in_parts
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceParity
+from reindex_assets.parts import slices_in_parts
 from reindex_assets.selection import SliceGroup
 from reindex_assets.watch import WatchLimits
 from reindex_assets.watch_state import WatchState
@@ -160,7 +160,7 @@ def test_new_parts_that_are_merged_before_they_are_asked_for_their_rows_are_not_
         asked.append(slices_in_parts(shards, group, inserted))
         return asked[-1]
 
-    monkeypatch.setattr(watch, "slices_in_parts", merged_away)
+    monkeypatch.setattr(parts, "slices_in_parts", merged_away)
     assert watching.drifted() == {item}
     # The first answer knew nothing of it.
     assert item not in asked[0]

@@ -1,0 +1,171 @@
+"""Proofs: slices that a run has left equal to the bit, and what each engine then said of its rows: the next run need not read them.
+
+What lives here: what is remembered of a slice, and which slices it still holds for. What does not: its file (proof_store.py), the
+comparison that finds a slice equal (comparison.py), marks and lists of parts (marks.py, parts.py).
+
+A slice is still equal when neither side has changed: in Postgres the row versions are the same, in ClickHouse no part with rows of it
+has come or gone. Both are asked anew by every run. In doubt a slice is reindexed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.counts import TableCounts
+from reindex_assets.extract import read_quarantined
+from reindex_assets.fleet import Cluster
+from reindex_assets.marks import (
+    SourceMark,
+    has_versions,
+    read_origin,
+    read_shard_counts,
+    read_source_marks,
+    read_table_mark,
+)
+from reindex_assets.model import TABLES, Kind, Slice
+from reindex_assets.parity import SliceParity, TableParity
+from reindex_assets.parts import PartitionPlace, Parts, look_at_parts, of_months, read_parts
+from reindex_assets.selection import SliceGroup, group_slices
+from reindex_assets.source import SourceSession
+from reindex_assets.source_plan import group_snapshot, reads_the_table
+
+#: Slices whose marks one statement reads: nothing but sums travels.
+_SLICES_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class ProvenSlice:
+    """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
+
+    slice: Slice
+    marks: Mapping[str, SourceMark]
+    templates: Mapping[str, Mapping[str, TableCounts]]
+
+    def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
+        """What a comparison would find, as nothing has changed since."""
+        tables = {name: TableParity.of_counts(templates, shard_count) for name, templates in self.templates.items()}
+        return SliceParity(self.slice, tables, snapshot=snapshot, unchanged_since=since)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Slices that one look at both sides has found equal.
+
+    Attributes:
+        snapshot: when Postgres was read, microseconds.
+        origin: where the marks are from (marks.read_origin).
+        table_mark: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
+        parts: the parts of each shard, listed before ClickHouse was asked; those in the months of the slices.
+    """
+
+    snapshot: int
+    origin: Mapping[str, str]
+    table_mark: str
+    parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
+    slices: tuple[ProvenSlice, ...] = field(repr=False)
+
+    @staticmethod
+    def of(
+        found: Iterable[tuple[SliceParity, Mapping[str, SourceMark]]],
+        snapshot: int,
+        origin: Mapping[str, str],
+        table_mark: str,
+        parts: Parts,
+    ) -> Proof:
+        """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
+        proven = tuple(
+            ProvenSlice(
+                parity.slice, dict(marks), {name: dict(table.by_template) for name, table in parity.tables.items()}
+            )
+            for parity, marks in found
+            if parity.sums_agree and not parity.quarantined
+        )
+        placed = of_months(parts, {one.slice for one in proven})
+        return Proof(
+            snapshot, dict(origin), table_mark, tuple((place, dict(names)) for place, names in placed.items()), proven
+        )
+
+    def without(self, slices: Collection[Slice]) -> Proof:
+        """The same of the other slices."""
+        return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
+
+    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, ProvenSlice]:
+        """What it says of some slices, where its marks are of this origin."""
+        same = {name for name, value in self.origin.items() if origin.get(name) == value}
+        return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}
+
+
+class Unchanged:
+    """Which slices of a cluster nothing has touched since they were proved equal.
+
+    Args:
+        floor_day: the fleet's first day.
+    """
+
+    def __init__(self, session: SourceSession, shards: ShardSet, cluster: Cluster, kind: Kind, floor_day: date) -> None:
+        self._session = session
+        self._shards = shards
+        self._cluster = cluster
+        self._kind = kind
+        self._floor_day = floor_day
+
+    def among(self, slices: Iterable[Slice], proofs: Sequence[Proof]) -> dict[Slice, SliceParity]:
+        """Those slices, as a comparison would find them.
+
+        Raises:
+            SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then.
+        """
+        wanted = set(slices)
+        if not any(one.slice in wanted for proof in proofs for one in proof.slices) or not has_versions(self._session):
+            return {}
+        origin = read_origin(self._session, self._cluster, self._kind)
+        # Before Postgres: what changes meanwhile is seen the next time.
+        listed = read_parts(self._shards)
+        found: dict[Slice, SliceParity] = {}
+        for proof in proofs:
+            known = proof.holds_for(wanted, origin)
+            untouched = self._untouched_in_clickhouse(proof, known, listed)
+            for group in self._groups(untouched):
+                found |= self._untouched_in_postgres(proof, known, group)
+        return found
+
+    def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
+        return group_slices(slices, self._cluster, self._floor_day, {}, 1, self._kind, _SLICES_AT_ONCE)
+
+    def _untouched_in_clickhouse(self, proof: Proof, known: Mapping[Slice, ProvenSlice], listed: Parts) -> set[Slice]:
+        look = look_at_parts(self._shards, self._groups(known), dict(proof.parts), listed)
+        untouched = set(known) - look.in_doubt
+        for group in self._groups(look.merged):
+            for item, counts in read_shard_counts(self._shards, group).items():
+                if any(counts[name] != mark.rows for name, mark in known[item].marks.items()):
+                    untouched.discard(item)
+        return untouched
+
+    def _untouched_in_postgres(
+        self, proof: Proof, known: Mapping[Slice, ProvenSlice], group: SliceGroup
+    ) -> dict[Slice, SliceParity]:
+        with group_snapshot(self._session, group) as snapshot:
+            self._session.assert_not_lagging(snapshot)
+            # A row that is held back belongs to no slice, and moves no mark.
+            held_back = {row.slice for row in read_quarantined(self._session, group)}
+            untouched = [item for item in group.slices if item not in held_back]
+            if not self._is_all_as_it_was(proof):
+                for table in TABLES:
+                    if not untouched:
+                        break
+                    fresh = read_source_marks(self._session, group, table)
+                    untouched = [item for item in untouched if fresh[item] == known[item].marks[table.name]]
+        return {
+            item: known[item].parity(len(self._shards), snapshot.microseconds, proof.snapshot) for item in untouched
+        }
+
+    def _is_all_as_it_was(self, proof: Proof) -> bool:
+        """Whether nothing at all has changed in Postgres: asked where that is cheap beside the marks of the slices."""
+        return (
+            bool(proof.table_mark)
+            and reads_the_table(self._session, self._kind)
+            and read_table_mark(self._session) == proof.table_mark
+        )

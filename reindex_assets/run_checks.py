@@ -1,0 +1,134 @@
+"""The checks of a run: both engines compared, a verdict on every partition, and what the next run need not read again.
+
+What lives here: the order of it. What does not: the comparison (comparison.py), the rules (verdicts.py) and the checks' names (checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetExecutionContext,
+    AssetKey,
+    AssetObservation,
+    AssetRecordsFilter,
+    DagsterEventType,
+)
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+from reindex_assets.background import in_background
+from reindex_assets.checks import evaluations
+from reindex_assets.comparison import Comparison
+from reindex_assets.fleet import Fleet
+from reindex_assets.gaps import Gap, find_gaps
+from reindex_assets.model import Kind, Slice
+from reindex_assets.parity import SliceParity
+from reindex_assets.proof_store import ProofStore
+from reindex_assets.proofs import Proof
+from reindex_assets.reindex import Progress
+from reindex_assets.repair_ledger import given_up
+from reindex_assets.run_events import heartbeat, store_verdicts
+from reindex_assets.verdicts import Evidence
+
+#: Partitions that are compared, and judged, at once.
+_SLICES_A_COMPARISON = 1_000
+#: Rows that a red verdict names, of each table and class of difference.
+_SAMPLES = 10
+
+
+@dataclass(frozen=True)
+class CheckPlan:
+    """How the partitions of a run are checked.
+
+    Attributes:
+        proving: whether what is found equal is noted for the next run: only where this run has written it whole, because the
+            comparison of a partition does not see its rows that are left in another one.
+    """
+
+    fleet: Fleet
+    cluster_name: str
+    kind: Kind
+    settle_seconds: float
+    proving: bool
+
+
+def run_checks(
+    context: AssetExecutionContext,
+    plan: CheckPlan,
+    slices: Sequence[Slice],
+    unchanged: Sequence[SliceParity],
+    asset: AssetKey,
+    names: Collection[str],
+    progress: Progress,
+) -> Iterator[AssetObservation]:
+    """Compares both engines and stores the verdicts; an engine out of reach is an error of the run, never a mismatch.
+
+    Args:
+        unchanged: of these slices, those that both engines say nothing has touched since they were compared.
+    """
+    left = given_up(context.instance, plan.cluster_name, plan.kind)
+    for start in range(0, len(slices), _SLICES_A_COMPARISON):
+        part = slices[start : start + _SLICES_A_COMPARISON]
+        about = _latest_materializations(context, asset, part)
+        known = [parity for parity in unchanged if parity.slice in set(part)]
+        parities, gaps, proofs = yield from in_background(
+            partial(_compare, plan, part, known),
+            heartbeat=partial(
+                heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
+            ),
+        )
+        _remember(context, plan, parities, proofs)
+        verdicts: list[AssetCheckEvaluation] = []
+        for parity in parities:
+            item = parity.slice
+            of_customer = [repair for other, repair in left.items() if other.customer == item.customer]
+            evidence = Evidence(parity, gaps.get(item), left.get(item), of_customer)
+            verdicts += evaluations(asset, names, evidence, about.get(item.partition_key))
+        store_verdicts(context, verdicts)
+
+
+def _compare(
+    plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
+) -> tuple[list[SliceParity], dict[Slice, Gap], list[Proof]]:
+    known = {parity.slice for parity in unchanged}
+    with Comparison(plan.fleet, plan.cluster_name, plan.kind, plan.proving) as comparison:
+        compared = comparison.settled(
+            [item for item in slices if item not in known], plan.settle_seconds, samples=_SAMPLES
+        )
+        parities = sorted([*compared, *unchanged], key=lambda parity: parity.slice)
+        return parities, find_gaps(comparison, parities), comparison.proofs
+
+
+def _remember(
+    context: AssetExecutionContext, plan: CheckPlan, parities: Sequence[SliceParity], proofs: Sequence[Proof]
+) -> None:
+    different = {parity.slice for parity in parities if not parity.sums_agree}
+    try:
+        ProofStore(plan.fleet, plan.cluster_name, plan.kind).update(different, proofs)
+    except OSError as error:
+        # The verdicts stand; the next run reads more than it would have to.
+        context.log.warning(f"what was proved equal could not be noted for the next run: {error}")
+
+
+def _latest_materializations(
+    context: AssetExecutionContext, asset: AssetKey, slices: Sequence[Slice]
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """What the verdicts are about, by partition; without it Dagster shows a verdict as not current. Two queries for all."""
+    latest = context.instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset, DagsterEventType.ASSET_MATERIALIZATION, {item.partition_key for item in slices}
+    )
+    if not latest:
+        return {}
+    records = context.instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=asset, storage_ids=list(latest.values())), limit=len(latest)
+    ).records
+    return {
+        record.partition_key: AssetCheckEvaluationTargetMaterializationData(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+        )
+        for record in records
+        if record.partition_key is not None
+    }

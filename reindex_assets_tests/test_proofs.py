@@ -1,0 +1,342 @@
+"""What a run need not read: slices that nothing has touched since they were proved equal, and no others.
+
+What lives here: each way to touch a slice, on either engine, and what makes a proof void. What does not: marks and lists of parts by
+themselves (test_source_marks.py, test_marks.py, test_part_lists.py), and runs of Dagster (test_assets.py).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.clickhouse import ShardSet
+from reindex_assets.comparison import Comparison
+from reindex_assets.extract import QuarantinedRow, read_quarantined
+from reindex_assets.fleet import Fleet
+from reindex_assets.local.drift import Drift, plant
+from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.made_data import DataPlan, change_source, make_source
+from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.proof_store import ProofStore
+from reindex_assets.proofs import Unchanged
+from reindex_assets.reindex import ReindexOptions
+from reindex_assets.selection import SliceGroup
+from reindex_assets.shards import WriteOptions
+from reindex_assets.source import SourceSession
+from reindex_assets.store import ROWS, SliceStore
+from reindex_assets_tests import application, oracle, running
+from reindex_assets_tests.application import Scorecard
+from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.hand_made_rows import add_scorecard, with_postgres
+from reindex_assets_tests.merges import no_merges
+from reindex_assets_tests.running import slices_of
+
+#: Across the end of a month.
+PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
+SLICES = slices_of(PLAN)
+#: In January, in the middle of nothing.
+ITEM = Slice("acme", date(2026, 1, 31))
+
+
+def prove(fleet: Fleet, slices: Sequence[Slice]) -> set[Slice]:
+    """Compares slices as the checks of a run do, and notes what is equal. Returns those slices."""
+    with Comparison(fleet, CLUSTER, proving=True) as comparison:
+        parities = comparison.settled(slices, settle_seconds=0)
+    equal = {parity.slice for parity in parities if parity.sums_agree}
+    ProofStore(fleet, CLUSTER, PROCESS).update(set(slices) - equal, comparison.proofs)
+    return equal
+
+
+def run(fleet: Fleet, slices: Sequence[Slice] = SLICES, options: ReindexOptions | None = None) -> set[Slice]:
+    """One run; the slices that it has not read."""
+    return unread(running.reindex(fleet, slices, options))
+
+
+def unread(outcomes: Sequence[SliceOutcome]) -> set[Slice]:
+    return {outcome.slice for outcome in outcomes if outcome.unchanged is not None}
+
+
+@pytest.fixture
+def proven(clean: None, fleet: Fleet, source: Connection) -> Fleet:
+    """Everything written and proved equal."""
+    make_source(source, PLAN)
+    assert run(fleet) == set()
+    assert prove(fleet, SLICES) == set(SLICES)
+    return fleet
+
+
+def test_nothing_is_read_of_what_nothing_has_touched_and_the_verdict_is_that_of_a_comparison(proven: Fleet) -> None:
+    outcomes = running.reindex(proven, SLICES)
+    assert unread(outcomes) == set(SLICES)
+    assert running.reported(outcomes).read == 0
+    with Comparison(proven, CLUSTER) as comparison:
+        compared = comparison.sums(SLICES)
+    found = [outcome.unchanged for outcome in sorted(outcomes, key=lambda outcome: outcome.slice)]
+    assert all(parity is not None and 0 < parity.unchanged_since < parity.snapshot for parity in found)
+    assert [replace(parity, snapshot=0, unchanged_since=0) for parity in found if parity] == [
+        replace(parity, snapshot=0) for parity in compared
+    ]
+
+
+Edit = Callable[[Connection, Scorecard], object]
+
+
+def _score(statement: str) -> Edit:
+    def edit(source: Connection, card: Scorecard) -> None:
+        with source.cursor() as cursor:
+            cursor.execute(
+                f"{statement} WHERE score_id = (SELECT score_id FROM historic.scorecard_scores "
+                "WHERE (customer, profile, scorecard_id) = (%s, %s, %s::uuid) ORDER BY 1 LIMIT 1)",
+                card.key,
+            )
+            assert cursor.rowcount == 1
+
+    return edit
+
+
+def _card(assignments: str) -> Edit:
+    return lambda source, card: application.update(source, card, assignments)
+
+
+EDITS: dict[str, Edit] = {
+    "a scorecard's value": _card("score = coalesce(score, 0) + 1"),
+    "a scorecard, without a change": _card("score = score"),
+    "a scorecard that becomes an appeal": _card("scorecard_type = 1"),
+    "a scorecard without a revision": _card("template_revision_id = gen_random_uuid()"),
+    "a scorecard without a time": _card(
+        "created_at = (process_interaction_at AT TIME ZONE 'UTC')::date + interval '12 h', process_interaction_at = NULL"
+    ),
+    "a scorecard deleted": application.delete,
+    "a scorecard added": application.copy_as_new,
+    "a score's value": _score("UPDATE historic.scorecard_scores SET numeric_value = 77"),
+    "a score deleted": _score("DELETE FROM historic.scorecard_scores"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+@pytest.mark.parametrize("whole_tables_asked", [True, False])
+def test_whatever_happens_in_postgres_has_the_slice_read_again(
+    proven: Fleet,
+    source: Connection,
+    shard_clients: list[Client],
+    what: str,
+    whole_tables_asked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not whole_tables_asked:
+        monkeypatch.setattr("reindex_assets.proofs.reads_the_table", lambda session, kind: False)
+    [card] = application.scorecards_of(source, ITEM)
+    EDITS[what](source, card)
+    assert run(proven) == set(SLICES) - {ITEM}
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_a_row_that_is_held_back_without_ever_having_belonged_has_its_slice_read_again(
+    proven: Fleet, source: Connection
+) -> None:
+    # No mark of a slice moves.
+    add_scorecard(source, None, created_at=datetime(2026, 1, 31, 9, tzinfo=UTC))
+    outcomes = running.reindex(proven, SLICES)
+    assert unread(outcomes) == set(SLICES) - {ITEM}
+    [told] = [outcome for outcome in outcomes if outcome.quarantined]
+    assert told.slice == ITEM
+
+
+def test_a_scorecard_that_moves_has_both_its_days_read_again(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    [card] = application.scorecards_of(source, ITEM)
+    application.update(source, card, "process_interaction_at = process_interaction_at + interval '1 day'")
+    assert run(proven) == set(SLICES) - {ITEM, Slice(ITEM.customer, date(2026, 2, 1))}
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_a_revision_that_changes_its_kind_has_its_slices_read_again(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    [card] = application.scorecards_of(source, ITEM)
+    with source.cursor() as cursor:
+        cursor.execute(
+            "UPDATE director.scorecard_template_revisions SET template_type = 1 WHERE template_revision_id = "
+            "(SELECT template_revision_id FROM director.scorecards WHERE (customer, profile, scorecard_id) = (%s, %s, %s::uuid))",
+            card.key,
+        )
+        assert cursor.rowcount
+    assert ITEM not in run(proven)
+    oracle.assert_equal(source, shard_clients)
+
+
+@pytest.mark.parametrize("drift", list(Drift))
+def test_drift_in_clickhouse_has_the_slice_read_again(
+    proven: Fleet, source: Connection, shard_clients: list[Client], drift: Drift
+) -> None:
+    with ExitStack() as merging:
+        if drift is Drift.DUPLICATED:
+            merging.enter_context(no_merges(shard_clients))
+        planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source)
+        found = {Slice(one.customer, one.day) for one in planted}
+        assert found
+        assert unchanged(proven).isdisjoint(found)
+    assert run(proven).isdisjoint(found)
+    # What a repair has superseded, and a duplicate, is folded away by a merge.
+    _merge(shard_clients)
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_merges_change_nothing(proven: Fleet, shard_clients: list[Client]) -> None:
+    _merge(shard_clients)
+    assert run(proven) == set(SLICES)
+
+
+def test_rows_that_a_merge_leaves_out_are_missed(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    for client in shard_clients:
+        client.command("ALTER TABLE score DROP PARTITION 202601")
+    _merge(shard_clients)
+    assert run(proven) == {item for item in SLICES if item.day.month == 2}
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
+    proven: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(session: SourceSession, group: SliceGroup) -> list[QuarantinedRow]:
+        # The shards have answered by now, and what they are asked next would show the row.
+        time.sleep(1)
+        plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, seed=9)
+        return read_quarantined(session, group)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reindex_assets.comparison.read_quarantined", late)
+        assert prove(proven, SLICES) == set(SLICES)
+    assert ITEM not in run(proven)
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_what_an_operator_asks_for_is_done_whatever_is_proved(proven: Fleet) -> None:
+    assert run(proven, options=ReindexOptions(everything=True)) == set()
+    assert run(proven, options=ReindexOptions(WriteOptions(dry_run=True))) == set()
+    assert run(proven, options=ReindexOptions(WriteOptions(clean_up=True))) == set()
+    [outcome, *_] = running.reindex(proven, SLICES, steps=[Step.EXTRACT, Step.ROWS])
+    assert outcome.unchanged is None
+
+
+def test_without_its_files_a_slice_is_read_again(proven: Fleet) -> None:
+    store = SliceStore(proven.slices, CLUSTER, PROCESS)
+    Path(store.path(ITEM, ROWS, TABLES[0])).unlink()
+    assert run(proven) == set(SLICES) - {ITEM}
+    assert store.is_whole(ITEM, 4)
+
+
+def test_another_list_of_profiles_makes_the_proofs_of_its_customer_void(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    fewer = running.with_customers(proven, {**CUSTOMERS, "acme": ("main",)})
+    assert run(fewer) == {item for item in SLICES if item.customer != "acme"}
+    assert run(running.with_shards(proven, [1, 0, 2, 3]), options=ReindexOptions(allow_reshard=True)) == set()
+    assert run(proven, options=ReindexOptions(allow_reshard=True)) == set()
+    oracle.assert_equal(source, shard_clients)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off", "one number", "no document", "another version"])
+def test_a_damaged_memory_only_costs_time(proven: Fleet, damage: str) -> None:
+    path = Path(ProofStore(proven, CLUSTER, PROCESS).path)
+    content = path.read_text(encoding="utf-8")
+    document = json.loads(content)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut off":
+        path.write_text(content[: len(content) // 2], encoding="utf-8")
+    elif damage == "one number":
+        document["proofs"] = document["proofs"].replace("1", "2", 1)
+        path.write_text(json.dumps(document), encoding="utf-8")
+    elif damage == "no document":
+        path.write_bytes(b"\xff\x00[1]")
+    else:
+        path.write_text(json.dumps({**document, "version": "0"}), encoding="utf-8")
+    assert run(proven) == set()
+    assert prove(proven, SLICES) == set(SLICES)
+    assert run(proven) == set(SLICES)
+
+
+def test_a_slice_that_is_found_different_is_forgotten_and_one_that_is_proved_again_replaces_what_was_known(
+    proven: Fleet,
+) -> None:
+    store = ProofStore(proven, CLUSTER, PROCESS)
+    store.update({ITEM}, [])
+    assert run(proven) == set(SLICES) - {ITEM}
+    assert prove(proven, [ITEM]) == {ITEM}
+    assert run(proven) == set(SLICES)
+    known = [one.slice for proof in store.load() for one in proof.slices]
+    assert sorted(known) == sorted(SLICES)
+
+
+def test_relations_without_row_versions_are_always_read(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    with source.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE VIEW director.scorecards_view AS SELECT * FROM director.scorecards")
+    try:
+        relations = proven.clusters[CLUSTER].postgres.relations.model_copy(
+            update={"scorecards": "director.scorecards_view"}
+        )
+        viewed = with_postgres(proven, relations=relations)
+        assert run(viewed) == set()
+        assert prove(viewed, SLICES) == set(SLICES)
+        assert run(viewed) == set()
+    finally:
+        with source.cursor() as cursor:
+            cursor.execute("DROP VIEW director.scorecards_view")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_between_runs_each_of_them_leaves_both_sides_equal(
+    proven: Fleet, source: Connection, shard_clients: list[Client], seed: int
+) -> None:
+    dice = random.Random(seed)
+    spared = 0
+    for number in range(4):
+        if dice.random() < 0.7:
+            change_source(source, PLAN, seed=10 * seed + number) if dice.random() < 0.4 else _edit(source, dice)
+        for drift in dice.sample([Drift.MISSING, Drift.EXTRA, Drift.CHANGED, Drift.WRONG_SHARD], dice.randint(0, 2)):
+            item = dice.choice(SLICES)
+            plant(drift, shard_clients, item.customer, item.day, seed=dice.randint(1, 99))
+        if dice.random() < 0.5:
+            _merge(shard_clients)
+        spared += len(run(proven))
+        # A merge first: older versions are left to it, and would show.
+        _merge(shard_clients)
+        oracle.assert_equal(source, shard_clients)
+        prove(proven, SLICES)
+    assert spared
+
+
+def _edit(source: Connection, dice: random.Random) -> None:
+    [card] = application.scorecards_of(source, dice.choice(SLICES))
+    EDITS[dice.choice(["a scorecard's value", "a scorecard added", "a score's value", "a score deleted"])](source, card)
+
+
+def unchanged(fleet: Fleet) -> set[Slice]:
+    """The slices that a run would not read."""
+    cluster = fleet.clusters[CLUSTER]
+    with SourceSession(cluster.postgres) as session, ShardSet(cluster.clickhouse, "test") as shards:
+        look = Unchanged(session, shards, cluster, PROCESS, fleet.first_day)
+        return set(look.among(SLICES, ProofStore(fleet, CLUSTER, PROCESS).load()))
+
+
+def _merge(shard_clients: Sequence[Client]) -> None:
+    for client in shard_clients:
+        for table in TABLES:
+            client.command(f"OPTIMIZE TABLE {table.name} FINAL")
