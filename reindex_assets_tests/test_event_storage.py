@@ -17,6 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
+from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.events.log import EventLogEntry
 from dagster_postgres import PostgresEventLogStorage
 
@@ -24,6 +25,7 @@ from reindex_assets.event_storage import EventStorage
 from reindex_assets.model import Slice
 
 ASSET = AssetKey(["local", "process", "shard_writes"])
+UPSTREAM = AssetKey(["local", "process", "score_rows"])
 CHECKS = ("counts_agree", "rows_agree")
 SLICES = [Slice("acme", date(2026, 1, day)) for day in range(1, 5)] + [
     Slice('it\'s "quoted", {all}\\', date(2026, 1, 1))
@@ -31,11 +33,15 @@ SLICES = [Slice("acme", date(2026, 1, day)) for day in range(1, 5)] + [
 PARTITIONS = [item.partition_key for item in SLICES]
 
 
-def entry(
-    run_id: str, data: AssetCheckEvaluation | AssetCheckEvaluationPlanned, at: float = 1_770_000_000.25
-) -> EventLogEntry:
-    planned = isinstance(data, AssetCheckEvaluationPlanned)
-    kind = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED if planned else DagsterEventType.ASSET_CHECK_EVALUATION
+KINDS = {
+    AssetCheckEvaluation: DagsterEventType.ASSET_CHECK_EVALUATION,
+    AssetCheckEvaluationPlanned: DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    AssetMaterializationPlannedData: DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+}
+Data = AssetCheckEvaluation | AssetCheckEvaluationPlanned | AssetMaterializationPlannedData
+
+
+def entry(run_id: str, data: Data, at: float = 1_770_000_000.25) -> EventLogEntry:
     return EventLogEntry(  # type: ignore[no-untyped-call]
         error_info=None,
         level=10,
@@ -44,7 +50,7 @@ def entry(
         timestamp=at,
         step_key="reindex",
         job_name="job",
-        dagster_event=DagsterEvent(kind.value, "job", step_key="reindex", event_specific_data=data),
+        dagster_event=DagsterEvent(KINDS[type(data)].value, "job", step_key="reindex", event_specific_data=data),
     )
 
 
@@ -73,12 +79,29 @@ def verdicts(run_id: str, partitions: Sequence[str | None]) -> list[EventLogEntr
     ]
 
 
-def plan(storage: PostgresEventLogStorage, run_id: str, partitions: Sequence[str] | None) -> None:
-    for check in CHECKS:
-        subset = DefaultPartitionsSubset(set(partitions)) if partitions is not None else None
-        storage.store_event(
+def planned(run_id: str, partitions: Sequence[str] | None) -> list[EventLogEntry]:
+    """What Dagster notes when it plans a run: each partition of each asset, and each check."""
+    subset = DefaultPartitionsSubset(set(partitions)) if partitions is not None else None
+    return [
+        *(
+            entry(run_id, AssetMaterializationPlannedData(asset, partition), 1_770_000_000.25 + number)
+            for asset in (ASSET, UPSTREAM)
+            for number, partition in enumerate(partitions or [None])
+        ),
+        *(
             entry(run_id, AssetCheckEvaluationPlanned(asset_key=ASSET, check_name=check, partitions_subset=subset))
-        )
+            for check in CHECKS
+        ),
+    ]
+
+
+def plan(storage: PostgresEventLogStorage, run_id: str, partitions: Sequence[str] | None) -> None:
+    """As each class does it: ours together, Dagster's one by one."""
+    if isinstance(storage, EventStorage):
+        storage.store_event_batch(planned(run_id, partitions))
+        return
+    for event in planned(run_id, partitions):
+        storage.store_event(event)
 
 
 def rows(storage: EventStorage, run_id: str) -> dict[str, list[dict[str, Any]]]:
@@ -95,6 +118,11 @@ def rows(storage: EventStorage, run_id: str) -> dict[str, list[dict[str, Any]]]:
                 for name in ("event", "evaluation_event"):
                     line[name] = (line.get(name) or "").replace(run_id, "RUN")
             found[table] = sorted(lines, key=lambda line: str({**line, "evaluation_event_storage_id": 0}))
+        answer = connection.execute(db.text("SELECT * FROM asset_keys WHERE last_run_id = :run_id"), {"run_id": run_id})
+        lines = [
+            {name: value for name, value in row.items() if "time" in name or "key" in name} for row in answer.mappings()
+        ]
+        found["asset_keys"] = sorted(({**line, "create_timestamp": 0} for line in lines), key=str)
     return found
 
 
@@ -119,23 +147,33 @@ def same(one: dict[str, list[dict[str, Any]]], other: dict[str, list[dict[str, A
 
 
 @pytest.mark.parametrize("partitions", [PARTITIONS, None])
-def test_planned_checks_are_the_rows_of_dagsters_own_class(
+def test_what_is_planned_together_is_the_rows_of_dagsters_own_class(
     storage: EventStorage, original: PostgresEventLogStorage, partitions: list[str] | None
 ) -> None:
     plan(storage, "ours", partitions)
+    ours = rows(storage, "ours")
+    assert len(ours["asset_check_executions"]) == len(CHECKS) * len(partitions or [""])
+    assert len(ours["event_logs"]) == 2 * len(partitions or [""]) + len(CHECKS)
+    assert len(ours["asset_keys"]) == 2
+    # One by one, with a batch of a single event as well.
+    storage.store_event(
+        entry("ours too", AssetCheckEvaluationPlanned(asset_key=ASSET, check_name="rows_agree", partitions_subset=None))
+    )
     plan(original, "theirs", partitions)
-    assert len(rows(storage, "ours")["asset_check_executions"]) == len(CHECKS) * len(partitions or [""])
-    same(rows(storage, "ours"), rows(storage, "theirs"))
+    same(ours, rows(storage, "theirs"))
+    assert ours["asset_keys"] == rows(storage, "theirs")["asset_keys"]
+    [one] = rows(storage, "ours too")["asset_check_executions"]
+    assert (one["check_name"], one["partition"], one["execution_status"]) == ("rows_agree", None, "PLANNED")
 
 
-@pytest.mark.parametrize("planned", [PARTITIONS, PARTITIONS[:2], None])
+@pytest.mark.parametrize("partitions", [PARTITIONS, PARTITIONS[:2], None])
 def test_verdicts_stored_together_are_the_rows_of_verdicts_stored_one_by_one(
-    storage: EventStorage, original: PostgresEventLogStorage, planned: list[str] | None
+    storage: EventStorage, original: PostgresEventLogStorage, partitions: list[str] | None
 ) -> None:
     """Some of them not planned, too: a run on the command line has other checks than its job."""
     for run_id, each in (("ours", storage), ("theirs", original)):
-        if planned is not None:
-            plan(each, run_id, planned)
+        if partitions is not None:
+            plan(each, run_id, partitions)
     storage.store_event_batch(verdicts("ours", [*PARTITIONS, None]))
     for event in verdicts("theirs", [*PARTITIONS, None]):
         original.store_event(event)
@@ -156,8 +194,9 @@ def test_verdicts_of_another_run_or_partition_are_left_alone(
     storage: EventStorage, original: PostgresEventLogStorage
 ) -> None:
     plan(original, "other", PARTITIONS)
-    before = rows(storage, "other")
+    # An asset's own row names the run that was planned last.
     plan(storage, "ours", PARTITIONS)
+    before = rows(storage, "other")
     storage.store_event_batch(verdicts("ours", PARTITIONS[:1]))
     assert rows(storage, "other") == before
     statuses = [row["execution_status"] for row in rows(storage, "ours")["asset_check_executions"]]
@@ -180,4 +219,4 @@ def test_a_batch_that_breaks_leaves_no_event_behind(storage: EventStorage) -> No
     finally:
         with storage.index_connection() as connection:
             connection.execute(db.text("ALTER TABLE asset_check_executions DROP CONSTRAINT broken"))
-    assert len(rows(storage, "ours")["event_logs"]) == len(CHECKS)
+    assert len(rows(storage, "ours")["event_logs"]) == len(planned("ours", PARTITIONS))

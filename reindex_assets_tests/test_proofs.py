@@ -250,6 +250,17 @@ def test_another_list_of_profiles_makes_the_proofs_of_its_customer_void(
     oracle.assert_equal(source, shard_clients)
 
 
+def test_a_slice_that_differs_is_not_proved(proven: Fleet, source: Connection, shard_clients: list[Client]) -> None:
+    plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day)
+    # Rows that nothing will ever compare: they are told, and never taken for equal.
+    other = Slice("globex", date(2026, 2, 1))
+    add_scorecard(source, None, customer=other.customer, created_at=datetime(2026, 2, 1, 9, tzinfo=UTC))
+    prove(proven, SLICES)
+    assert unchanged(proven) == set(SLICES) - {ITEM, other}
+    known = {one.slice for proof in ProofStore(proven, CLUSTER, PROCESS).load() for one in proof.slices}
+    assert ITEM not in known
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut off", "one number", "no document", "another version"])
 def test_a_damaged_memory_only_costs_time(proven: Fleet, damage: str) -> None:
     path = Path(ProofStore(proven, CLUSTER, PROCESS).path)
