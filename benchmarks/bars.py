@@ -101,6 +101,8 @@ BARS = (
         "verify.fingerprint.seconds_per_million_scores", Sense.AT_MOST, 1.5, "s", "the fingerprint of a million scores"
     ),
     Bar("verify.rows.seconds_per_million_scores", Sense.AT_MOST, 5, "s", "the full depth of rows of a million scores"),
+    Bar("limits.connections.of_limit", Sense.AT_MOST, 1.0, "x", "connections that read at once, of max_connections"),
+    Bar("limits.rate.of_limit", Sense.AT_MOST, 1.05, "x", "rows per second of a limited extract, of its limit"),
     Bar("growth.rows.linearity", Sense.AT_MOST, 1.10, "x", "growth over 1x, 4x and 16x rows: of linear"),
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from benchmarks.data import Window
-from reindex_assets.model import SCORE, SCORECARD, Table
+from reindex_assets.model import SCORE, SCORECARD, Column, Table
 
 _SCORECARDS = """director.scorecards AS c
 JOIN director.scorecard_template_revisions AS r
@@ -26,9 +26,19 @@ JOIN historic.scorecard_scores AS s
 _TIME = "c.process_interaction_at"
 
 
-def copy_query(table: Table, window: Window, shard: int | None = None, shard_count: int = 1) -> str:
-    """The rows of one of ClickHouse's tables, in the order of its columns; of one shard, if one is named."""
-    columns = ",\n    ".join(f"{column.source.format(time=_TIME)} AS {column.name}" for column in table.columns)
+#: The smallest number that is not denormal.
+_SMALLEST = "2.2250738585072014e-308"
+
+
+def copy_query(
+    table: Table, window: Window, shard: int | None = None, shard_count: int = 1, denormal_as_zero: bool = False
+) -> str:
+    """The rows of one of ClickHouse's tables, in the order of its columns; of one shard, if one is named.
+
+    Args:
+        denormal_as_zero: for a reader that fails on numbers like 5e-324, of which the made data have some.
+    """
+    columns = ",\n    ".join(f"{_source(column, denormal_as_zero)} AS {column.name}" for column in table.columns)
     of_shard = "" if shard is None else f"\n    AND {_shard(shard_count)} = {shard}"
     return f"SELECT\n    {columns}\nFROM {_FROM[table.name]}\nWHERE {_belongs(window)}{of_shard}"
 
@@ -39,6 +49,13 @@ def count_query(table: Table, window: Window, shard_count: int) -> str:
         f"SELECT ({_TIME} AT TIME ZONE 'UTC')::date, {_shard(shard_count)}, count(*)\n"
         f"FROM {_FROM[table.name]}\nWHERE {_belongs(window)}\nGROUP BY 1, 2"
     )
+
+
+def _source(column: Column, denormal_as_zero: bool) -> str:
+    source = column.source.format(time=_TIME)
+    if denormal_as_zero and "Float64" in column.clickhouse:
+        return f"CASE WHEN {source} <> 0 AND abs({source}) < {_SMALLEST} THEN 0 ELSE {source} END"
+    return source
 
 
 def _belongs(window: Window) -> str:

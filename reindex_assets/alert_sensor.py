@@ -47,7 +47,7 @@ from reindex_assets.alerts import (
 from reindex_assets.asset_names import REPAIR_TAG, asset_key
 from reindex_assets.checks import CHECKS
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import Slice
+from reindex_assets.model import KINDS, Slice
 from reindex_assets.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.pipeline import Step
 from reindex_assets.runs_in_flight import is_of_fleet
@@ -126,7 +126,12 @@ class _Watch:
     def __init__(self, fleet: Fleet, automation: frozenset[str]) -> None:
         self.fleet = fleet
         self._automation = automation
-        self._clusters = {asset_key(name, step).to_user_string(): name for name in fleet.clusters for step in Step}
+        self._clusters = {
+            asset_key(name, step, kind).to_user_string(): name
+            for name in fleet.clusters
+            for kind in KINDS
+            for step in Step
+        }
 
     def sees(self, problem: Problem) -> bool:
         if problem.of_automation:
@@ -173,7 +178,12 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
 
 def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, Standing]:
     """Every check that is red at present, from Dagster's table of the latest executions."""
-    keys = {AssetCheckKey(asset_key(cluster, Step.WRITE), check.name) for cluster in fleet.clusters for check in CHECKS}
+    keys = {
+        AssetCheckKey(asset_key(cluster, Step.WRITE, kind), check.name)
+        for cluster in fleet.clusters
+        for kind in KINDS
+        for check in CHECKS
+    }
     if context.repository_def is not None:
         keys |= set(context.repository_def.asset_graph.asset_check_keys)
     storage = context.instance.event_log_storage

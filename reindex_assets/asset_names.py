@@ -25,6 +25,11 @@ def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
 
 
+def all_job_name(cluster_name: str) -> str:
+    """The name of the job over the assets of every kind of a cluster."""
+    return "all_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+
+
 def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     """The name of the op behind a cluster's assets: what run config is given for."""
     return f"reindex_{job_name(cluster_name, kind)}"

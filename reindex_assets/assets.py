@@ -8,6 +8,7 @@ slice is marked as done by an event of its own. So a failed slice neither stops 
 """
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
+import warnings
 from collections.abc import Iterator
 
 from dagster import (
@@ -20,6 +21,7 @@ from dagster import (
     MultiPartitionsDefinition,
     multi_asset,
 )
+from dagster_shared.utils.warnings import BetaWarning
 
 from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
 from reindex_assets.background import BackgroundRun
@@ -33,23 +35,32 @@ from reindex_assets.partitions import customer_days, slices_of_run
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.reindex import Progress
 from reindex_assets.run_checks import CheckPlan, run_checks
-from reindex_assets.run_config import ReindexConfig
+from reindex_assets.run_config import ReindexConfig, ReindexScope
 from reindex_assets.run_events import heartbeat, partial_failure, store_step_events
 
 _DESCRIPTIONS = {
     Step.EXTRACT: (
         "The scorecards and scores of a customer's day as Postgres held them at one snapshot (REPEATABLE READ, READ ONLY), "
-        "as Parquet files in the slice store. Process scorecards only, by the type of their template revision; appeals stay out. "
+        "as Parquet files in the slice store. {kind} scorecards only, by the type of their template revision; appeals stay out. "
         "Rows that can't leave Postgres are listed with the reason."
     ),
     Step.ROWS: (
-        "The shard of each row: floor(epoch of process_interaction_at) mod the number of shards. Its files hold the shards "
+        "The shard of each row: {placement}. Its files hold the shards "
         "alone, in the order of the extract's rows, which have ClickHouse's shape already."
     ),
     Step.WRITE: (
         "What ClickHouse shows of the customer's day, made equal to Postgres: each shard compares the expected rows with its own, "
         "and only the difference is written. New rows appear before old ones go, so no reader misses a row; "
         "rows newer than the snapshot are never touched."
+    ),
+}
+#: One for all assets: Dagster wants the same object under one name.
+_SCOPE = ReindexScope.configure_at_launch()
+_PLACEMENTS = {
+    False: "floor(epoch of process_interaction_at) mod the number of shards",
+    True: (
+        "the one that holds its conversation, else floor(epoch of conversation_start_time) mod the number of shards; how many went by "
+        "their time is among the numbers"
     ),
 }
 _KINDS = {Step.EXTRACT: {"postgres", "parquet"}, Step.ROWS: {"arrow", "parquet"}, Step.WRITE: {"clickhouse"}}
@@ -62,16 +73,24 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
     keys = {step: asset_key(cluster_name, step, kind) for step in Step}
     steps = {key: step for step, key in keys.items()}
 
-    @multi_asset(
-        name=op_name(cluster_name, kind),
-        specs=_specs(cluster_name, kind, keys, partitions),
-        check_specs=check_specs(keys[Step.WRITE], partitions),
-        partitions_def=partitions,
-        backfill_policy=BackfillPolicy.single_run(),
-        can_subset=True,
-        pool=f"clickhouse_{cluster_name}",
-    )
-    def reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
+    with warnings.catch_warnings():
+        # Resources of assets are "beta" in Dagster 1.13; the tests show that what we use of them works.
+        warnings.simplefilter("ignore", BetaWarning)
+        as_assets = multi_asset(
+            name=op_name(cluster_name, kind),
+            specs=_specs(cluster_name, kind, keys, partitions),
+            check_specs=check_specs(keys[Step.WRITE], partitions),
+            partitions_def=partitions,
+            backfill_policy=BackfillPolicy.single_run(),
+            can_subset=True,
+            pool=f"clickhouse_{cluster_name}",
+            resource_defs={"scope": _SCOPE},
+        )
+
+    def reindex(context: AssetExecutionContext, config: ReindexConfig, scope: ReindexScope) -> Iterator[object]:
+        if kind.name not in scope.scorecard_types:
+            context.log.info(f"{kind.name} scorecards are left out by 'scorecard_types' in the run config")
+            return
         try:
             yield from _reindex(context, config)
         except ReindexError as error:
@@ -117,7 +136,7 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         if failed:
             raise partial_failure(failed, len(slices), unchecked)
 
-    return reindex
+    return as_assets(reindex)
 
 
 def _specs(
@@ -130,7 +149,9 @@ def _specs(
             deps=upstream[step],
             # Every partition reports itself; an output of the op would mark the failed ones as done too.
             skippable=True,
-            description=_DESCRIPTIONS[step],
+            description=_DESCRIPTIONS[step].format(
+                kind=kind.name.capitalize(), placement=_PLACEMENTS[kind.is_of_conversations]
+            ),
             group_name=job_name(cluster_name, kind),
             owners=OWNERS,
             kinds=_KINDS[step],

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local.commands import local_app
 from reindex_assets.local.environment import use_local_environment
+from reindex_assets.modes import Mode
 from reindex_assets.output import print_given_up, print_reports, print_verification
 from reindex_assets.output_json import print_json, report_json, verification_json
 from reindex_assets.rectangles import plan_rectangles
@@ -55,6 +57,10 @@ ToOption = Annotated[datetime, typer.Option("--to", formats=_DAY, help="The last
 CustomerOption = Annotated[
     list[str] | None, typer.Option("--customer", help="A customer; repeat it. Without: every customer.")
 ]
+KindOption = Annotated[
+    Mode,
+    typer.Option("--kind", help="The scorecards: process, conversation, or all of them."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -63,6 +69,7 @@ def reindex(
     first: FromOption,
     last: ToOption,
     customer: CustomerOption = None,
+    kind: KindOption = Mode.PROCESS,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be written, and write nothing.")
     ] = False,
@@ -85,7 +92,7 @@ def reindex(
     config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard, "everything": everything}
     with _exit_statuses():
         reports = reindex_range(
-            _fleet(fleet), customer or [], first.date(), last.date(), config, Console(stderr=True, quiet=as_json)
+            _fleet(fleet), customer or [], first.date(), last.date(), kind, config, Console(stderr=True, quiet=as_json)
         )
         if as_json:
             print_json([report_json(report) for report in reports])
@@ -102,6 +109,7 @@ def verify(
     first: FromOption,
     last: ToOption,
     customer: CustomerOption = None,
+    kind: KindOption = Mode.PROCESS,
     depth: Annotated[
         Depth,
         typer.Option(
@@ -127,7 +135,11 @@ def verify(
 ) -> None:
     """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
     with _exit_statuses(), open_report(html) as save:
-        found = verify_range(_fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples)
+        if len(kind.kinds) > 1:
+            raise ConfigurationError("a report is about one kind of scorecards: --kind process or --kind conversation")
+        found = verify_range(
+            _fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples, *kind.kinds
+        )
         if save is not None:
             save(render_report(found, datetime.now(UTC)))
         if as_json:
@@ -156,12 +168,15 @@ def repairs(
 
         known = _fleet(fleet)
         with open_instance() as instance:
-            found = given_up_repairs(instance, known)
-            found = [(cluster, repair) for cluster, repair in found if not customer or repair.customer in customer]
+            found = [
+                one for one in given_up_repairs(instance, known) if not customer or one.repair.customer in customer
+            ]
             if again:
                 ask_again(instance, found)
         if as_json:
-            print_json([{"cluster": cluster, **repair.model_dump(mode="json")} for cluster, repair in found])
+            print_json(
+                [{"cluster": one.cluster, "kind": one.kind.name, **one.repair.model_dump(mode="json")} for one in found]
+            )
         else:
             print_given_up(Console(), found, again)
         if found and not again:
@@ -217,7 +232,13 @@ def main() -> None:
 
 
 def reindex_range(
-    fleet: Fleet, customers: Sequence[str], first: date, last: date, config: Mapping[str, object], console: Console
+    fleet: Fleet,
+    customers: Sequence[str],
+    first: date,
+    last: date,
+    mode: Mode,
+    config: Mapping[str, object],
+    console: Console,
 ) -> list[RunReport]:
     """Runs the assets over customers and days, with a progress bar; returns a report for each run."""
     # Dagster takes seconds to import; the other commands do without it.
@@ -237,8 +258,8 @@ def reindex_range(
     )
     reports = []
     with open_instance() as instance, bar:
-        for rectangle in rectangles:
-            task = bar.add_task(rectangle.cluster_name, total=len(rectangle.slices), rows=0)
+        for rectangle, kind in product(rectangles, mode.kinds):
+            task = bar.add_task(f"{rectangle.cluster_name}, {kind.name}", total=len(rectangle.slices), rows=0)
             reports.append(
                 launch(
                     fleet,
@@ -248,6 +269,7 @@ def reindex_range(
                     lambda progress, task=task: bar.update(  # type: ignore[misc]
                         task, completed=progress.processed + progress.failed, rows=progress.rows
                     ),
+                    kind,
                 )
             )
     return reports

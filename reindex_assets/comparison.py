@@ -23,11 +23,11 @@ from reindex_assets.differences import HARMLESS, count_differences, drift_eviden
 from reindex_assets.digest import shard_digest, source_digest, source_digest_of_copies
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.marks import VERSION, SourceMark, has_versions, read_origin, read_table_mark
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.parts import read_parts
-from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.proofs import Proof
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
@@ -97,7 +97,7 @@ class Comparison:
         wanted = sorted(set(slices))
         found: dict[Slice, SliceParity] = {}
         origin = None
-        if self._proving and has_versions(self.session):
+        if self._proving and has_versions(self.session, self._kind):
             origin = read_origin(self.session, self._cluster, self._kind)
         for group in self.groups(wanted, {}, 1, max_slices):
             parities, proof = _compare_group(self.session, self.shards, group, origin)
@@ -191,30 +191,38 @@ def _compare_group(
 ) -> tuple[list[SliceParity], Proof | None]:
     """The sums of a group, and, given the origin of marks, the proof of those slices that are equal."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
-    questions = {table.name: _ask_shard(table, group, len(shards)) for table in TABLES}
+    placement = GroupPlacement(shards, group)
+    questions: dict[str, Callable[[ShardConnection], Any]] = {}
+    for table in TABLES:
+        questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
     proving = origin is not None
     # Before anything is asked: what happens in between is seen by who looks at the proof.
-    parts = read_parts(shards) if proving else {}
+    parts = read_parts(shards, group.kind) if proving else {}
     table_mark = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            for row in session.rows(source_digests(table, group.kind, session, len(shards), proving)):
+            found = session.table(source_digests(table, group.kind, session, placement, proving))
+            for row in placement.by_shard(found, ("found", "digest", "versions") if proving else ("found", "digest")):
                 of_slice = sums[Slice.of_row(row), table.name]
-                of_slice.templates[row["template"]].postgres[row["shard"]] = row["found"]
+                of_slice.templates[row["template"]].postgres[row["shard"]] = int(row["found"])
                 of_slice.postgres_digest += int(row["digest"])
                 of_slice.versions += int(row["versions"]) if proving else 0
         quarantined = read_quarantined(session, group)
         if proving and reads_the_table(session, group.kind):
-            table_mark = read_table_mark(session)
-    for (name, shard), answer in answers().items():
-        for row in answer:
-            of_slice = sums[Slice.of_row(row), name]
-            tally = of_slice.templates[row["template"]]
-            tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
-            of_slice.distinct_rows += row["keys"]
-            of_slice.clickhouse_digest += row["digest"]
+            table_mark = read_table_mark(session, group.kind)
+    answered = answers()
+    for table in TABLES:
+        for shard in range(len(shards)):
+            for row in answered[table.name, shard]:
+                of_slice = sums[Slice.of_row(row), table.name]
+                tally = of_slice.templates[row["template"]]
+                tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
+                of_slice.distinct_rows += row["keys"]
+                of_slice.clickhouse_digest += row["digest"]
+    for (item, template), name, shard, number in placement.misplaced_in(answered):
+        sums[item, name].templates[template].misplaced[shard] += number
     parities = [
         SliceParity(
             item,
@@ -227,15 +235,18 @@ def _compare_group(
     if origin is None:
         return parities, None
     marks = [{table.name: sums[item, table.name].mark() for table in TABLES} for item in group.slices]
-    return parities, Proof.of(zip(parities, marks, strict=True), snapshot.microseconds, origin, table_mark, parts)
+    found = [one for one in zip(parities, marks, strict=True) if one[0].slice not in placement.homeless]
+    return parities, Proof.of(found, snapshot.microseconds, origin, table_mark, parts)
 
 
-def _ask_shard(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
+def _ask_shard(
+    table: Table, group: SliceGroup, placement: GroupPlacement
+) -> Callable[[ShardConnection], list[dict[str, Any]]]:
     sql = f"""\
 SELECT customer, day, toString(template_id) AS template,
        count() AS found,
        uniqExact({", ".join(table.key)}) AS keys,
-       countIf({shard_expression(shard_count)} != {{shard:UInt16}}) AS misplaced,
+       {placement.misplaced} AS misplaced,
        sum({shard_digest(table)}) AS digest
 FROM {table.name}
 WHERE {IN_SLICES}
@@ -247,7 +258,9 @@ GROUP BY customer, day, template_id"""
     return ask
 
 
-def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count: int, versions: bool = False) -> str:
+def source_digests(
+    table: Table, kind: Kind, session: SourceSession, placement: GroupPlacement, versions: bool = False
+) -> str:
     """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
 
     With `versions` also the sum of the hashes of the row versions (marks.VERSION).
@@ -256,13 +269,14 @@ def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count
     and so from computing it once a score. OFFSET 0 would do so too, but not in parallel.
     """
     columns = [
-        "c.customer, c.profile, c.scorecard_id, c.template_id",
+        "c.customer, c.scorecard_id, c.template_id",
+        *dict.fromkeys(("c.profile", *placement.source_columns)),
         "({time} AT TIME ZONE 'UTC')::date AS day",
-        f"{source_shard_expression(shard_count)} AS shard",
         "clock_timestamp() AS fence",
         f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest",
     ]
     expression = source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
+    by = ", ".join(f"c.{name}" for name in placement.source_names)
     sums = f"count(*) AS found, sum({expression})::text AS digest"
     if versions:
         if table is SCORECARD:
@@ -270,7 +284,7 @@ def source_digests(table: Table, kind: Kind, session: SourceSession, shard_count
         sums += f", sum({'c.version' if table is SCORECARD else VERSION[table.name]})::text AS versions"
     return source_sql(
         f"""\
-SELECT c.customer, c.day, c.template_id::text AS template, c.shard, {sums}
+SELECT c.customer, c.day, c.template_id::text AS template, {by}, {sums}
 FROM
 (
 SELECT {", ".join(columns)}
@@ -278,7 +292,7 @@ FROM {SOURCE_SCORECARDS}
 WHERE {BELONGS}
 ) AS c
 {SCORES_OF_SCORECARDS if table is SCORE else ""}
-GROUP BY c.customer, c.day, c.template_id, c.shard""",
+GROUP BY c.customer, c.day, c.template_id, {by}""",
         session.postgres.relations,
         kind,
     )

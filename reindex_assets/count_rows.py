@@ -17,9 +17,9 @@ from reindex_assets.counts import PLURALS, Counts, TableTally, TemplateCounts
 from reindex_assets.errors import ReindexError, SourceUnreachableError
 from reindex_assets.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceParity
-from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.selection import (
     BELONGS,
     IN_SLICES,
@@ -114,41 +114,52 @@ def count_clickhouse(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], k
 def _count_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, tallies: _Tallies
 ) -> tuple[int, list[QuarantinedRow]]:
-    questions = {table.name: _ask_counts(table, group, len(shards)) for table in TABLES}
+    placement = GroupPlacement(shards, group)
+    questions: dict[str, Callable[[ShardConnection], Any]] = {}
+    for table in TABLES:
+        questions |= {table.name: _ask_counts(table, group, placement), **placement.ask_misplaced(table)}
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            for row in session.rows(_source_counts(table, group.kind, session, len(shards))):
+            found = session.table(_source_counts(table, group.kind, session, placement))
+            for row in placement.by_shard(found, ("found",)):
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
-                tally.postgres[row["shard"]] = row["found"]
+                tally.postgres[row["shard"]] = int(row["found"])
         quarantined = read_quarantined(session, group)
-    for (name, shard), answer in answers().items():
-        for row in answer:
-            tally = tallies[Slice.of_row(row), row["template_id"]][name]
-            tally.clickhouse[shard] = row["found"]
-            tally.misplaced[shard] = row["misplaced"]
+    answered = answers()
+    for table in TABLES:
+        for shard in range(len(shards)):
+            for row in answered[table.name, shard]:
+                tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
+                tally.clickhouse[shard] = row["found"]
+                tally.misplaced[shard] = row["misplaced"]
+    for (item, template), name, shard, number in placement.misplaced_in(answered):
+        tallies[item, template][name].misplaced[shard] += number
     return snapshot.microseconds, quarantined
 
 
-def _source_counts(table: Table, kind: Kind, session: SourceSession, shard_count: int) -> str:
+def _source_counts(table: Table, kind: Kind, session: SourceSession, placement: GroupPlacement) -> str:
+    by = [column.partition(" AS ")[0] for column in placement.source_columns]
     return source_sql(
         f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, c.template_id::text AS template_id,
-       {source_shard_expression(shard_count)} AS shard, count(*) AS found
+       {", ".join(placement.source_columns)}, count(*) AS found
 FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
-GROUP BY 1, 2, c.template_id, 4""",
+GROUP BY 1, 2, c.template_id, {", ".join(by)}""",
         session.postgres.relations,
         kind,
     )
 
 
-def _ask_counts(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], list[dict[str, Any]]]:
+def _ask_counts(
+    table: Table, group: SliceGroup, placement: GroupPlacement
+) -> Callable[[ShardConnection], list[dict[str, Any]]]:
     sql = f"""\
 SELECT customer, day, toString(template_id) AS template_id,
        count() AS found,
-       countIf({shard_expression(shard_count)} != {{shard:UInt16}}) AS misplaced
+       {placement.misplaced} AS misplaced
 FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day, {table.name}.template_id"""

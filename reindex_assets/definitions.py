@@ -10,25 +10,44 @@ from reindex_assets.alert_sensor import build_alert_sensor
 from reindex_assets.assets import build_assets
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.janitor import build_janitor
+from reindex_assets.model import KINDS
+from reindex_assets.modes import Mode
 from reindex_assets.repair_sensor import build_repair_sensor
-from reindex_assets.schedules import build_checks_job, build_checks_schedule, build_daily_schedule, build_job
+from reindex_assets.schedules import (
+    build_all_job,
+    build_checks_job,
+    build_checks_schedule,
+    build_daily_schedule,
+    build_job,
+)
 from reindex_assets.settings import Settings
 
 
-def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None) -> Definitions:
-    """The definitions of a fleet, or of some of its clusters. Connects to nothing."""
+def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: Mode = Mode.CONVERSATION) -> Definitions:
+    """The definitions of a fleet, or of some of its clusters. Connects to nothing.
+
+    Args:
+        mode: what the schedules reindex and check; assets, jobs and sensors are there for every kind.
+    """
     names = list(fleet.clusters if cluster_names is None else cluster_names)
-    jobs = {name: build_job(name) for name in names}
-    checks_jobs = {name: build_checks_job(name) for name in names}
+    places = [(name, kind) for name in names for kind in KINDS]
+    jobs = {(name, kind): build_job(name, kind) for name, kind in places}
+    checks_jobs = {(name, kind): build_checks_job(name, kind) for name, kind in places}
+    all_jobs = {name: build_all_job(name) for name in names}
+    daily = {name: all_jobs[name] if mode is Mode.ALL else jobs[name, mode.kinds[0]] for name in names}
     return Definitions(
-        assets=[build_assets(fleet, name) for name in names],
-        jobs=[*jobs.values(), *checks_jobs.values()],
+        assets=[build_assets(fleet, name, kind) for name, kind in places],
+        jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values()],
         schedules=[
-            *(build_daily_schedule(fleet, name, job) for name, job in jobs.items()),
-            *(build_checks_schedule(fleet, name, job) for name, job in checks_jobs.items()),
+            *(build_daily_schedule(fleet, name, job) for name, job in daily.items()),
+            *(
+                build_checks_schedule(fleet, name, checks_jobs[name, kind], kind)
+                for name in names
+                for kind in mode.kinds
+            ),
         ],
         sensors=[
-            *(build_repair_sensor(fleet, name, job) for name, job in jobs.items()),
+            *(build_repair_sensor(fleet, name, job, kind) for (name, kind), job in jobs.items()),
             build_janitor(fleet),
             build_alert_sensor(fleet),
         ],
@@ -40,4 +59,5 @@ def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None) -> Defi
 @definitions
 def defs() -> Definitions:
     """The fleet of REINDEX_FLEET; read when Dagster loads the code location, not at import."""
-    return build_defs(load_fleet(Settings().fleet_file()))
+    settings = Settings()
+    return build_defs(load_fleet(settings.fleet_file()), mode=settings.mode)

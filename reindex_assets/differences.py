@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardSet
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, UUID, Slice, Table
-from reindex_assets.row_sides import NO_DAY, ask_rows, known_scorecards, source_rows
+from reindex_assets.row_sides import NO_DAY, ask_rows, known_scorecards, shard_rows, source_rows
 from reindex_assets.selection import (
     SliceGroup,
 )
@@ -133,14 +134,17 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
         merge_patience_seconds: how long an older version beside the right one is ClickHouse's business (`UNMERGED`); after that
             dashboards that don't say FINAL have counted it twice for too long, and it is `DUPLICATED`.
     """
+    placement = GroupPlacement(shards, group)
     questions = {table.name: ask_rows(table, group, len(shards)) for table in TABLES}
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
-        source = {table.name: source_rows(session, table, group, len(shards)) for table in TABLES}
+        source = {table.name: source_rows(session, table, group, placement) for table in TABLES}
         answered = answers()
         on_shards = {
-            table.name: pa.concat_tables([answered[table.name, shard] for shard in range(len(shards))])
+            table.name: shard_rows(
+                pa.concat_tables([answered[table.name, shard] for shard in range(len(shards))]), placement
+            )
             for table in TABLES
         }
         folding_since = int((time.time() - merge_patience_seconds) * MICROSECONDS)

@@ -19,6 +19,7 @@ from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
+from reindex_assets.model import PROCESS, Kind
 from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
@@ -55,6 +56,7 @@ class RunReport:
     red_checks: Sequence[str]
     failed: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    kind: str = PROCESS.name
     before: Mapping[str, int] | None = None
     after: Mapping[str, int] | None = None
 
@@ -65,13 +67,14 @@ def launch(
     rectangle: Rectangle,
     config: Mapping[str, object],
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    kind: Kind = PROCESS,
 ) -> RunReport:
-    """Runs the assets over a rectangle in this process; returns when the run has ended, well or not."""
-    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name))
+    """Runs the assets of a kind over a rectangle in this process; returns when the run has ended, well or not."""
+    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name, kind))
     hold_connections(instance)
     run_id = str(uuid.uuid4())
-    write_key = asset_key(rectangle.cluster_name, Step.WRITE)
-    before = _counted(fleet, rectangle)
+    write_key = asset_key(rectangle.cluster_name, Step.WRITE, kind)
+    before = _counted(fleet, rectangle, kind)
     begun = time.monotonic()
     outcome: list[bool] = []
     broken: list[BaseException] = []
@@ -80,7 +83,7 @@ def launch(
         try:
             result = job.execute_in_process(
                 run_config={
-                    "ops": {op_name(rectangle.cluster_name): {"config": dict(config)}},
+                    "ops": {op_name(rectangle.cluster_name, kind): {"config": dict(config)}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },
                 instance=instance,
@@ -111,12 +114,12 @@ def launch(
         raise broken[0]
     on_progress(reader.read())
     report = _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
-    return replace(report, before=before, after=_counted(fleet, rectangle))
+    return replace(report, kind=kind.name, before=before, after=_counted(fleet, rectangle, kind))
 
 
-def _counted(fleet: Fleet, rectangle: Rectangle) -> Mapping[str, int] | None:
+def _counted(fleet: Fleet, rectangle: Rectangle, kind: Kind) -> Mapping[str, int] | None:
     try:
-        return count_clickhouse(fleet, rectangle.cluster_name, rectangle.slices)
+        return count_clickhouse(fleet, rectangle.cluster_name, rectangle.slices, kind)
     except ReindexError:
         # The run itself says what is wrong with a shard; it may well outlast it.
         return None

@@ -31,15 +31,22 @@ class Kind:
 
     Attributes:
         template_type: value of the template revision's `template_type`.
-        time_column: column of the Postgres scorecard that is the slice's time, and the shard key.
+        time_column: column of Postgres that is the slice's time.
+        is_of_conversations: whether a scorecard grades a conversation. Then its time is that of the conversation, in the relation `chats`,
+            and it stands on the shard that holds the conversation; else its time is its own, and says the shard.
     """
 
     name: str
     template_type: int
     time_column: str
+    is_of_conversations: bool = False
 
 
 PROCESS = Kind(name="process", template_type=2, time_column="process_interaction_at")
+CONVERSATION = Kind(
+    name="conversation", template_type=1, time_column="conversation_start_time", is_of_conversations=True
+)
+KINDS = (PROCESS, CONVERSATION)
 
 
 @dataclass(frozen=True, order=True)

@@ -20,7 +20,7 @@ from reindex_assets.verification import DayVerdict, Depth, Gap, Verification
 
 if TYPE_CHECKING:
     from reindex_assets.launch import RunReport
-    from reindex_assets.repairs import Repair
+    from reindex_assets.repairs import GivenUp
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool)
         who = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
         table.add_row(
             report.run_id[:8],
-            f"{rectangle.cluster_name}: {who}\n{rectangle.first_day} to {rectangle.last_day}",
+            f"{rectangle.cluster_name}, {report.kind}: {who}\n{rectangle.first_day} to {rectangle.last_day}",
             *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )
@@ -82,16 +82,18 @@ def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool)
             console.print(printable(line, "red"), soft_wrap=True)
 
 
-def print_given_up(console: Console, found: Sequence[tuple[str, Repair]], again: bool) -> None:
+def print_given_up(console: Console, found: Sequence[GivenUp], again: bool) -> None:
     """The repairs that were given up, and what happens next."""
     if not found:
         console.print("[green]No repair is given up.[/green]")
         return
-    table = _table("Repairs given up", "cluster", "customer", "day", "differs", "since", right=("failed",))
-    for cluster, repair in found[:_SHOWN]:
+    table = _table("Repairs given up", "cluster", "kind", "customer", "day", "differs", "since", right=("failed",))
+    for one in found[:_SHOWN]:
+        repair = one.repair
         since = datetime.fromtimestamp(repair.given_up_at or 0.0, UTC)
         table.add_row(
-            cluster,
+            one.cluster,
+            one.kind.name,
             printable(repair.customer),
             repair.day.isoformat(),
             printable(repair.differs),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def verification_json(found: Verification) -> dict[str, object]:
     """A verification. At the depth `counts` no slice has a field `equal`, nor any of values: nothing is known of them."""
     return {
+        "kind": found.kind,
         "depth": found.depth.value,
         "from": found.first_day.isoformat(),
         "to": found.last_day.isoformat(),
@@ -50,6 +51,7 @@ def report_json(report: RunReport) -> dict[str, object]:
     return {
         "run_id": report.run_id,
         "cluster": report.rectangle.cluster_name,
+        "kind": report.kind,
         "customers": report.rectangle.customers,
         "from": report.rectangle.first_day.isoformat(),
         "to": report.rectangle.last_day.isoformat(),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet, results
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice
 from reindex_assets.selection import IN_SLICES, SliceGroup, shard_scope
 
 #: partition, first and last block, level, and the mutation if there was one. Patch parts ("patch-...") have other names: their rows
@@ -27,6 +27,8 @@ PartitionPlace = tuple[int, str, str, str]
 #: In the table's place: what is known of the server itself. Blocks may be numbered anew after a start (after a dropped part, or when its
 #: disk was restored), and are no proof across one.
 _SERVER = "(server)"
+#: The product's table that says on which shard a conversation stands.
+_CONVERSATION = "conversation"
 #: Seconds by which the same start differs from question to question: both of its parts are cut to whole seconds.
 _START_JITTER = 2
 #: How often new parts are asked for that are merged before they answer.
@@ -35,8 +37,10 @@ _LISTINGS = 4
 Parts = Mapping[PartitionPlace, Mapping[str, str]]
 
 
-def read_parts(shards: ShardSet) -> dict[PartitionPlace, dict[str, str]]:
-    """The active parts of both tables on every shard: a few rows of a system table, no data."""
+def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, str]]:
+    """The active parts of both tables on every shard, and of the conversations that say where rows of a kind belong: no data are read."""
+
+    tables = [*(table.name for table in TABLES), *([_CONVERSATION] if kind.is_of_conversations else [])]
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         return shard.rows(
@@ -45,7 +49,7 @@ def read_parts(shards: ShardSet) -> dict[PartitionPlace, dict[str, str]]:
             "JOIN system.tables AS t ON t.database = p.database AND t.name = p.table "
             "WHERE p.active AND p.rows > 0 AND p.database = {database:String} AND p.table IN {tables:Array(String)} "
             "UNION ALL SELECT {server:String}, '', '', 'start', toString(toUnixTimestamp(now()) - uptime()) FROM system.one",
-            {"database": shard.database, "tables": [table.name for table in TABLES], "server": _SERVER},
+            {"database": shard.database, "tables": tables, "server": _SERVER},
         )
 
     found: dict[PartitionPlace, dict[str, str]] = {}
@@ -100,7 +104,11 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
             continue
         touched = _touched_parts(old, new)
         if touched is None:
-            rewritten.add(_month(partition))
+            # Conversations that went or wandered: rows of any month may belong elsewhere now.
+            rewritten.add(None if table == _CONVERSATION else _month(partition))
+            continue
+        if table == _CONVERSATION:
+            # New ones move no row that has a shard already.
             continue
         if touched:
             inserted.setdefault((shard, table), []).extend(touched)
@@ -181,7 +189,7 @@ def _month(partition: str) -> tuple[int, int] | None:
 def of_months(parts: Parts, slices: Iterable[Slice]) -> dict[PartitionPlace, Mapping[str, str]]:
     """The part of a list in which rows of some slices may stand: a table's partition holds the days of a month."""
     months = {None, *((item.day.year, item.day.month) for item in slices)}
-    return {place: names for place, names in parts.items() if _month(place[3]) in months}
+    return {place: names for place, names in parts.items() if place[1] == _CONVERSATION or _month(place[3]) in months}
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,9 @@ class PartsLook:
     merged: frozenset[Slice]
 
 
-def look_at_parts(shards: ShardSet, groups: Collection[SliceGroup], before: Parts, listed: Parts) -> PartsLook:
+def look_at_parts(
+    shards: ShardSet, kind: Kind, groups: Collection[SliceGroup], before: Parts, listed: Parts
+) -> PartsLook:
     """Which slices of `groups` something has happened to between two lists of parts.
 
     Parts are merged at any time: whoever asks for a part's rows looks afterwards whether it was still there to answer. If it was not, the
@@ -213,7 +223,7 @@ def look_at_parts(shards: ShardSet, groups: Collection[SliceGroup], before: Part
             break
         for group in groups:
             in_doubt |= slices_in_parts(shards, group, changes.inserted)
-        later = read_parts(shards)
+        later = read_parts(shards, kind)
         if changes.are_still_there(later):
             break
         listed = later

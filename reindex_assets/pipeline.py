@@ -19,9 +19,10 @@ import pyarrow as pa
 from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.extract import QuarantinedRow
-from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.group_placement import GroupPlacement
+from reindex_assets.model import SCORECARD, TABLES, Slice, Table
 from reindex_assets.parity import SliceParity
-from reindex_assets.rows import SHARD, cut_by_slice, non_finite, with_shard
+from reindex_assets.rows import SHARD, cut_by_slice, non_finite, shards_by_time, with_shards
 from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
 from reindex_assets.staging import StagingNames
@@ -46,6 +47,8 @@ class SliceOutcome:
         snapshot: time of the Postgres snapshot, microseconds; None when the slice failed before it.
         files: the Parquet files written, by step and table name.
         writes: what happened on the shards, by table name and shard.
+        homeless_scorecards: scorecards whose conversation stands on no shard, and which were placed by its time; None of a kind that has
+            no conversations.
         seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
         unchanged: both sides, when nothing has touched the slice since it was proved equal, and so nothing was read or written.
         error: why it failed, in words; None when it is done.
@@ -58,6 +61,7 @@ class SliceOutcome:
     writes: dict[tuple[str, int], TableWrite] = field(default_factory=dict)
     quarantined: tuple[QuarantinedRow, ...] = ()
     non_finite_values: int = 0
+    homeless_scorecards: int | None = None
     seconds: dict[Step, float] = field(default_factory=dict)
     group_slices: int = 1
     unchanged: SliceParity | None = None
@@ -77,6 +81,7 @@ class GroupPipeline:
         store: SliceStore,
         shards: ShardSet,
         group: SliceGroup,
+        placement: GroupPlacement,
         chain: tuple[Step, ...],
         mark: ExtractMark,
         names: StagingNames,
@@ -92,7 +97,9 @@ class GroupPipeline:
         self._options = options
         self._on_rows = on_rows
         self._seconds: dict[Step, float] = defaultdict(float)
+        self._placement = placement
         self._non_finite: Counter[Slice] = Counter()
+        self._homeless: Counter[Slice] = Counter()
         self._stack = ExitStack()
         self._files: dict[tuple[Step, str], SliceWriter] = {}
         self._writer: GroupWriter | None = None
@@ -156,6 +163,7 @@ class GroupPipeline:
                 writes=writes.get(item, {}),
                 quarantined=tuple(kept_back[item]),
                 non_finite_values=self._non_finite[item],
+                homeless_scorecards=self._homeless[item] if self._group.kind.is_of_conversations else None,
                 seconds=dict(self._seconds),
                 group_slices=len(slices),
             )
@@ -164,7 +172,7 @@ class GroupPipeline:
 
     def _take_batch(self, table: Table, batch: pa.RecordBatch) -> None:
         with self._timed(Step.ROWS if Step.ROWS in self._chain else self._chain[0]):
-            placed = batch if SHARD in batch.schema.names else with_shard(batch, len(self._shards))
+            placed = batch if SHARD in batch.schema.names else self._placed(table, batch)
             for part in cut_by_slice(placed):
                 self._non_finite[part.slice] += non_finite(part.rows)
                 if Step.ROWS in self._chain:
@@ -175,6 +183,13 @@ class GroupPipeline:
             with self._timed(Step.WRITE):
                 self._writer.add(table, placed)
         self._on_rows(batch.num_rows)
+
+    def _placed(self, table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
+        shards, homeless = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
+        if table is SCORECARD and homeless.any():
+            for part in cut_by_slice(batch.filter(pa.array(homeless))):
+                self._homeless[part.slice] += part.rows.num_rows
+        return with_shards(batch, shards)
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:
         name = slice_store.EXTRACT if step is Step.EXTRACT else slice_store.ROWS

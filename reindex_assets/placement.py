@@ -45,6 +45,23 @@ _PLACED_SHARE = 0.8
 _PLACED_ROWS = 20
 
 
+_LIVE = f"SELECT scorecard_time, false AS is_held FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}"
+#: Beside its conversation a scorecard stands rightly, however many shards there are. A sample: the conversations may be many.
+_LIVE_CONVERSATIONS = f"""\
+WITH sample AS
+(
+    SELECT scorecard_time, customer, profile, conversation_id FROM {SCORECARD.name}
+    WHERE template_type = {{template_type:UInt8}}
+    ORDER BY cityHash64(scorecard_id)
+    LIMIT 10000
+)
+SELECT scorecard_time, (customer, profile, conversation_id) IN
+(
+    SELECT customer, profile, conversation_id FROM conversation WHERE conversation_id IN (SELECT conversation_id FROM sample)
+) AS is_held
+FROM sample"""
+
+
 def check_placement(shards: ShardSet, kind: Kind) -> None:
     """Refuses to write when the live rows stand where another list of shards would put them.
 
@@ -53,11 +70,12 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     """
     count = len(shards)
     columns = ", ".join(
-        f"countIf({shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}" for other in range(1, 2 * count + 9)
+        f"countIf(is_held OR {shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}"
+        for other in range(1, 2 * count + 9)
     )
     found = shards.map(
         lambda shard: shard.rows(
-            f"SELECT count() AS total, {columns} FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}",
+            f"SELECT count() AS total, {columns} FROM ({_LIVE_CONVERSATIONS if kind.is_of_conversations else _LIVE})",
             {"shard": shard.index, "template_type": kind.template_type},
         )[0]
     )

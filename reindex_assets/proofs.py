@@ -119,11 +119,13 @@ class Unchanged:
             SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then.
         """
         wanted = set(slices)
-        if not any(one.slice in wanted for proof in proofs for one in proof.slices) or not has_versions(self._session):
+        if not any(one.slice in wanted for proof in proofs for one in proof.slices) or not has_versions(
+            self._session, self._kind
+        ):
             return {}
         origin = read_origin(self._session, self._cluster, self._kind)
         # Before Postgres: what changes meanwhile is seen the next time.
-        listed = read_parts(self._shards)
+        listed = read_parts(self._shards, self._kind)
         found: dict[Slice, SliceParity] = {}
         for proof in proofs:
             known = proof.holds_for(wanted, origin)
@@ -136,7 +138,7 @@ class Unchanged:
         return group_slices(slices, self._cluster, self._floor_day, {}, 1, self._kind, _SLICES_AT_ONCE)
 
     def _untouched_in_clickhouse(self, proof: Proof, known: Mapping[Slice, ProvenSlice], listed: Parts) -> set[Slice]:
-        look = look_at_parts(self._shards, self._groups(known), dict(proof.parts), listed)
+        look = look_at_parts(self._shards, self._kind, self._groups(known), dict(proof.parts), listed)
         untouched = set(known) - look.in_doubt
         for group in self._groups(look.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
@@ -167,5 +169,5 @@ class Unchanged:
         return (
             bool(proof.table_mark)
             and reads_the_table(self._session, self._kind)
-            and read_table_mark(self._session) == proof.table_mark
+            and read_table_mark(self._session, self._kind) == proof.table_mark
         )

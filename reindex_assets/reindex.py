@@ -24,13 +24,14 @@ from reindex_assets.errors import (
 )
 from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
 from reindex_assets.placement import check_placement
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
-from reindex_assets.schema import check_schema
+from reindex_assets.schema import check_conversations, check_schema
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
 from reindex_assets.source import SourceSession
@@ -138,6 +139,8 @@ class Reindex:
 
     def _check_shards(self, shards: ShardSet) -> None:
         check_schema(shards)
+        if self._kind.is_of_conversations:
+            check_conversations(shards)
         if not self._options.allow_reshard:
             check_placement(shards, self._kind)
         drop_left_overs(shards, self._source().is_owner_alive)
@@ -233,7 +236,10 @@ class Reindex:
     ) -> GroupPipeline:
         self._groups_begun += 1
         names = StagingNames(self._source().owner, self._groups_begun)
-        return GroupPipeline(self._store, shards, group, chain, mark, names, self._options.write, self._count_rows)
+        placement = GroupPlacement(shards, group)
+        return GroupPipeline(
+            self._store, shards, group, placement, chain, mark, names, self._options.write, self._count_rows
+        )
 
     def _count_rows(self, rows: int) -> None:
         self._progress = replace(self._progress, rows=self._progress.rows + rows)

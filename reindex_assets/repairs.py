@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from reindex_assets.model import Slice
+from reindex_assets.model import Kind, Slice
 
 #: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.
 _EVIDENCE_KEPT = 16
@@ -102,6 +102,15 @@ class Repair(BaseModel):
         elif self.awaited:
             update["failed"] = self.failed + 1
         return self.model_copy(update=update)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A repair that was given up, and whose it was."""
+
+    cluster: str
+    kind: Kind
+    repair: Repair
 
 
 class Ledger(BaseModel):

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from reindex_assets.clickhouse import ShardConnection
 from reindex_assets.digest import shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import UUID, Table
 from reindex_assets.placement import shard_expression, shard_numbers
 from reindex_assets.rows import day_numbers
@@ -29,38 +30,44 @@ from reindex_assets.selection import (
 )
 from reindex_assets.source import SourceSession
 
+_CONVERSATION = "conversation_id"
+
 
 def _ids(table: Table) -> tuple[str, ...]:
     return ("customer", "profile", *table.id_columns)
 
 
-def source_rows(session: SourceSession, table: Table, group: SliceGroup, shard_count: int) -> pa.Table:
+def source_rows(session: SourceSession, table: Table, group: SliceGroup, placement: GroupPlacement) -> pa.Table:
     """A table's rows in Postgres: ids, `day`, `shard` (where it should stand), `digest`; inside the group's snapshot."""
     sources = {column.name: column.source for column in table.columns}
-    ids = ", ".join(f"{sources[name]} AS {name}" for name in _ids(table))
+    names = (*_ids(table), _CONVERSATION) if group.kind.is_of_conversations else _ids(table)
+    ids = ", ".join(f"{sources[name]} AS {name}" for name in names)
     sql = source_sql(
         f"SELECT {ids}, {{time}} AS scorecard_time, {source_digest(table)} AS digest\n"
         f"FROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}",
         session.postgres.relations,
         group.kind,
     )
-    return _placed(session.table(sql), shard_count)
+    return _placed(session.table(sql), placement)
 
 
-def _placed(rows: pa.Table, shard_count: int) -> pa.Table:
+def _placed(rows: pa.Table, placement: GroupPlacement) -> pa.Table:
     """Rows of Postgres with their day and shard, where the writer places them."""
     micros = rows.column("scorecard_time").cast(pa.int64()).to_numpy()
-    columns = {name: _storage(rows.column(name)) for name in rows.column_names if name != "scorecard_time"}
+    kept = [name for name in rows.column_names if name not in ("scorecard_time", _CONVERSATION)]
+    columns = {name: _storage(rows.column(name)) for name in kept}
     days = day_numbers(micros).astype(np.int32)
-    shards = shard_numbers(micros, shard_count).astype(np.int32)
+    shards, _ = placement.resolve(rows, shard_numbers(micros, placement.shard_count))
+    shards = shards.astype(np.int32)
     return pa.table({**columns, "day": pa.array(days, pa.int32()).cast(pa.date32()), "shard": pa.array(shards)})
 
 
 def ask_rows(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], pa.Table]:
-    """What to ask a shard for its physical rows: ids, `day`, `version`, `digest`, `own_shard` (by its own time) and `shard`."""
+    """What to ask a shard for its physical rows, for `shard_rows`."""
+    conversation = f", {_CONVERSATION}" if group.kind.is_of_conversations else ""
     sql = f"""\
 SELECT {", ".join(_ids(table))}, day, version, {shard_digest(table)} AS digest,
-       toInt32({shard_expression(shard_count)}) AS own_shard
+       toInt32({shard_expression(shard_count)}) AS own_shard{conversation}
 FROM {table.name}
 WHERE {IN_SLICES}"""
     schema = pa.schema(
@@ -72,6 +79,7 @@ WHERE {IN_SLICES}"""
             ("version", pa.uint64()),
             ("digest", pa.int64()),
             ("own_shard", pa.int32()),
+            *([(_CONVERSATION, pa.string())] if conversation else []),
         ]
     )
 
@@ -83,6 +91,13 @@ WHERE {IN_SLICES}"""
         return rows.append_column("shard", pa.repeat(pa.scalar(shard.index, pa.int32()), rows.num_rows))
 
     return ask
+
+
+def shard_rows(rows: pa.Table, placement: GroupPlacement) -> pa.Table:
+    """The answers to `ask_rows`: ids, `day`, `version`, `digest`, `own_shard` (where such a row belongs) and `shard` (where it is)."""
+    own, _ = placement.resolve(rows, rows.column("own_shard").to_numpy())
+    columns = {name: rows.column(name) for name in rows.column_names if name != _CONVERSATION}
+    return pa.table({**columns, "own_shard": pa.array(own, pa.int32())})
 
 
 def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:

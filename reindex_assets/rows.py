@@ -23,9 +23,14 @@ _EPOCH = date(1970, 1, 1)
 _MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
 
 
-def with_shard(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
-    """`batch` with a last column `shard` (uint16), by the rule of placement.py."""
-    return batch.append_column(SHARD, pa.array(shard_numbers(_microseconds(batch), shard_count).astype(np.uint16)))
+def shards_by_time(batch: pa.RecordBatch, shard_count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The shards of rows by the rule of placement.py."""
+    return shard_numbers(_microseconds(batch), shard_count)
+
+
+def with_shards(batch: pa.RecordBatch, shards: np.ndarray[Any, np.dtype[Any]]) -> pa.RecordBatch:
+    """`batch` with a last column `shard` (uint16)."""
+    return batch.append_column(SHARD, pa.array(shards.astype(np.uint16)))
 
 
 def day_numbers(microseconds: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -73,7 +78,7 @@ def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int,
 
 
 def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], int]:
-    """Rows of a `with_shard` batch by slice and shard."""
+    """Rows of a `with_shards` batch by slice and shard."""
     days = pa.array(day_numbers(_microseconds(batch)).astype(np.int32), pa.int32()).view(pa.date32())
     counts = (
         pa.table({"customer": batch.column("customer"), "day": days, SHARD: batch.column(SHARD)})

@@ -4,12 +4,31 @@ What lives here: the fields and what turning them does. What does not: the work.
 """
 
 # Without `from __future__ import annotations`: Dagster reads the fields' types from the annotations themselves.
-from dagster import Config
-from pydantic import Field
+from dagster import Config, ConfigurableResource
+from pydantic import Field, field_validator
 
 from reindex_assets.comparison import SETTLE_SECONDS
+from reindex_assets.model import KINDS
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
+
+
+class ReindexScope(ConfigurableResource):  # type: ignore[type-arg]
+    """What a run over assets of several kinds does: the resource `scope`, one for all of them."""
+
+    scorecard_types: list[str] = Field(
+        default=[kind.name for kind in KINDS],
+        description="The kinds of scorecards to reindex: process, conversation. Those of a kind that is left out are not touched, whatever "
+        "assets are selected.",
+    )
+
+    @field_validator("scorecard_types")
+    @classmethod
+    def _known_types(cls, value: list[str]) -> list[str]:
+        known = [kind.name for kind in KINDS]
+        if not value or not set(value) <= set(known):
+            raise ValueError(f"name one or more of {', '.join(known)}")
+        return value
 
 
 class ReindexConfig(Config):

@@ -12,9 +12,9 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, Run
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from reindex_assets.asset_names import asset_key, checks_job_name, job_name
+from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Cluster, Fleet
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.model import KINDS, PROCESS, Kind, Slice
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
 from reindex_assets.pipeline import Step
 
@@ -36,7 +36,7 @@ def slices_in_flight(
     writes = asset_key(cluster_name, Step.WRITE, kind)
     found: set[Slice] = set()
     for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
-        if does_write(run, writes, job_name(cluster_name, kind)):
+        if does_write(run, writes, cluster_name, kind):
             found |= slices_of_tags(run, cluster)
     found |= set(_slices_of_backfills(instance, asset_graph, writes))
     return frozenset(found)
@@ -44,17 +44,20 @@ def slices_in_flight(
 
 def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
     """Whether a run is of the fleet's assets or their checks: by its job, or by what was selected (a backfill's job is not ours)."""
-    if run.job_name in {named(cluster) for cluster in fleet.clusters for named in (job_name, checks_job_name)}:
+    places = [(cluster, kind) for cluster in fleet.clusters for kind in KINDS]
+    jobs = {named(cluster, kind) for cluster, kind in places for named in (job_name, checks_job_name)}
+    if run.job_name in jobs | {all_job_name(cluster) for cluster in fleet.clusters}:
         return True
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-    return any(asset_key(cluster, step) in keys for cluster in fleet.clusters for step in Step)
+    return any(asset_key(cluster, step, kind) in keys for cluster, kind in places for step in Step)
 
 
-def does_write(run: DagsterRun, writes: AssetKey, job: str) -> bool:
-    """Whether a run's assets are those of a cluster; a run of the job without a selection has all of them."""
+def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:
+    """Whether a run's assets are those of a cluster and kind; a run of the job without a selection has all of them."""
     if run.asset_selection:
         return writes in run.asset_selection
-    return run.job_name == job and not run.asset_check_selection
+    jobs = (job_name(cluster_name, kind), all_job_name(cluster_name))
+    return run.job_name in jobs and not run.asset_check_selection
 
 
 def slices_of_tags(run: DagsterRun, cluster: Cluster) -> set[Slice]:

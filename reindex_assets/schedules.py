@@ -15,9 +15,10 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from reindex_assets.asset_names import asset_key, checks_job_name, job_name
+from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import PROCESS, Kind
+from reindex_assets.model import KINDS, PROCESS, Kind
+from reindex_assets.modes import Mode
 from reindex_assets.partitions import ended_days, range_tags, watched_days
 from reindex_assets.pipeline import Step
 
@@ -32,6 +33,19 @@ def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefi
             "Launch backfills from the page of the assets, not from here: a backfill of a job is cut short by Dagster, and refused."
         ),
         tags={"cluster": cluster_name, "kind": kind.name},
+    )
+
+
+def build_all_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
+    """The job of a cluster's assets of every kind, and their checks: one run does them one after the other."""
+    return define_asset_job(
+        all_job_name(cluster_name),
+        AssetSelection.assets(*(asset_key(cluster_name, step, kind) for kind in KINDS for step in Step)),
+        description=(
+            f"Reindexes scorecards of every kind of cluster {cluster_name} for a range of customers and days; 'scorecard_types' of the "
+            "resource 'scope' in the run config chooses among them. Launch backfills from the page of the assets, not from here."
+        ),
+        tags={"cluster": cluster_name, "kind": Mode.ALL.value},
     )
 
 
@@ -83,13 +97,11 @@ def build_checks_schedule(
 _DAYS_A_RUN = 7
 
 
-def build_daily_schedule(
-    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
-) -> ScheduleDefinition:
+def build_daily_schedule(fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """Every morning, one run over all customers and the days just ended."""
 
     @schedule(
-        name=f"{job_name(cluster_name, kind)}_daily",
+        name=f"{job.name}_daily",
         job=job,
         cron_schedule="15 1 * * *",
         execution_timezone="UTC",

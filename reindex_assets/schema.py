@@ -93,6 +93,36 @@ def check_schema(shards: ShardSet) -> None:
     shards.map(check)
 
 
+#: Of the product's own table, which says on which shard a conversation stands.
+CONVERSATION_COLUMNS = ("customer", "profile", "conversation_id", "conversation_start_time")
+
+
+def check_conversations(shards: ShardSet) -> None:
+    """Makes sure that every shard has the product's table of conversations, with the columns that are read.
+
+    Raises:
+        SchemaMismatchError: it is absent, or lacks a column.
+    """
+
+    def check(shard: ShardConnection) -> None:
+        found = {
+            str(row["name"])
+            for row in shard.rows(
+                "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'conversation'",
+                {"database": shard.database},
+            )
+        }
+        absent = [name for name in CONVERSATION_COLUMNS if name not in found]
+        if absent:
+            what = f"no column {', '.join(absent)} in its table conversation" if found else "no table conversation"
+            raise SchemaMismatchError(
+                f"{shard.label} has {what} (database {shard.database}): without it nobody knows on which shard the scorecards of a "
+                "conversation belong. It is the product's own table, and is not created here: name the right database in the fleet file"
+            )
+
+    shards.map(check)
+
+
 def _refuse(shard: ShardConnection, found: dict[str, list[str] | None]) -> None:
     wrong = {name: differences for name, differences in found.items() if differences}
     if wrong:

@@ -128,23 +128,28 @@ def _spans(
 
 # --- Postgres -------------------------------------------------------------------------------------------------------
 
-#: Aliases: c = scorecard, r = template revision, s = score. `{...}` are relation names, checked by fleet.py.
+#: Aliases: c = scorecard, r = template revision, s = score, t = the conversation, of kinds that have one. `{...}` are relation names,
+#: checked by fleet.py, and what differs between kinds (`source_sql`).
 #: The revision's id alone nearly names it. As four plain conditions the planner would multiply four probabilities, expect a single row
 #: of a million, and sort and loop accordingly (26 s instead of 5 s for 5.1 M scores); a CASE counts as one half.
 SOURCE_SCORECARDS = """\
 {scorecards} AS c
 JOIN {template_revisions} AS r
   ON r.template_revision_id = c.template_revision_id
- AND CASE WHEN r.customer = c.customer AND r.profile = c.profile AND r.template_id = c.template_id THEN true ELSE false END"""
+ AND CASE WHEN r.customer = c.customer AND r.profile = c.profile AND r.template_id = c.template_id THEN true ELSE false END
+{join_conversations}"""
 
 SCORES_OF_SCORECARDS = """\
 JOIN {scores} AS s
   ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id"""
 SOURCE_SCORES = f"{SOURCE_SCORECARDS}\n{SCORES_OF_SCORECARDS}"
+#: The relation in which the time stands, and nothing besides.
+SOURCE_TIMES = "{timed} AS {of_time}"
 
 #: Values reach these statements as settings of the snapshot (`source_scope`, SourceSession.snapshot). Nothing here hides a column from
 #: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated as one row in 200; again a CASE counts as one half.
-IN_CUSTOMERS = r"c.customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
+_OF_GROUP = r"customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
+IN_CUSTOMERS = f"c.{_OF_GROUP}"
 _IN_SCOPE = f"""\
 {IN_CUSTOMERS}
   AND CASE WHEN c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
@@ -166,39 +171,47 @@ _TIMES_HOLD = " AND ".join(
 ) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
 
 #: A row that belongs to a slice of the group, and so to ClickHouse.
-IN_TIME = f"{{time}} >= {_FROM} AND {{time}} < {_UNTIL}"
+IN_TIME = f"{{in_conversations}}{{time}} >= {_FROM} AND {{time}} < {_UNTIL}"
 BELONGS = f"""\
 {_IN_SCOPE}
   AND r.template_type = {_TYPE}
   AND {IN_TIME}
   AND {_TIMES_HOLD}"""
+#: The same of `SOURCE_TIMES`: of whatever type and scope, so there may be more.
+TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{time}} >= {_FROM} AND {{time}} < {_UNTIL}"
 
 #: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
 #: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
 _TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
-_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))"
-#: A revision may be absent. For few rows only: see SOURCE_SCORECARDS.
+_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND {{looks_like_kind}}))"
+#: A revision and a conversation may be absent. For few rows only: see SOURCE_SCORECARDS.
 SCORECARDS_AND_REVISIONS = """\
 {scorecards} AS c
 LEFT JOIN {template_revisions} AS r
   ON r.customer = c.customer AND r.profile = c.profile
- AND r.template_id = c.template_id AND r.template_revision_id = c.template_revision_id"""
+ AND r.template_id = c.template_id AND r.template_revision_id = c.template_revision_id
+{left_join_conversations}"""
 _HAS_A_REVISION = """\
 ((c.customer, c.profile, c.template_id, c.template_revision_id)
   IN (SELECT customer, profile, template_id, template_revision_id FROM {template_revisions}))"""
 _IS_OF_KIND = f"""\
 (c.customer, c.profile, c.template_id, c.template_revision_id)
   IN (SELECT customer, profile, template_id, template_revision_id FROM {{template_revisions}} WHERE template_type = {_TYPE})"""
+#: In two halves, each by an index of its own; no row is in both.
 _IN_QUESTION = f"""\
 (
-    SELECT *
-    FROM {{scorecards}} AS c
+    SELECT c.*
+    FROM {{scorecards}} AS c {{join_conversations}}
     WHERE {_IN_SCOPE}
-      AND (({IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_HAS_A_REVISION} IS NOT TRUE))
-           OR (c.created_at < {_UNTIL} AND (c.created_at >= {_FROM} OR {_FROM} <= {_FLOOR})
-               AND {_TIME_HAS_A_DAY} IS NOT TRUE
-               AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})
-               AND (coalesce(c.conversation_id, '') = '' OR {_IS_OF_KIND})))
+      AND {IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_HAS_A_REVISION} IS NOT TRUE)
+    UNION ALL
+    SELECT c.*
+    FROM {{scorecards}} AS c {{left_join_conversations}}
+    WHERE {_IN_SCOPE}
+      AND c.created_at < {_UNTIL} AND (c.created_at >= {_FROM} OR {_FROM} <= {_FLOOR})
+      AND {_TIME_HAS_A_DAY} IS NOT TRUE
+      AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})
+      AND ({{looks_like_kind}} OR {_IS_OF_KIND})
     OFFSET 0
 )"""
 #: The few rows in question are found before anything is joined: a join of every row costs as much as reading it.
@@ -206,6 +219,7 @@ QUARANTINED = f"""\
 SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
        ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE greatest(c.created_at, {_FLOOR}) END) AT TIME ZONE 'UTC')::date AS day,
        CASE WHEN r.template_type IS NULL THEN 'its template revision ' || c.template_revision_id || ' does not exist'
+            {{no_conversation}}
             WHEN {{time}} IS NULL THEN '{{time_name}} is NULL'
             WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
             WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
@@ -216,16 +230,47 @@ FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}
 ORDER BY 1, 4, 2, 3"""
 
+_JOIN_CONVERSATIONS = """\
+JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
+
 
 def source_sql(text: str, relations: Relations, kind: Kind) -> str:
-    """`text` with the relation names and the kind's time column in place."""
-    return text.format(
-        scorecards=relations.scorecards,
-        template_revisions=relations.template_revisions,
-        scores=relations.scores,
-        time=f"c.{kind.time_column}",
-        time_name=kind.time_column,
-    )
+    """`text` with the relation names in place, and with what differs between kinds: where the time stands, and how it is found."""
+    names = relations.model_dump()
+    if kind.is_of_conversations:
+        join = _JOIN_CONVERSATIONS.format(**names)
+        differs = {
+            "join_conversations": join,
+            "left_join_conversations": f"LEFT {join}",
+            "in_conversations": f"t.{_OF_GROUP} AND ",
+            "looks_like_kind": "coalesce(c.conversation_id, '') <> ''",
+            "no_conversation": "WHEN t.conversation_id IS NULL THEN "
+            "'its conversation ' || coalesce(quote_literal(c.conversation_id), 'NULL') || ' is not in "
+            + relations.chats
+            + "'",
+            "version_of_conversation": ", t.xmin, t.ctid",
+            "of_time": "t",
+            "timed": relations.chats,
+        }
+    else:
+        differs = {
+            "join_conversations": "",
+            "left_join_conversations": "",
+            "in_conversations": "",
+            "looks_like_kind": "coalesce(c.conversation_id, '') = ''",
+            "no_conversation": "",
+            "version_of_conversation": "",
+            "of_time": "c",
+            "timed": relations.scorecards,
+        }
+    time = f"{differs['of_time']}.{kind.time_column}"
+    return text.format(**names, **differs, time=time, time_name=kind.time_column)
+
+
+def relations_of(relations: Relations, kind: Kind) -> tuple[str, ...]:
+    """The relations that decide which rows belong, and what stands in them."""
+    always = (relations.template_revisions, relations.scorecards, relations.scores)
+    return (*always, relations.chats) if kind.is_of_conversations else always
 
 
 def source_scope(group: SliceGroup) -> dict[str, str]:

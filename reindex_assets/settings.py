@@ -1,6 +1,6 @@
 """Settings from the environment, by pydantic-settings.
 
-What lives here: where the fleet file is, and whom alerts reach. What does not: the content of either.
+What lives here: where the fleet file is, what is scheduled, and whom alerts reach. What does not: the content of either.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from reindex_assets.modes import Mode
 
 LOCAL_ROOT = Path(".local")
 
@@ -25,6 +27,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Apprise URLs, separated by spaces or line breaks; a comma before a space may stand, a space within a URL is %20.",
     )
+    mode: Mode = Field(
+        default=Mode.CONVERSATION,
+        description="Which scorecards the schedules reindex and check every day: conversation, process or all.",
+    )
     ui_url: str = Field(
         default="", description="The address of the Dagster UI, for links in alerts; without it, alerts hold no links."
     )
@@ -35,6 +41,15 @@ class Settings(BaseSettings):
         default=120,
         description="A red check is told when it is still red after this time. Less tells of what is being repaired anyway.",
     )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _known_mode(cls, value: object) -> object:
+        if value not in list(Mode):
+            raise ValueError(
+                f"REINDEX_MODE has to be one of {', '.join(Mode)}: correct it and load the code location again"
+            )
+        return value
 
     def fleet_file(self) -> Path:
         """The fleet file to load."""

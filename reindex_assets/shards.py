@@ -127,7 +127,7 @@ class GroupWriter:
         self._drop_staging()
 
     def add(self, table: Table, rows: pa.RecordBatch) -> None:
-        """Takes a batch of `rows.with_shard`; all scores come before the first scorecard."""
+        """Takes a batch of `rows.with_shards`; all scores come before the first scorecard."""
         for (item, shard), count in count_by_slice_and_shard(rows).items():
             self._writes[item][table.name, shard].read += count
         if table is SCORECARD:

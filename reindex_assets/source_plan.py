@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reindex_assets.model import Kind
-from reindex_assets.selection import IN_CUSTOMERS, IN_TIME, SliceGroup, source_scope, source_sql
+from reindex_assets.selection import SOURCE_TIMES, TIMES_IN_SLICES, SliceGroup, source_scope, source_sql
 from reindex_assets.source import Snapshot, SourceSession
 
 #: Looking up the scores of a scorecard costs as much as reading this many rows of the score table (6 us against 0.6 us, in memory;
@@ -42,7 +42,7 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
 def reads_the_table(session: SourceSession, kind: Kind) -> bool:
     """Whether the group whose snapshot is open is so large that its scores are found by reading the score table once."""
     relations = session.postgres.relations
-    scorecards = source_sql(f"SELECT 1 FROM {{scorecards}} AS c WHERE {IN_CUSTOMERS} AND {IN_TIME}", relations, kind)
+    scorecards = source_sql(f"SELECT 1 FROM {SOURCE_TIMES} WHERE {TIMES_IN_SLICES}", relations, kind)
     scores = source_sql("SELECT 1 FROM {scores}", relations, kind)
     return _estimated_rows(session, scorecards) * _ROWS_A_LOOK_UP >= _estimated_rows(session, scores)
 

@@ -45,7 +45,7 @@ def _latest_run(
 ) -> DagsterRun | None:
     item = Slice.of(evaluation.partition or "")
     for run in instance.get_runs(RunsFilter(), limit=_RUNS):
-        ours = does_write(run, evaluation.asset_key, job_name(cluster_name, kind))
+        ours = does_write(run, evaluation.asset_key, cluster_name, kind)
         if (ours or run.job_name == checks_job_name(cluster_name, kind)) and item in slices_of_tags(run, cluster):
             return run
     return None

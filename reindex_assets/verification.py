@@ -17,7 +17,7 @@ from reindex_assets.count_rows import count_both_sides, counts_of
 from reindex_assets.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import SCORE, SCORECARD, Slice
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, Kind, Slice
 from reindex_assets.parity import SliceParity, explain, explain_rows
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.samples import RowSample
@@ -123,6 +123,7 @@ class Verification:
         days: every customer-day, in the order of cluster, customer and day.
     """
 
+    kind: str
     depth: Depth
     first_day: date
     last_day: date
@@ -161,7 +162,7 @@ class Verification:
             return f"{different:,} of {days:,} customer-days differ, in {rows:,} rows."
         everything = "the one customer-day" if days == 1 else f"all {days:,} customer-days"
         scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
-        numbers = f"{scorecards:,} scorecards and {scores:,} scores"
+        numbers = f"{scorecards:,} {self.kind} scorecards and {scores:,} scores"
         if self.depth is Depth.COUNTS:
             return f"Counts agree on {everything}: {numbers}; values were not compared."
         return f"Both sides are equal on {everything}: {numbers}, every column of every row."
@@ -183,8 +184,9 @@ def verify(
     depth: Depth = Depth.FINGERPRINT,
     settle_seconds: float = SETTLE_SECONDS,
     samples: int = 10,
+    kind: Kind = PROCESS,
 ) -> Verification:
-    """Compares customers (none named: all) over some days.
+    """Compares customers (none named: all) over some days, their scorecards of one kind.
 
     Raises:
         ConfigurationError: a request that makes no sense.
@@ -195,7 +197,7 @@ def verify(
         slices.setdefault(rectangle.cluster_name, []).extend(rectangle.slices)
     clusters = []
     for name, wanted in slices.items():
-        with Comparison(fleet, name) as comparison:
+        with Comparison(fleet, name, kind) as comparison:
             if depth is Depth.COUNTS:
                 clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
                 continue
@@ -207,7 +209,7 @@ def verify(
             clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
-        depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))
+        kind.name, depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))
     )
 
 

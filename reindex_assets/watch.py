@@ -154,7 +154,7 @@ class _Look:
 
     def run(self, doubted: frozenset[Slice], untouchable: frozenset[Slice]) -> WatchLook:
         self._remember()
-        listed = self._timed("parts", lambda: read_parts(self._comparison.shards))
+        listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._kind))
         self._timed("postgres_marks", self._read_turns)
         touched = {item for item in self._slices if self._has_moved(item)} | (doubted & set(self._slices))
         in_clickhouse, parts = self._timed("clickhouse_marks", lambda: self._touched_in_clickhouse(listed))
@@ -224,7 +224,7 @@ class _Look:
         groups = self._comparison.groups(
             [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
         )
-        found = look_at_parts(self._comparison.shards, groups, self._state.parts, listed)
+        found = look_at_parts(self._comparison.shards, self._kind, groups, self._state.parts, listed)
         # How many rows there should be is known of equal slices only.
         in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
         self._read_shard_marks(in_doubt)

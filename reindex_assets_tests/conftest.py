@@ -163,7 +163,7 @@ def clean(source: Connection, shard_clients: list[Client]) -> None:
     with source.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
     for client in shard_clients:
-        for table in ("scorecard", "score"):
+        for table in ("scorecard", "score", "conversation"):
             client.command(f"TRUNCATE TABLE {table}")
 
 

@@ -92,6 +92,7 @@ _POSTGRES_FROM = {
     "score": "director.scorecards AS c JOIN historic.scorecard_scores AS s USING (customer, profile, scorecard_id)",
 }
 _NULL = b"\\N"
+_TYPES = {"conversation": 1, "process": 2}
 
 Identity = tuple[bytes, ...]
 
@@ -143,9 +144,10 @@ def assert_equal(
     customers: Collection[str] | None = None,
     first_day: date | None = None,
     last_day: date | None = None,
+    kind: str = "process",
 ) -> None:
     """Fails with the first differences, if there are any. See `differences`."""
-    found = differences(source_connection, shard_clients, customers, first_day, last_day)
+    found = differences(source_connection, shard_clients, customers, first_day, last_day, kind)
     if found:
         rest = f"\n... and {len(found) - LISTED} more" if len(found) > LISTED else ""
         kinds = Counter(line.split(":", 1)[0] for line in found)
@@ -159,17 +161,22 @@ def differences(
     customers: Collection[str] | None = None,
     first_day: date | None = None,
     last_day: date | None = None,
+    kind: str = "process",
 ) -> list[str]:
-    """Every difference between the process scorecards of Postgres and what the shards show, with FINAL and without.
+    """Every difference between the scorecards of a kind in Postgres and what the shards show, with FINAL and without.
 
     Args:
         shard_clients: of all the shards, in their order.
         customers: only these.
         first_day: only rows that stand on this day or later, in either engine.
         last_day: only rows that stand on this day or before.
+        kind: "process" or "conversation".
     """
-    scope = (customers, first_day, last_day)
+    scope = (customers, first_day, last_day, kind)
     expected = {table: _postgres_lines(source_connection, table, len(shard_clients), *scope) for table in _COLUMNS}
+    if kind == "conversation":
+        homes = _homes(shard_clients)
+        expected = {table: {_at_home(table, line, homes) for line in lines} for table, lines in expected.items()}
     views: list[list[str]] = []
     for final in (False, True):
         found = {
@@ -195,10 +202,20 @@ def _postgres_lines(
     customers: Collection[str] | None,
     first_day: date | None,
     last_day: date | None,
+    kind: str,
 ) -> set[bytes]:
-    values = ", ".join(_POSTGRES_TEXT[kind].format(source) for _, kind, source in _COLUMNS[table])
+    of_chats = kind == "conversation"
+    time = "chat.conversation_start_time" if of_chats else "c.process_interaction_at"
+    values = ", ".join(
+        _POSTGRES_TEXT[form].format(time if name == "scorecard_time" else source)
+        for name, form, source in _COLUMNS[table]
+    )
     # floor, because a cast rounds; and once more mod, because the rest of a negative number is negative.
-    seconds = "floor(extract(epoch FROM c.process_interaction_at))::bigint"
+    seconds = f"floor(extract(epoch FROM {time}))::bigint"
+    chats = (
+        "JOIN app.chats AS chat ON (chat.customer, chat.profile, chat.conversation_id)"
+        " = (c.customer, c.profile, c.conversation_id)"
+    )
     with connection.cursor() as cursor:
         query = cursor.mogrify(
             f"""
@@ -208,10 +225,11 @@ def _postgres_lines(
                 JOIN director.scorecard_template_revisions AS r
                     ON (r.customer, r.profile, r.template_id, r.template_revision_id)
                     = (c.customer, c.profile, c.template_id, c.template_revision_id)
-                WHERE r.template_type = 2
+                {chats if of_chats else ""}
+                WHERE r.template_type = {_TYPES[kind]}
                     AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
-                    AND c.process_interaction_at >= %(first)s
-                    AND c.process_interaction_at < %(end)s
+                    AND {time} >= %(first)s
+                    AND {time} < %(end)s
                     AND (%(customers)s::text[] IS NULL OR c.customer = ANY (%(customers)s::text[]))
             ) TO STDOUT
             """,
@@ -235,10 +253,11 @@ def _clickhouse_lines(
     customers: Collection[str] | None,
     first_day: date | None,
     last_day: date | None,
+    of_kind: str,
 ) -> list[bytes]:
     values = ", ".join(_CLICKHOUSE_TEXT[kind].format(f"t.{name}") for name, kind, _ in _COLUMNS[table])
-    # Type 1 is the other kind of scorecard: not ours to judge. Any other value is wrong.
-    conditions = ["t.template_type != 1"]
+    # The other kind of scorecard is not ours to judge. A value of neither is wrong.
+    conditions = ["t.template_type != 1" if of_kind == "process" else "t.template_type = 1"]
     parameters: dict[str, object] = {}
     if customers is not None:
         conditions.append("t.customer IN {customers:Array(String)}")
@@ -253,6 +272,26 @@ def _clickhouse_lines(
         fmt="TabSeparated",
     )
     return [line for line in raw.split(b"\n") if line]
+
+
+def _homes(shard_clients: Sequence[Client]) -> dict[tuple[bytes, ...], bytes]:
+    """The shard of each conversation, the first one that has it: by customer, profile and id in hex."""
+    found: dict[tuple[bytes, ...], bytes] = {}
+    for shard, client in enumerate(shard_clients):
+        raw = client.raw_query(
+            "SELECT lower(hex(customer)), lower(hex(profile)), lower(hex(conversation_id)) FROM conversation",
+            fmt="TabSeparated",
+        )
+        for line in raw.splitlines():
+            found.setdefault(tuple(line.split(b"\t")), str(shard).encode())
+    return found
+
+
+def _at_home(table: str, line: bytes, homes: Mapping[tuple[bytes, ...], bytes]) -> bytes:
+    """A line of Postgres with the shard that holds its conversation, if one does."""
+    shard, *values = line.split(b"\t")
+    place = [name for name, _, _ in _COLUMNS[table]].index("conversation_id")
+    return b"\t".join((homes.get((values[0], values[1], values[place]), shard), *values))
 
 
 def _compare(
@@ -313,7 +352,10 @@ def _describe_unwanted(row: _Row, known: _Known | None, scorecard_is_shown: bool
         return f"extra: {where}: Postgres has no such scorecard"
     if known.scorecard_type in (1, 2, 3):
         return f"appeal: {where}: scorecard_type {known.scorecard_type} never belongs in ClickHouse"
-    if known.template_type != 2:
+    if (
+        str(known.template_type).encode()
+        != row.values[[name for name, _, _ in _COLUMNS[row.table]].index("template_type")]
+    ):
         return f"extra: {where}: its template type is {known.template_type} in Postgres"
     return f"extra: {where}: Postgres has the scorecard, but not this row here"
 

@@ -22,7 +22,7 @@ from reindex_assets.asset_names import asset_key, job_name, op_name, repair_sens
 from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.partitions import slices_of_range
 from reindex_assets.pipeline import Step
 from reindex_assets.repair_ledger import read_cursor
@@ -40,15 +40,16 @@ class Tick:
 
 
 class RepairLoop:
-    """The sensor of the local cluster, with its cursor."""
+    """The sensor of the local cluster and a kind, with its cursor."""
 
-    def __init__(self, fleet: Fleet, instance: DagsterInstance) -> None:
+    def __init__(self, fleet: Fleet, instance: DagsterInstance, kind: Kind = PROCESS) -> None:
         self.fleet = fleet
+        self.kind = kind
         self.instance = instance
         self.cursor: str | None = None
         self._definitions = build_defs(fleet)
-        self._sensor = self._definitions.resolve_sensor_def(repair_sensor_name(CLUSTER))
-        self._job = self._definitions.resolve_job_def(job_name(CLUSTER))
+        self._sensor = self._definitions.resolve_sensor_def(repair_sensor_name(CLUSTER, kind))
+        self._job = self._definitions.resolve_job_def(job_name(CLUSTER, kind))
 
     @property
     def ledger(self) -> Ledger:
@@ -66,7 +67,7 @@ class RepairLoop:
         """Does the run that a tick has asked for."""
         return self._job.execute_in_process(
             run_config={
-                "ops": {op_name(CLUSTER): {"config": {"settle_seconds": 0, "attempts": 1}}},
+                "ops": {op_name(CLUSTER, self.kind): {"config": {"settle_seconds": 0, "attempts": 1}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             instance=self.instance,
@@ -79,7 +80,9 @@ class RepairLoop:
 
     def verdict(self, check: str, item: Slice) -> bool | None:
         """The latest verdict of a check on a partition; None where there is none."""
-        found = self.instance.event_log_storage.get_asset_check_partition_info([AssetCheckKey(WRITES, check)])
+        found = self.instance.event_log_storage.get_asset_check_partition_info(
+            [AssetCheckKey(asset_key(CLUSTER, Step.WRITE, self.kind), check)]
+        )
         judged = {AssetCheckExecutionRecordStatus.SUCCEEDED: True, AssetCheckExecutionRecordStatus.FAILED: False}
         [verdict] = [
             judged.get(one.latest_execution_status) for one in found if one.partition_key == item.partition_key

@@ -36,6 +36,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice, days_between
+from reindex_assets.modes import Mode
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import range_tags, slices_of_range
 from reindex_assets.pipeline import Step
@@ -275,7 +276,7 @@ def test_an_unreachable_engine_is_an_error_and_no_verdict(fleet: Fleet, instance
 
 
 def test_the_daily_schedule_asks_for_the_ended_days_in_one_run(fleet: Fleet) -> None:
-    daily = build_defs(fleet).resolve_schedule_def("process_local_daily")
+    daily = build_defs(fleet, mode=Mode.PROCESS).resolve_schedule_def("process_local_daily")
     context = build_schedule_context(scheduled_execution_time=datetime(2026, 2, 10, 1, 15, tzinfo=UTC))
     request = daily.evaluate_tick(context).run_requests
     assert request is not None
@@ -285,7 +286,7 @@ def test_the_daily_schedule_asks_for_the_ended_days_in_one_run(fleet: Fleet) -> 
 
 
 def test_the_daily_schedule_skips_while_no_day_has_ended(fleet: Fleet) -> None:
-    daily = build_defs(fleet).resolve_schedule_def("process_local_daily")
+    daily = build_defs(fleet, mode=Mode.PROCESS).resolve_schedule_def("process_local_daily")
     context = build_schedule_context(scheduled_execution_time=datetime(2026, 1, 1, 1, 15, tzinfo=UTC))
     assert "has not ended" in (daily.evaluate_tick(context).skip_message or "")
 
@@ -371,7 +372,7 @@ def test_a_run_gives_signs_of_life_while_it_compares(
 
 
 def test_the_nightly_checks_cover_the_whole_look_back_in_runs_of_a_week(fleet: Fleet) -> None:
-    nightly = build_defs(fleet).resolve_schedule_def("process_local_checks_daily")
+    nightly = build_defs(fleet, mode=Mode.PROCESS).resolve_schedule_def("process_local_checks_daily")
     context = build_schedule_context(scheduled_execution_time=datetime(2026, 3, 20, 2, 30, tzinfo=UTC))
     requests = nightly.evaluate_tick(context).run_requests or []
     covered = [slices_of_range(fleet.clusters["local"], request.tags) for request in requests]

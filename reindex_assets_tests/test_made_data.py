@@ -258,7 +258,7 @@ def test_process_scorecards_have_no_conversation_and_the_others_have_one_with_a_
         SELECT count(*)
         FROM ({_SCORECARDS}) AS c
         LEFT JOIN app.chats AS chat USING (customer, profile, conversation_id)
-        WHERE c.template_type = 1 AND chat.started_at IS NULL
+        WHERE c.template_type = 1 AND chat.conversation_start_time IS NULL
         """,
     )
     assert without_chat == 0

@@ -19,7 +19,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.marks import read_shard_counts, read_shard_marks
-from reindex_assets.model import SCORE, TABLES, Slice
+from reindex_assets.model import PROCESS, SCORE, TABLES, Slice
 from reindex_assets.parts import PartChanges, compare_parts, read_parts, slices_in_parts
 from reindex_assets.schema import create_table
 from reindex_assets.selection import SliceGroup, group_slices
@@ -57,7 +57,7 @@ class Witness:
     def __init__(self, shards: ShardSet, clients: Sequence[Client], group: SliceGroup) -> None:
         self._shards, self._clients, self._group = shards, clients, group
         self._rows = self._read_rows()
-        self._parts = read_parts(shards)
+        self._parts = read_parts(shards, PROCESS)
         self._marks = read_shard_marks(shards, group)
         self._counts = read_shard_counts(shards, group)
 
@@ -80,7 +80,7 @@ class Witness:
         return {item for item in SLICES if now[item] != self._rows[item]}
 
     def changes(self) -> PartChanges:
-        return compare_parts(self._parts, read_parts(self._shards))
+        return compare_parts(self._parts, read_parts(self._shards, PROCESS))
 
     def reported(self) -> set[Slice]:
         """Where the parts say that something may have happened: by sums of hashes; where they were but merged, by counts."""

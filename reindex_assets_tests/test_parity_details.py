@@ -23,6 +23,7 @@ from reindex_assets.clickhouse import ShardSet
 from reindex_assets.differences import RowLook, look_at_rows
 from reindex_assets.digest import shard_digest
 from reindex_assets.fleet import Fleet
+from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
 from reindex_assets.parity import SliceParity
@@ -181,10 +182,10 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
             with (
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),
+                ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards,
             ):
-                found += [
-                    int(row["digest"]) for row in session.rows(comparison.source_digests(table, PROCESS, session, 4))
-                ]
+                statement = comparison.source_digests(table, PROCESS, session, GroupPlacement(shards, group))
+                found += [int(row["digest"]) for row in session.rows(statement)]
         assert sorted(found) == sorted(expected.values())
 
 

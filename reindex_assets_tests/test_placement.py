@@ -20,7 +20,7 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import Slice
 from reindex_assets.placement import shard_expression, source_shard_expression
 from reindex_assets.reindex import ReindexOptions
-from reindex_assets.rows import SHARD, with_shard
+from reindex_assets.rows import shards_by_time
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
 from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.test_pure_parts import EPOCH, MICROSECOND, batch_of, exact_shard, times
@@ -72,7 +72,7 @@ def test_clickhouse_and_arrow_and_postgres_place_a_time_alike(
     assert [shard for shard, _ in rows] == exact
     assert [day for _, day in rows] == days
 
-    assert with_shard(batch_of([("acme", time) for time in moments]), shard_count).column(SHARD).to_pylist() == exact
+    assert shards_by_time(batch_of([("acme", time) for time in moments]), shard_count).tolist() == exact
 
     with source.cursor() as cursor:
         cursor.execute(

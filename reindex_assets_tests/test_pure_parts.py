@@ -24,7 +24,15 @@ from reindex_assets.model import SCORE, SCORECARD, Slice, days_between
 from reindex_assets.parity import SliceParity, TableParity, explain
 from reindex_assets.partitions import ended_days, range_tags, slices_of_run
 from reindex_assets.rectangles import cover, neighbours, plan_rectangles
-from reindex_assets.rows import SHARD, count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shard
+from reindex_assets.rows import (
+    SHARD,
+    count_by_slice_and_shard,
+    cut_by_shard,
+    cut_by_slice,
+    non_finite,
+    shards_by_time,
+    with_shards,
+)
 from reindex_assets.selection import group_slices
 
 NAMES = [f"customer-{letter}" for letter in "abcdefg"]
@@ -74,6 +82,11 @@ def test_a_rectangle_without_limits_is_one_group(customers: set[str], first: dat
     asked = [Slice(customer, day) for customer in customers for day in span]
     [group] = group_slices(asked, CLUSTER, FIRST_DAY, {}, 1_000_000)
     assert (group.first_day, group.last_day, set(group.customer_names)) == (span[0], span[-1], customers)
+
+
+def by_time(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
+    """The batch with the shards of its times."""
+    return with_shards(batch, shards_by_time(batch, shard_count))
 
 
 def test_an_unknown_customer_in_a_group_is_an_error_that_names_the_known_ones() -> None:
@@ -176,7 +189,7 @@ rows_lists = st.lists(st.tuples(st.sampled_from(NAMES), times), min_size=1, max_
 
 @given(rows_lists, shard_counts)
 def test_each_row_gets_the_shard_of_its_floored_second(rows: list[tuple[str, datetime]], shard_count: int) -> None:
-    placed = with_shard(batch_of(rows), shard_count)
+    placed = by_time(batch_of(rows), shard_count)
     assert placed.column(SHARD).to_pylist() == [exact_shard(time, shard_count) for _, time in rows]
     assert placed.schema.field(SHARD).type == pa.uint16()
 
@@ -198,7 +211,7 @@ def test_cutting_by_shard_loses_nothing_and_doubles_nothing(rows: list[tuple[str
     batch = batch_of(rows)
     found: dict[int, int] = {}
     total = 0
-    for shard, part in cut_by_shard(with_shard(batch, shard_count), shard_count):
+    for shard, part in cut_by_shard(by_time(batch, shard_count), shard_count):
         assert part.schema == batch.schema
         assert part.num_rows
         total += part.num_rows
@@ -209,7 +222,7 @@ def test_cutting_by_shard_loses_nothing_and_doubles_nothing(rows: list[tuple[str
 
 @given(rows_lists, shard_counts)
 def test_counts_by_slice_and_shard_are_those_of_the_rows(rows: list[tuple[str, datetime]], shard_count: int) -> None:
-    assert count_by_slice_and_shard(with_shard(batch_of(rows), shard_count)) == Counter(
+    assert count_by_slice_and_shard(by_time(batch_of(rows), shard_count)) == Counter(
         (Slice(customer, time.date()), exact_shard(time, shard_count)) for customer, time in rows
     )
 

@@ -34,6 +34,7 @@ from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.partitions import range_tags
 from reindex_assets.repair_request import ask_again
+from reindex_assets.repairs import GivenUp
 from reindex_assets.watch_state import SliceMarks, WatchState, WatchStore
 from reindex_assets_tests import oracle
 from reindex_assets_tests.backfills import ask_for_backfill
@@ -208,7 +209,7 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
 
     # The cause is gone, and nothing has changed that a look could see.
     assert not loop.tick().requests
-    ask_again(instance, [(CLUSTER, loop.ledger.given_up[item])])
+    ask_again(instance, [GivenUp(CLUSTER, PROCESS, loop.ledger.given_up[item])])
     [request] = loop.tick().requests
     assert loop.slices(request) == {item}
     assert loop.run(request).success

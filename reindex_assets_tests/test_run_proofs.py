@@ -5,6 +5,8 @@ What lives here: the assets, with real runs. What does not: what touches a slice
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from clickhouse_connect.driver.client import Client
 from dagster import AssetCheckKey, AssetSelection, DagsterInstance
@@ -31,6 +33,7 @@ ITEM = Slice("globex", FIRST)
 @pytest.fixture
 def written(clean: None, fleet: Fleet, source: Connection, instance: DagsterInstance) -> None:
     """Everything in place by a run of its own, and the next one has nothing to read."""
+    Path(ProofStore(fleet, CLUSTER, PROCESS).path).unlink(missing_ok=True)
     make_source(source, PLAN)
     assert run(fleet, instance).success
 

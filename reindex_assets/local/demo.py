@@ -23,6 +23,7 @@ from reindex_assets.local.environment import use_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DEFAULT_CUSTOMERS, DataPlan, SourceSummary, make_source
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.modes import Mode
 from reindex_assets.output import print_reports, print_verification
 from reindex_assets.verification import verify
 
@@ -63,7 +64,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     )
 
     console.print(Rule("3. The first load of the empty shards"))
-    _reindexed(console, reindex_range(fleet, [], first, last, {}, console))
+    _reindexed(console, reindex_range(fleet, [], first, last, Mode.PROCESS, {}, console))
 
     console.print(Rule("4. Drift: what goes wrong in ClickHouse, planted"))
     cluster = fleet.clusters[CLUSTER]
@@ -86,7 +87,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
         raise DemoError("drift was planted and verify did not see it")
 
     console.print(Rule("6. reindex-assets reindex: only the difference is written"))
-    _reindexed(console, reindex_range(fleet, [], first, last, {}, console))
+    _reindexed(console, reindex_range(fleet, [], first, last, Mode.PROCESS, {}, console))
 
     console.print(Rule("7. reindex-assets verify: green"))
     found = verify(fleet, [], first, last)

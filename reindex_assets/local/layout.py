@@ -133,6 +133,8 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "DAGSTER_PG_USER": USER,
         "DAGSTER_PG_PASSWORD": password,
         "DAGSTER_PG_DB": DAGSTER_DATABASE,
+        # What the demo loads.
+        "REINDEX_MODE": "process",
         # A run plans an event for each of its partitions: written one by one they cost a connection each.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
         # Freed memory goes back to the system: a run over a large window takes 370 MB instead of 530, in the same time.

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -262,9 +263,15 @@ def _known(port: int | None) -> int:
 
 def _apply_schema(fleet: Fleet) -> None:
     # Here, not at the top: asking for a stack's status needs no ClickHouse client.
+    from reindex_assets.local.connections import connect_shards
     from reindex_assets.schema import apply_schema
 
-    apply_schema(fleet.clusters[CLUSTER])
+    cluster = fleet.clusters[CLUSTER]
+    apply_schema(cluster)
+    conversation = resources.files("reindex_assets").joinpath("sql/conversation.sql").read_text(encoding="utf-8")
+    for client in connect_shards(cluster):
+        with client:
+            client.command(conversation)
 
 
 def _status(name: str, process: psutil.Process | None, port: int | None, answers: bool, crashed: bool) -> ServiceStatus:

@@ -11,7 +11,7 @@ SELECT
     submission_source, scorecard_type, score, process_interaction_at, created_at, updated_at, submitted_at
 FROM made_scorecards;
 
-INSERT INTO app.chats (customer, profile, conversation_id, agent_user_id, started_at, ended_at)
+INSERT INTO app.chats (customer, profile, conversation_id, agent_user_id, conversation_start_time, conversation_end_time)
 SELECT DISTINCT ON (customer, profile, conversation_id)
     customer, profile, conversation_id, agent_user_id, event_at, event_at + interval '4 minutes 33 seconds'
 FROM made_scorecards

@@ -69,8 +69,18 @@ CREATE TABLE IF NOT EXISTS app.chats (
     profile         text        NOT NULL,
     conversation_id text        NOT NULL,
     agent_user_id   text,
-    started_at      timestamptz,
-    ended_at        timestamptz,
+    conversation_start_time timestamptz,
+    conversation_end_time   timestamptz,
     PRIMARY KEY (customer, profile, conversation_id)
 );
-CREATE INDEX IF NOT EXISTS chats_by_start ON app.chats (customer, started_at);
+-- A stack that was made before the column had the product's name.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM information_schema.columns
+               WHERE table_schema = 'app' AND table_name = 'chats' AND column_name = 'started_at') THEN
+        DROP INDEX IF EXISTS app.chats_by_start;
+        ALTER TABLE app.chats RENAME COLUMN started_at TO conversation_start_time;
+        ALTER TABLE app.chats RENAME COLUMN ended_at TO conversation_end_time;
+    END IF;
+END $$;
+CREATE INDEX IF NOT EXISTS chats_by_start ON app.chats (customer, conversation_start_time);
