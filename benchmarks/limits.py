@@ -38,7 +38,8 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 _STREAM_SECONDS = 5.0
 _DAYS = 3
 
-#: Sessions of this project, without Postgres' own parallel workers; those that read are in a transaction that is older than a question for a free connection takes.
+#: Sessions of this project, without Postgres' own parallel workers. Those that read are in a transaction that is older than a question for
+#: a free connection takes.
 _SESSIONS = """\
 SELECT count(*), count(*) FILTER (WHERE xact_start < clock_timestamp() - interval '100 ms')
 FROM pg_stat_activity
