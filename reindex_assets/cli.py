@@ -1,15 +1,14 @@
 """The command line: reindex, verify, repairs, schema, demo and the local stack.
 
-What lives here: arguments and exit statuses. What does not: what the commands do (launch.py, verification.py, schema.py, local/) and
-what they print (output.py, output_json.py, report.py).
+What lives here: arguments and their commands. What does not: options of several commands (cli_options.py), what the commands do
+(launch.py, verification.py, schema.py, local/) and what they print (output.py, output_json.py, report.py).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from itertools import product
 from pathlib import Path
@@ -19,17 +18,27 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reindex_assets.cli_options import (
+    COULD_NOT_TELL,
+    DIFFERENT,
+    CustomerOption,
+    FleetOption,
+    FromOption,
+    JsonOption,
+    KindOption,
+    ToOption,
+    exit_statuses,
+    open_fleet,
+)
 from reindex_assets.comparison import SETTLE_SECONDS
-from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.fleet import Fleet, load_fleet
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.fleet import Fleet
 from reindex_assets.local.commands import local_app
-from reindex_assets.local.environment import use_local_environment
 from reindex_assets.modes import Mode
 from reindex_assets.output import print_given_up, print_reports, print_verification
 from reindex_assets.output_json import print_json, report_json, verification_json
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.report import open_report, render_report
-from reindex_assets.settings import LOCAL_ROOT, Settings
 from reindex_assets.verification import Depth
 from reindex_assets.verification import verify as verify_range
 
@@ -44,24 +53,6 @@ app = typer.Typer(
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 app.add_typer(local_app, name="local")
-
-EQUAL, DIFFERENT, COULD_NOT_TELL = 0, 1, 2
-
-_DAY = ["%Y-%m-%d"]
-FleetOption = Annotated[
-    Path | None,
-    typer.Option("--fleet", help="The fleet file. Without it: REINDEX_FLEET, else the local stack's.", dir_okay=False),
-]
-FromOption = Annotated[datetime, typer.Option("--from", formats=_DAY, help="The first UTC day.")]
-ToOption = Annotated[datetime, typer.Option("--to", formats=_DAY, help="The last UTC day, included.")]
-CustomerOption = Annotated[
-    list[str] | None, typer.Option("--customer", help="A customer; repeat it. Without: every customer.")
-]
-KindOption = Annotated[
-    Mode,
-    typer.Option("--kind", help="The scorecards: process, conversation, or all of them."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command()
@@ -90,9 +81,15 @@ def reindex(
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days. The runs show in the Dagster UI."""
     config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard, "everything": everything}
-    with _exit_statuses():
+    with exit_statuses():
         reports = reindex_range(
-            _fleet(fleet), customer or [], first.date(), last.date(), kind, config, Console(stderr=True, quiet=as_json)
+            open_fleet(fleet),
+            customer or [],
+            first.date(),
+            last.date(),
+            kind,
+            config,
+            Console(stderr=True, quiet=as_json),
         )
         if as_json:
             print_json([report_json(report) for report in reports])
@@ -134,11 +131,11 @@ def verify(
     fleet: FleetOption = None,
 ) -> None:
     """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
-    with _exit_statuses(), open_report(html) as save:
+    with exit_statuses(), open_report(html) as save:
         if len(kind.kinds) > 1:
             raise ConfigurationError("a report is about one kind of scorecards: --kind process or --kind conversation")
         found = verify_range(
-            _fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples, *kind.kinds
+            open_fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples, *kind.kinds
         )
         if save is not None:
             save(render_report(found, datetime.now(UTC)))
@@ -162,11 +159,11 @@ def repairs(
     fleet: FleetOption = None,
 ) -> None:
     """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some."""
-    with _exit_statuses():
+    with exit_statuses():
         from reindex_assets.instance import open_instance
         from reindex_assets.repair_request import ask_again, given_up_repairs
 
-        known = _fleet(fleet)
+        known = open_fleet(fleet)
         with open_instance() as instance:
             found = [
                 one for one in given_up_repairs(instance, known) if not customer or one.repair.customer in customer
@@ -188,8 +185,8 @@ def schema_apply(fleet: FleetOption = None) -> None:
     """Creates the ClickHouse tables on every shard; changes nothing where they are."""
     from reindex_assets.schema import apply_schema
 
-    with _exit_statuses():
-        for name, cluster in _fleet(fleet).clusters.items():
+    with exit_statuses():
+        for name, cluster in open_fleet(fleet).clusters.items():
             for line in apply_schema(cluster):
                 Console().print(f"{name} {line}", soft_wrap=True)
 
@@ -201,7 +198,7 @@ def demo(
     shards: Annotated[int, typer.Option(min=1, max=16)] = 4,
 ) -> None:
     """The whole story on this machine: stack, data, load, drift, red, repair, green. Begins the local stack afresh."""
-    with _exit_statuses():
+    with exit_statuses():
         from reindex_assets.local.demo import run_demo
 
         run_demo(Console(), scale, days, shards)
@@ -212,7 +209,7 @@ def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI, on loopback.")] = 3000,
 ) -> None:
     """Opens the Dagster UI, with its daemon, on the local stack with data."""
-    with _exit_statuses():
+    with exit_statuses():
         from reindex_assets.local.demo import ensure_data
 
         ensure_data(Console())
@@ -273,26 +270,3 @@ def reindex_range(
                 )
             )
     return reports
-
-
-def _fleet(option: Path | None) -> Fleet:
-    """The fleet of --fleet, else of REINDEX_FLEET, else of the local stack."""
-    named = option or Settings().fleet
-    if named is None:
-        if not (LOCAL_ROOT / "fleet.yaml").exists():
-            raise ConfigurationError(
-                "there is no fleet: name a fleet file by --fleet or REINDEX_FLEET, or start the local stack with "
-                "'reindex-assets local up' (or 'reindex-assets demo')"
-            )
-        use_local_environment()
-    return load_fleet(named or LOCAL_ROOT / "fleet.yaml")
-
-
-@contextmanager
-def _exit_statuses() -> Iterator[None]:
-    """An error we raise on purpose is a sentence and exit status 2; anything else keeps its stack trace."""
-    try:
-        yield
-    except ReindexError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(COULD_NOT_TELL) from None
