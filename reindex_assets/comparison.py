@@ -20,27 +20,25 @@ from reindex_assets import digest
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.counts import TableTally
 from reindex_assets.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
-from reindex_assets.digest import shard_digest, source_digest, source_digest_of_copies
+from reindex_assets.digest import shard_digest
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
 from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.marks import VERSION, SourceMark, has_versions, read_origin, read_table_mark
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.model import PROCESS, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.parts import read_parts
 from reindex_assets.proofs import Proof
 from reindex_assets.samples import RowSample, read_samples
 from reindex_assets.selection import (
-    BELONGS,
     IN_SLICES,
-    SCORES_OF_SCORECARDS,
-    SOURCE_SCORECARDS,
     SliceGroup,
     group_slices,
     shard_scope,
     source_sql,
 )
 from reindex_assets.source import SourceSession
+from reindex_assets.source_digests import digest_of_rows, rows_to_digest
 from reindex_assets.source_plan import group_snapshot, reads_the_table
 
 #: Seconds after which a difference is no longer a row on its way.
@@ -203,14 +201,14 @@ def _compare_group(
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(source_digests(table, group.kind, session, placement, proving))
+            found = session.table(source_digests(table, group, session, placement, proving))
             for row in placement.by_shard(found, ("found", "digest", "versions") if proving else ("found", "digest")):
                 of_slice = sums[Slice.of_row(row), table.name]
                 of_slice.templates[row["template"]].postgres[row["shard"]] = int(row["found"])
                 of_slice.postgres_digest += int(row["digest"])
                 of_slice.versions += int(row["versions"]) if proving else 0
         quarantined = read_quarantined(session, group)
-        if proving and reads_the_table(session, group.kind):
+        if proving and reads_the_table(session, group):
             table_mark = read_table_mark(session, group.kind)
     answered = answers()
     for table in TABLES:
@@ -259,25 +257,19 @@ GROUP BY customer, day, template_id"""
 
 
 def source_digests(
-    table: Table, kind: Kind, session: SourceSession, placement: GroupPlacement, versions: bool = False
+    table: Table, group: SliceGroup, session: SourceSession, placement: GroupPlacement, versions: bool = False
 ) -> str:
     """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
 
     With `versions` also the sum of the hashes of the row versions (marks.VERSION).
-
-    What a scorecard's scores have in common is computed once a scorecard: a volatile column keeps Postgres from dissolving the subquery,
-    and so from computing it once a score. OFFSET 0 would do so too, but not in parallel.
     """
     columns = [
         "c.customer, c.scorecard_id, c.template_id",
         *dict.fromkeys(("c.profile", *placement.source_columns)),
         "({time} AT TIME ZONE 'UTC')::date AS day",
-        "clock_timestamp() AS fence",
-        f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest",
     ]
-    expression = source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
     by = ", ".join(f"c.{name}" for name in placement.source_names)
-    sums = f"count(*) AS found, sum({expression})::text AS digest"
+    sums = f"count(*) AS found, sum({digest_of_rows(table)})::text AS digest"
     if versions:
         if table is SCORECARD:
             columns.append(f"{VERSION[table.name]} AS version")
@@ -285,14 +277,8 @@ def source_digests(
     return source_sql(
         f"""\
 SELECT c.customer, c.day, c.template_id::text AS template, {by}, {sums}
-FROM
-(
-SELECT {", ".join(columns)}
-FROM {SOURCE_SCORECARDS}
-WHERE {BELONGS}
-) AS c
-{SCORES_OF_SCORECARDS if table is SCORE else ""}
+FROM {rows_to_digest(table, columns)}
 GROUP BY c.customer, c.day, c.template_id, {by}""",
         session.postgres.relations,
-        kind,
+        group,
     )

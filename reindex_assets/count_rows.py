@@ -122,7 +122,7 @@ def _count_group(
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(_source_counts(table, group.kind, session, placement))
+            found = session.table(_source_counts(table, group, session, placement))
             for row in placement.by_shard(found, ("found",)):
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
                 tally.postgres[row["shard"]] = int(row["found"])
@@ -139,7 +139,7 @@ def _count_group(
     return snapshot.microseconds, quarantined
 
 
-def _source_counts(table: Table, kind: Kind, session: SourceSession, placement: GroupPlacement) -> str:
+def _source_counts(table: Table, group: SliceGroup, session: SourceSession, placement: GroupPlacement) -> str:
     by = [column.partition(" AS ")[0] for column in placement.source_columns]
     return source_sql(
         f"""\
@@ -149,7 +149,7 @@ FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
 GROUP BY 1, 2, c.template_id, {", ".join(by)}""",
         session.postgres.relations,
-        kind,
+        group,
     )
 
 

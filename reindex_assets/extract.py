@@ -12,7 +12,7 @@ from datetime import date
 import pyarrow as pa
 
 from reindex_assets.fleet import Relations
-from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
+from reindex_assets.model import SCORE, SCORECARD, Slice, Table
 from reindex_assets.selection import (
     BELONGS,
     QUARANTINED,
@@ -57,16 +57,16 @@ class QuarantinedRow:
         return Slice(self.customer, self.day)
 
 
-def select_rows(table: Table, kind: Kind, relations: Relations) -> str:
+def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
     """The statement that reads a ClickHouse table's rows out of Postgres, in the order of its columns."""
     columns = ",\n       ".join(f"{column.source} AS {column.name}" for column in table.columns)
-    return source_sql(f"SELECT {columns}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}", relations, kind)
+    return source_sql(f"SELECT {columns}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}", relations, group)
 
 
 def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterator[pa.RecordBatch]:
     """Streams a table's rows, in no order, in the schema `table.arrow_schema`; inside `group_snapshot(session, group)`."""
     schema = table.arrow_schema
-    for batch in session.stream(select_rows(table, group.kind, session.postgres.relations)):
+    for batch in session.stream(select_rows(table, group, session.postgres.relations)):
         if batch.num_rows:
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema
@@ -75,7 +75,7 @@ def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterat
 
 def read_quarantined(session: SourceSession, group: SliceGroup) -> list[QuarantinedRow]:
     """The group's scorecards that can't leave Postgres; inside the same snapshot as `read_rows`."""
-    table = session.table(source_sql(QUARANTINED, session.postgres.relations, group.kind))
+    table = session.table(source_sql(QUARANTINED, session.postgres.relations, group))
     return [QuarantinedRow(**row) for row in table.to_pylist()]
 
 
@@ -91,5 +91,5 @@ def estimate_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice
 
 def _counted(session: SourceSession, group: SliceGroup, sql: str) -> dict[Slice, int]:
     with session.snapshot(source_scope(group)):
-        table = session.table(source_sql(sql, session.postgres.relations, group.kind))
+        table = session.table(source_sql(sql, session.postgres.relations, group))
     return {Slice.of_row(row): row["scorecards"] for row in table.to_pylist()}

@@ -33,7 +33,9 @@ _KEY = ("customer", "profile", "conversation_id")
 _NOWHERE = -1
 
 _SELECT = f"SELECT DISTINCT {', '.join(_KEY)} FROM conversation\nWHERE {OF_CUSTOMERS}\n  AND "
-_IN_WINDOW = "toDate32(conversation_start_time) BETWEEN {from_day:Date32} AND {until_day:Date32}"
+_IN_WINDOW = """\
+toDate32(conversation_start_time) BETWEEN {near_days:Array(Date32)}[1] AND {near_days:Array(Date32)}[-1]
+  AND toDate32(conversation_start_time) IN {near_days:Array(Date32)}"""
 _BY_ID = "conversation_id IN {ids:Array(String)}"
 
 
@@ -146,7 +148,8 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
     # --- conversations
 
     def _window(self) -> dict[str, object]:
-        return {"from_day": self._group.first_day - _MARGIN, "until_day": self._group.last_day + _MARGIN}
+        near = {day + margin for day in self._group.days for margin in (-_MARGIN, timedelta(), _MARGIN)}
+        return {"near_days": sorted(near)}
 
     def _look_up(self, sql: str, parameters: Mapping[str, object]) -> None:
         """Adds the conversations that a question finds."""

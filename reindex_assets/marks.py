@@ -63,7 +63,7 @@ FROM {SOURCE_OF[table.name]}
 WHERE {BELONGS}
 GROUP BY 1, 2""",
         session.postgres.relations,
-        group.kind,
+        group,
     )
     found = {item: SourceMark() for item in group.slices}
     for row in session.rows(sql):

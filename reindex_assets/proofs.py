@@ -154,7 +154,7 @@ class Unchanged:
             # A row that is held back belongs to no slice, and moves no mark.
             held_back = {row.slice for row in read_quarantined(self._session, group)}
             untouched = [item for item in group.slices if item not in held_back]
-            if not self._is_all_as_it_was(proof):
+            if not self._is_all_as_it_was(proof, group):
                 for table in TABLES:
                     if not untouched:
                         break
@@ -164,10 +164,10 @@ class Unchanged:
             item: known[item].parity(len(self._shards), snapshot.microseconds, proof.snapshot) for item in untouched
         }
 
-    def _is_all_as_it_was(self, proof: Proof) -> bool:
+    def _is_all_as_it_was(self, proof: Proof, group: SliceGroup) -> bool:
         """Whether nothing at all has changed in Postgres: asked where that is cheap beside the marks of the slices."""
         return (
             bool(proof.table_mark)
-            and reads_the_table(self._session, self._kind)
+            and reads_the_table(self._session, group)
             and read_table_mark(self._session, self._kind) == proof.table_mark
         )

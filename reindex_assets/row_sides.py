@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardConnection
-from reindex_assets.digest import shard_digest, source_digest
-from reindex_assets.extract import SOURCE_OF
+from reindex_assets.digest import shard_digest
 from reindex_assets.group_placement import GroupPlacement
-from reindex_assets.model import UUID, Table
+from reindex_assets.model import SCORE, SCORECARD, UUID, Table
 from reindex_assets.placement import shard_expression, shard_numbers
 from reindex_assets.rows import day_numbers
 from reindex_assets.selection import (
-    BELONGS,
     IN_CUSTOMERS,
     IN_SLICES,
     SCORECARDS_AND_REVISIONS,
@@ -29,6 +27,7 @@ from reindex_assets.selection import (
     source_sql,
 )
 from reindex_assets.source import SourceSession
+from reindex_assets.source_digests import digest_of_rows, rows_to_digest
 
 _CONVERSATION = "conversation_id"
 
@@ -39,14 +38,16 @@ def _ids(table: Table) -> tuple[str, ...]:
 
 def source_rows(session: SourceSession, table: Table, group: SliceGroup, placement: GroupPlacement) -> pa.Table:
     """A table's rows in Postgres: ids, `day`, `shard` (where it should stand), `digest`; inside the group's snapshot."""
-    sources = {column.name: column.source for column in table.columns}
-    names = (*_ids(table), _CONVERSATION) if group.kind.is_of_conversations else _ids(table)
-    ids = ", ".join(f"{sources[name]} AS {name}" for name in names)
+    names = (*_ids(SCORECARD), _CONVERSATION) if group.kind.is_of_conversations else _ids(SCORECARD)
+    columns = [f"{column.source} AS {column.name}" for column in SCORECARD.columns if column.name in names]
+    ids = [f"c.{name}" for name in names]
+    if table is SCORE:
+        ids.append("s.score_id")
     sql = source_sql(
-        f"SELECT {ids}, {{time}} AS scorecard_time, {source_digest(table)} AS digest\n"
-        f"FROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}",
+        f"SELECT {', '.join(ids)}, c.scorecard_time, {digest_of_rows(table)} AS digest\n"
+        f"FROM {rows_to_digest(table, [*columns, '{time} AS scorecard_time'])}",
         session.postgres.relations,
-        group.kind,
+        group,
     )
     return _placed(session.table(sql), placement)
 
@@ -131,7 +132,7 @@ FROM {SCORECARDS_AND_REVISIONS}
 WHERE {IN_CUSTOMERS}
   AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])""",
         session.postgres.relations,
-        group.kind,
+        group,
     )
     ids = [value.hex() for value in pc.unique(rows.column("scorecard_id")).to_pylist()]
     found = [

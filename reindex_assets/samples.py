@@ -163,7 +163,7 @@ def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> s
         f"SELECT {', '.join(ids + texts)}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}\n"
         "  AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])",
         session.postgres.relations,
-        group.kind,
+        group,
     )
 
 

@@ -1,6 +1,6 @@
 """Which rows belong to a group of slices, in Postgres and in ClickHouse: written once, for reading, comparing and reporting.
 
-What lives here: the group of slices (a rectangle of customers x days), the FROM / WHERE text of both engines and the values
+What lives here: the group of slices (customers x days), the FROM / WHERE text of both engines and the values
 bound to it. What does not: the columns (model.py) and the statements built from these pieces (extract.py, shards.py, comparison.py).
 """
 
@@ -12,26 +12,38 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Relations
-from reindex_assets.model import END_TIME, FIRST_TIME, PROCESS, Kind, Slice, days_between
+from reindex_assets.model import END_TIME, FIRST_TIME, PROCESS, Kind, Slice
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
 _SEPARATOR = "\x1f"
+_A_DAY = timedelta(days=1)
+#: Runs of consecutive days in one group: each is a range of its own in every statement of Postgres.
+_MAX_SPANS = 20
 
 
 @dataclass(frozen=True)
 class SliceGroup:
-    """A rectangle of slices that is read by one query and written together: customers x days, both ends included.
+    """Slices that are read by one query and written together: every one of its days of every one of its customers.
 
     Attributes:
         customers: each with its profiles; an empty tuple means every profile.
+        days: in their order, each once; days between them may be missing.
         floor_day: the fleet's first day. A row whose time lies before it has no slice.
     """
 
     customers: tuple[tuple[str, tuple[str, ...]], ...]
-    first_day: date
-    last_day: date
+    days: tuple[date, ...]
     floor_day: date
     kind: Kind = PROCESS
+
+    @property
+    def first_day(self) -> date:
+        return self.days[0]
+
+    @property
+    def spans(self) -> list[tuple[date, date]]:
+        """The days as runs of consecutive ones: first and last day of each."""
+        return _consecutive(self.days)
 
     @property
     def customer_names(self) -> tuple[str, ...]:
@@ -39,12 +51,8 @@ class SliceGroup:
 
     @property
     def slices(self) -> list[Slice]:
-        """Every slice of the rectangle, by day and then by customer."""
-        return [
-            Slice(customer, day)
-            for day in days_between(self.first_day, self.last_day)
-            for customer in self.customer_names
-        ]
+        """Every slice of the group, by day and then by customer."""
+        return [Slice(customer, day) for day in self.days for customer in self.customer_names]
 
     @property
     def limited_customers(self) -> tuple[str, ...]:
@@ -58,8 +66,9 @@ class SliceGroup:
     def __str__(self) -> str:
         names = self.customer_names
         who = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more customers"
-        days = str(self.first_day) if self.first_day == self.last_day else f"{self.first_day} to {self.last_day}"
-        return f"{who}, {days}"
+        first, last = self.days[0], self.days[-1]
+        days = str(first) if first == last else f"{first} to {last}"
+        return f"{who}, {days}" if len(self.spans) == 1 else f"{who}, {len(self.days)} days from {days}"
 
 
 def group_slices(
@@ -71,10 +80,11 @@ def group_slices(
     kind: Kind = PROCESS,
     max_slices: int = 400,
 ) -> list[SliceGroup]:
-    """Covers `slices` with rectangles of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
+    """Puts `slices` into groups of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
 
-    Runs of days of one customer come first; customers with the same run of days are then put together, so that 95 customers
-    of a few rows cost one read and one write instead of 95.
+    The days of one customer come together first, also days that lie apart: each group is one read of the score table and one deletion
+    on each shard. Customers with the same days are then put together, so that 95 customers of a few rows cost one read and one write
+    instead of 95.
 
     Raises:
         ConfigurationError: a customer is not of this cluster, or a day lies before `floor_day`.
@@ -89,41 +99,58 @@ def group_slices(
             raise ConfigurationError(f"{item} lies before {floor_day}, the first day of the fleet file")
         days_of.setdefault(item.customer, []).append(item.day)
 
-    spans: dict[tuple[date, date], list[list[tuple[str, int]]]] = {}
-    for customer, days in days_of.items():
-        for first, last, size in _spans(customer, days, rows, max_rows, max_slices):
-            bundles = spans.setdefault((first, last), [[]])
-            span_days = (last - first).days + 1
+    same_days: dict[tuple[date, ...], list[list[tuple[str, int]]]] = {}
+    for customer, all_days in days_of.items():
+        for days, size in _portions(customer, all_days, rows, max_rows, max_slices):
+            bundles = same_days.setdefault(days, [[]])
             bundle = bundles[-1]
             full = bundle and (
-                sum(rows_of for _, rows_of in bundle) + size > max_rows or (len(bundle) + 1) * span_days > max_slices
+                sum(rows_of for _, rows_of in bundle) + size > max_rows or (len(bundle) + 1) * len(days) > max_slices
             )
             if full:
                 bundle = []
                 bundles.append(bundle)
             bundle.append((customer, size))
     return [
-        SliceGroup(tuple((name, cluster.customers[name].profiles) for name, _ in bundle), first, last, floor_day, kind)
-        for (first, last), bundles in sorted(spans.items())
+        SliceGroup(tuple((name, cluster.customers[name].profiles) for name, _ in bundle), days, floor_day, kind)
+        for days, bundles in sorted(same_days.items())
         for bundle in bundles
     ]
 
 
-def _spans(
+def _portions(
     customer: str, days: Sequence[date], rows: Mapping[Slice, int], max_rows: int, max_slices: int
-) -> Iterable[tuple[date, date, int]]:
-    """Runs of consecutive days within the limits: (first, last, rows)."""
-    first = last = days[0]
-    size = rows.get(Slice(customer, first), 0)
-    for day in days[1:]:
+) -> Iterable[tuple[tuple[date, ...], int]]:
+    """The days of a customer, cut within the limits: (days, rows)."""
+    portion: list[date] = []
+    size = 0
+    for day in days:
         more = rows.get(Slice(customer, day), 0)
-        consecutive = day - last == timedelta(days=1)
-        if not consecutive or size + more > max_rows or (day - first).days + 1 > max_slices:
-            yield first, last, size
-            first, size = day, 0
-        last = day
+        if portion and (
+            size + more > max_rows
+            or len(portion) + 1 > max_slices
+            or (day - portion[-1] > _A_DAY and len(_consecutive(portion)) == _MAX_SPANS)
+        ):
+            yield tuple(portion), size
+            portion, size = [], 0
+        portion.append(day)
         size += more
-    yield first, last, size
+    yield tuple(portion), size
+
+
+def _consecutive(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Days in their order as runs of consecutive ones.
+
+    >>> [(first.day, last.day) for first, last in _consecutive(date(2026, 1, day) for day in (1, 2, 3, 7, 9, 10))]
+    [(1, 3), (7, 7), (9, 10)]
+    """
+    spans: list[tuple[date, date]] = []
+    for day in days:
+        if spans and day - spans[-1][1] == _A_DAY:
+            spans[-1] = (spans[-1][0], day)
+        else:
+            spans.append((day, day))
+    return spans
 
 
 # --- Postgres -------------------------------------------------------------------------------------------------------
@@ -157,8 +184,7 @@ _IN_SCOPE = f"""\
            ELSE true END
   AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
 
-_FROM = "current_setting('reindex.from')::timestamptz"
-_UNTIL = "current_setting('reindex.until')::timestamptz"
+_FROM, _UNTIL = "reindex.from", "reindex.until"
 _FLOOR = "current_setting('reindex.floor')::timestamptz"
 _TYPE = "current_setting('reindex.template_type')::int"
 
@@ -171,14 +197,14 @@ _TIMES_HOLD = " AND ".join(
 ) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
 
 #: A row that belongs to a slice of the group, and so to ClickHouse.
-IN_TIME = f"{{in_conversations}}{{time}} >= {_FROM} AND {{time}} < {_UNTIL}"
+IN_TIME = "{in_conversations}{in_days}"
 BELONGS = f"""\
 {_IN_SCOPE}
   AND r.template_type = {_TYPE}
   AND {IN_TIME}
   AND {_TIMES_HOLD}"""
 #: The same of `SOURCE_TIMES`: of whatever type and scope, so there may be more.
-TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{time}} >= {_FROM} AND {{time}} < {_UNTIL}"
+TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
 
 #: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
 #: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
@@ -208,7 +234,7 @@ _IN_QUESTION = f"""\
     SELECT c.*
     FROM {{scorecards}} AS c {{left_join_conversations}}
     WHERE {_IN_SCOPE}
-      AND c.created_at < {_UNTIL} AND (c.created_at >= {_FROM} OR {_FROM} <= {_FLOOR})
+      AND {{created_in_days}}
       AND {_TIME_HAS_A_DAY} IS NOT TRUE
       AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})
       AND ({{looks_like_kind}} OR {_IS_OF_KIND})
@@ -234,8 +260,10 @@ _JOIN_CONVERSATIONS = """\
 JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
 
 
-def source_sql(text: str, relations: Relations, kind: Kind) -> str:
-    """`text` with the relation names in place, and with what differs between kinds: where the time stands, and how it is found."""
+def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
+    """`text` with the relation names and the group's days in place, and with what differs between kinds: where the time stands, and how
+    it is found."""
+    kind = group.kind
     names = relations.model_dump()
     if kind.is_of_conversations:
         join = _JOIN_CONVERSATIONS.format(**names)
@@ -264,7 +292,24 @@ def source_sql(text: str, relations: Relations, kind: Kind) -> str:
             "timed": relations.scorecards,
         }
     time = f"{differs['of_time']}.{kind.time_column}"
-    return text.format(**names, **differs, time=time, time_name=kind.time_column)
+    days = {"in_days": _in_days(time, group), "created_in_days": _created_in_days(group)}
+    return text.format(**names, **differs, **days, time=time, time_name=kind.time_column)
+
+
+def _in_days(time: str, group: SliceGroup) -> str:
+    """A time that lies on one of the group's days: ranges, so that an index finds them and the planner knows how many there are."""
+    ranges = (f"{time} >= {_bound(_FROM, n)} AND {time} < {_bound(_UNTIL, n)}" for n in range(len(group.spans)))
+    return f"({' OR '.join(ranges)})"
+
+
+def _created_in_days(group: SliceGroup) -> str:
+    """The same of the creation; what was created before the fleet's first day counts as created on it."""
+    first_is_floor = f"c.created_at < {_bound(_UNTIL, 0)} AND {_bound(_FROM, 0)} <= {_FLOOR}"
+    return f"({_in_days('c.created_at', group)} OR ({first_is_floor}))"
+
+
+def _bound(setting: str, span: int) -> str:
+    return f"current_setting('{setting}_{span}')::timestamptz"
 
 
 def relations_of(relations: Relations, kind: Kind) -> tuple[str, ...]:
@@ -279,8 +324,8 @@ def source_scope(group: SliceGroup) -> dict[str, str]:
         "reindex.customers": _SEPARATOR.join(group.customer_names),
         "reindex.limited": _SEPARATOR.join(group.limited_customers),
         "reindex.profiles": _SEPARATOR.join(group.limited_profiles),
-        "reindex.from": _midnight(group.first_day).isoformat(),
-        "reindex.until": _midnight(group.last_day + timedelta(days=1)).isoformat(),
+        **{f"{_FROM}_{n}": _midnight(first).isoformat() for n, (first, _) in enumerate(group.spans)},
+        **{f"{_UNTIL}_{n}": _midnight(last + _A_DAY).isoformat() for n, (_, last) in enumerate(group.spans)},
         "reindex.floor": _midnight(group.floor_day).isoformat(),
         "reindex.template_type": str(group.kind.template_type),
     }
@@ -294,7 +339,7 @@ customer IN {customers:Array(String)}
   AND (NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"""
 
 _RANGE = """\
-template_type = {template_type:UInt8} AND day BETWEEN {first_day:Date32} AND {last_day:Date32}"""
+template_type = {template_type:UInt8} AND day IN {days:Array(Date32)}"""
 
 #: Rows that stand in a slice of the group; each engine's `day` is the UTC day of the slice's time.
 IN_SLICES = f"{OF_CUSTOMERS}\n  AND {_RANGE}"
@@ -310,8 +355,7 @@ def shard_scope(group: SliceGroup) -> dict[str, object]:
         "limited": list(group.limited_customers),
         "profiles": list(group.limited_profiles),
         "template_type": group.kind.template_type,
-        "first_day": group.first_day,
-        "last_day": group.last_day,
+        "days": list(group.days),
     }
 
 

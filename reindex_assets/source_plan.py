@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reindex_assets.model import Kind
 from reindex_assets.selection import SOURCE_TIMES, TIMES_IN_SLICES, SliceGroup, source_scope, source_sql
 from reindex_assets.source import Snapshot, SourceSession
 
@@ -30,7 +29,7 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
     """`session.snapshot` for the statements of selection.py on a group, that join as suits the group's size."""
     with session.snapshot(source_scope(group)) as snapshot:
         settings = {"work_mem": _WORK_MEMORY}
-        if reads_the_table(session, group.kind):
+        if reads_the_table(session, group):
             settings |= {"enable_nestloop": "off", "enable_mergejoin": "off"}
         session.rows(
             "SELECT "
@@ -39,11 +38,11 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
         yield snapshot
 
 
-def reads_the_table(session: SourceSession, kind: Kind) -> bool:
+def reads_the_table(session: SourceSession, group: SliceGroup) -> bool:
     """Whether the group whose snapshot is open is so large that its scores are found by reading the score table once."""
     relations = session.postgres.relations
-    scorecards = source_sql(f"SELECT 1 FROM {SOURCE_TIMES} WHERE {TIMES_IN_SLICES}", relations, kind)
-    scores = source_sql("SELECT 1 FROM {scores}", relations, kind)
+    scorecards = source_sql(f"SELECT 1 FROM {SOURCE_TIMES} WHERE {TIMES_IN_SLICES}", relations, group)
+    scores = source_sql("SELECT 1 FROM {scores}", relations, group)
     return _estimated_rows(session, scorecards) * _ROWS_A_LOOK_UP >= _estimated_rows(session, scores)
 
 

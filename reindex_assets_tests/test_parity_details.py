@@ -25,7 +25,7 @@ from reindex_assets.digest import shard_digest
 from reindex_assets.fleet import Fleet
 from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
+from reindex_assets.model import SCORE, SCORECARD, Slice, Table
 from reindex_assets.parity import SliceParity
 from reindex_assets.selection import SliceGroup, group_slices, source_scope
 from reindex_assets.source import SourceSession
@@ -184,7 +184,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
                 session.snapshot(source_scope(group)),
                 ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards,
             ):
-                statement = comparison.source_digests(table, PROCESS, session, GroupPlacement(shards, group))
+                statement = comparison.source_digests(table, group, session, GroupPlacement(shards, group))
                 found += [int(row["digest"]) for row in session.rows(statement)]
         assert sorted(found) == sorted(expected.values())
 

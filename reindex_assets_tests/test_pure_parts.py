@@ -81,7 +81,23 @@ def test_a_rectangle_without_limits_is_one_group(customers: set[str], first: dat
     span = days_between(first, first + timedelta(days=length))
     asked = [Slice(customer, day) for customer in customers for day in span]
     [group] = group_slices(asked, CLUSTER, FIRST_DAY, {}, 1_000_000)
-    assert (group.first_day, group.last_day, set(group.customer_names)) == (span[0], span[-1], customers)
+    assert (list(group.days), set(group.customer_names)) == (span, customers)
+
+
+@given(st.sets(st.sampled_from(NAMES), min_size=1), st.sets(days, min_size=1, max_size=20))
+def test_days_that_lie_apart_are_one_group_too(customers: set[str], chosen: set[date]) -> None:
+    asked = [Slice(customer, day) for customer in customers for day in chosen]
+    [group] = group_slices(asked, CLUSTER, FIRST_DAY, {}, 1_000_000)
+    assert (list(group.days), set(group.customer_names)) == (sorted(chosen), customers)
+    covered = [day for first, last in group.spans for day in days_between(first, last)]
+    assert covered == sorted(chosen)
+    assert all(after > before + timedelta(days=1) for (_, before), (after, _) in itertools.pairwise(group.spans))
+
+
+def test_a_group_has_no_more_runs_of_days_than_a_statement_should_name() -> None:
+    asked = [Slice(NAMES[0], FIRST_DAY + timedelta(days=2 * number)) for number in range(45)]
+    groups = group_slices(asked, CLUSTER, FIRST_DAY, {}, 1_000_000)
+    assert [len(group.spans) for group in groups] == [20, 20, 5]
 
 
 def by_time(batch: pa.RecordBatch, shard_count: int) -> pa.RecordBatch:
