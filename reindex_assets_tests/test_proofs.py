@@ -25,7 +25,8 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
-from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets.marks import read_table_mark
+from reindex_assets.model import PROCESS, TABLES, Kind, Slice
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
@@ -144,6 +145,33 @@ def test_whatever_happens_in_postgres_has_the_slice_read_again(
     [card] = application.scorecards_of(source, ITEM)
     EDITS[what](source, card)
     assert run(proven) == set(SLICES) - {ITEM}
+    oracle.assert_equal(source, shard_clients)
+
+
+def test_the_whole_tables_are_read_once_for_all_proofs_and_where_they_have_changed_the_slices_are(
+    proven: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Proofs of five looks.
+    for day in PLAN.all_days:
+        assert prove(proven, [item for item in SLICES if item.day == day and item.customer != "globex"])
+    assert prove(proven, [item for item in SLICES if item.customer == "globex"])
+    asked: list[str] = []
+
+    def counted(session: SourceSession, kind: Kind) -> str:
+        asked.append(read_table_mark(session, kind))
+        return asked[-1]
+
+    monkeypatch.setattr("reindex_assets.proofs.read_table_mark", counted)
+    monkeypatch.setattr("reindex_assets.proofs.reads_the_table", lambda session, kind: True)
+    outcomes = running.reindex(proven, SLICES)
+    assert unread(outcomes) == set(SLICES)
+    assert len(asked) == 1
+    # All of them are as they were in the one snapshot that was asked.
+    assert len({outcome.snapshot for outcome in outcomes}) == 1
+    [card] = application.scorecards_of(source, ITEM)
+    application.update(source, card, "score = coalesce(score, 0) + 1")
+    assert run(proven) == set(SLICES) - {ITEM}
+    assert len(asked) == 2
     oracle.assert_equal(source, shard_clients)
 
 
