@@ -22,12 +22,12 @@ def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
 
 def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     """The name of a cluster's job, and of its group of assets."""
-    return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+    return f"{kind.name}_{_dagster_name(cluster_name)}"
 
 
 def all_job_name(cluster_name: str) -> str:
     """The name of the job over the assets of every kind of a cluster."""
-    return "all_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+    return f"all_{_dagster_name(cluster_name)}"
 
 
 def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
@@ -43,3 +43,12 @@ def checks_job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
 def repair_sensor_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     """The name of the sensor that repairs a cluster's drift."""
     return f"{job_name(cluster_name, kind)}_drift_repair_sensor"
+
+
+def _dagster_name(cluster_name: str) -> str:
+    """As Dagster allows in names of jobs.
+
+    >>> _dagster_name("us-east-1-prod")
+    'us_east_1_prod'
+    """
+    return re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)

@@ -8,19 +8,18 @@ its proofs.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from reindex_assets.fleet import Fleet
+from reindex_assets.memory_file import MemoryFile
 from reindex_assets.model import Kind, Slice
 from reindex_assets.proofs import Proof
 from reindex_assets.store import SliceStore
 
-#: Raise it whenever the meaning of a proof changes: those of another version are forgotten.
-_VERSION = "1"
+#: Raise it whenever the shape or the meaning of a proof changes: those of another version are forgotten.
+_VERSION = "2"
 #: Each lists the parts of its months.
 _MOST_PROOFS = 64
 
@@ -31,8 +30,8 @@ class ProofStore:
     """The file of one cluster and kind."""
 
     def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
-        self._store = SliceStore(fleet.slices, cluster_name, kind)
-        self.path = self._store.proofs_path()
+        self._file = MemoryFile(SliceStore(fleet.slices, cluster_name, kind), "proofs", _VERSION)
+        self.path = self._file.path
 
     def load(self) -> tuple[Proof, ...]:
         """The proofs, the latest last; none where there is no file that can be used.
@@ -40,19 +39,8 @@ class ProofStore:
         Raises:
             OSError: there is one, and the storage does not give it.
         """
-        try:
-            with self._store.open(self.path) as file:
-                content = file.read()
-        except FileNotFoundError:
-            return ()
-        try:
-            document = json.loads(content)
-            # A mark that flipped over to another one would be green without a proof.
-            if document["version"] != _VERSION or document["seal"] != _seal(document["proofs"]):
-                return ()
-            return _PROOFS.validate_json(document["proofs"])
-        except (ValidationError, ValueError, LookupError, TypeError, AttributeError):
-            return ()
+        content = self._file.load()
+        return () if content is None else _PROOFS.validate_json(content)
 
     def update(self, different: Collection[Slice], proofs: Iterable[Proof]) -> None:
         """Forgets slices that were found different, and remembers what has been proved since, in place of what was known of it.
@@ -66,15 +54,4 @@ class ProofStore:
         kept = [proof.without(replaced) for proof in known]
         now = tuple([*(proof for proof in kept if proof.slices), *latest][-_MOST_PROOFS:])
         if now != known:
-            self._save(now)
-
-    def _save(self, proofs: Sequence[Proof]) -> None:
-        written = _PROOFS.dump_json(tuple(proofs)).decode()
-        name, file = self._store.create(self.path)
-        with file:
-            file.write(json.dumps({"version": _VERSION, "seal": _seal(written), "proofs": written}).encode())
-        self._store.publish(name, self.path)
-
-
-def _seal(written: str) -> str:
-    return hashlib.sha256(written.encode()).hexdigest()
+            self._file.save(_PROOFS.dump_json(now))

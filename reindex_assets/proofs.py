@@ -29,7 +29,7 @@ from reindex_assets.model import TABLES, Kind, Slice
 from reindex_assets.parity import SliceParity, TableParity
 from reindex_assets.parts import PartitionPlace, Parts, look_at_parts, of_months, read_parts
 from reindex_assets.selection import SliceGroup, group_slices
-from reindex_assets.source import SourceSession
+from reindex_assets.source import Snapshot, SourceSession
 from reindex_assets.source_plan import group_snapshot, reads_the_table
 
 #: Slices whose marks one statement reads: nothing but sums travels.
@@ -98,8 +98,16 @@ class Proof:
         return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}
 
 
+@dataclass(frozen=True)
+class _WholeTables:
+    """The mark of the whole of Postgres' tables, and when they were read, microseconds."""
+
+    mark: str
+    snapshot: int
+
+
 class Unchanged:
-    """Which slices of a cluster nothing has touched since they were proved equal.
+    """Which slices of a cluster nothing has touched since they were proved equal: one look.
 
     Args:
         floor_day: the fleet's first day.
@@ -111,6 +119,7 @@ class Unchanged:
         self._cluster = cluster
         self._kind = kind
         self._floor_day = floor_day
+        self._whole: _WholeTables | None = None
 
     def among(self, slices: Iterable[Slice], proofs: Sequence[Proof]) -> dict[Slice, SliceParity]:
         """Those slices, as a comparison would find them.
@@ -154,20 +163,24 @@ class Unchanged:
             # A row that is held back belongs to no slice, and moves no mark.
             held_back = {row.slice for row in read_quarantined(self._session, group)}
             untouched = [item for item in group.slices if item not in held_back]
-            if not self._is_all_as_it_was(proof, group):
+            whole = self._whole_tables(proof, group, snapshot)
+            if whole is not None and whole.mark == proof.table_mark:
+                read_at = whole.snapshot
+            else:
+                read_at = snapshot.microseconds
                 for table in TABLES:
                     if not untouched:
                         break
                     fresh = read_source_marks(self._session, group, table)
                     untouched = [item for item in untouched if fresh[item] == known[item].marks[table.name]]
-        return {
-            item: known[item].parity(len(self._shards), snapshot.microseconds, proof.snapshot) for item in untouched
-        }
+        return {item: known[item].parity(len(self._shards), read_at, proof.snapshot) for item in untouched}
 
-    def _is_all_as_it_was(self, proof: Proof, group: SliceGroup) -> bool:
-        """Whether nothing at all has changed in Postgres: asked where that is cheap beside the marks of the slices."""
-        return (
-            bool(proof.table_mark)
-            and reads_the_table(self._session, group)
-            and read_table_mark(self._session, self._kind) == proof.table_mark
-        )
+    def _whole_tables(self, proof: Proof, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
+        """What may tell that nothing at all has changed in Postgres since a proof: read once, where that is cheap beside the marks of the
+        slices. What changes after that is seen the next time.
+        """
+        if not proof.table_mark:
+            return None
+        if self._whole is None and reads_the_table(self._session, group):
+            self._whole = _WholeTables(read_table_mark(self._session, self._kind), snapshot.microseconds)
+        return self._whole

@@ -88,11 +88,13 @@ def cover(
 ) -> list[Rectangle]:
     """Rectangles that cover `slices` and touch none of `avoid`, the one with the oldest day first.
 
-    First exactly: each customer's runs of days, put together with those of neighbours. If that makes more than `most`, two become
-    one together with the slices between them, which are right and only cost a comparison: the cheapest pair first, until there are
-    few enough or each further pair would cost more than a run does (`_A_RUN_IN_ROWS`).
+    Begins with each slice alone. Then two become the one around both, together with the slices between them, which are right and only
+    cost a comparison: the cheapest pair first. What costs nothing is always put together (neighbouring days, neighbouring customers with
+    the same days); what costs something, only while there are more than `most`, and nothing that costs more than the start of a run
+    does (`_A_RUN_IN_ROWS`). So there may be more than `most` in the end. None is ever made around one of `avoid`.
 
     Args:
+        most: rectangles that are few enough: one more is not worth a comparison.
         rows: about how many rows a slice has.
     """
     if not slices:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 
 from dagster import (
-    AssetRecordsFilter,
     DagsterEventType,
     DefaultSensorStatus,
     EventRecordsFilter,
@@ -33,7 +32,7 @@ from reindex_assets.partitions import range_tags, watched_days
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle, cover
 from reindex_assets.repair_ledger import RepairCursor, VerdictsRead, read_cursor
-from reindex_assets.repair_request import ASK_AGAIN
+from reindex_assets.repair_request import asked_for_again
 from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
 from reindex_assets.runs_in_flight import slices_in_flight
 from reindex_assets.verdict_events import report_verdict
@@ -90,7 +89,7 @@ class _Tick:
         first, last = watched_days(datetime.now(UTC).date(), self._fleet)
         watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
         ledger = cursor.ledger.watched(watched)
-        ledger = ledger.asked_for(self._asked_for(ledger), now)
+        ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
         doubted, verdicts = self._red_verdicts(cursor.verdicts)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
@@ -165,26 +164,6 @@ class _Tick:
         until = records[-1].storage_id if records else read.until
         return doubted, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
-    def _asked_for(self, ledger: Ledger) -> set[Slice]:
-        """Given-up slices that somebody has reindexed by hand since, or has asked for on the command line."""
-        asked: set[Slice] = set()
-        for item, repair in ledger.given_up.items():
-            since = AssetRecordsFilter(
-                asset_key=self._asset, asset_partitions=[item.partition_key], after_timestamp=repair.heard_at
-            )
-            observed = self._instance.fetch_observations(since, limit=20).records
-            if any(
-                record.asset_observation is not None and ASK_AGAIN in record.asset_observation.metadata
-                for record in observed
-            ):
-                asked.add(item)
-                continue
-            for record in self._instance.fetch_materializations(since, limit=5).records:
-                run = self._instance.get_run_by_id(record.run_id)
-                if run is not None and REPAIR_TAG not in run.tags:
-                    asked.add(item)
-        return asked
-
     def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
         """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
         avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
@@ -202,7 +181,8 @@ class _Tick:
     def _run_request(
         self, rectangle: Rectangle, decision: Decision, drifted: Mapping[Slice, SliceParity]
     ) -> RunRequest:
-        mine = [item for item in decision.request if item in set(rectangle.slices)]
+        covered = set(rectangle.slices)
+        mine = [item for item in decision.request if item in covered]
         words = "; ".join(f"{item}: {explain(drifted[item])}" for item in mine[:_NAMED])
         more = f"; and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
         return RunRequest(

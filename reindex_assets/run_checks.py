@@ -30,6 +30,7 @@ from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Proof
 from reindex_assets.reindex import Progress
 from reindex_assets.repair_ledger import given_up
+from reindex_assets.repairs import Repair
 from reindex_assets.run_events import heartbeat, store_verdicts
 from reindex_assets.verdicts import Evidence
 
@@ -70,10 +71,14 @@ def run_checks(
         unchanged: of these slices, those that both engines say nothing has touched since they were compared.
     """
     left = given_up(context.instance, plan.cluster_name, plan.kind)
+    left_of: dict[str, list[Repair]] = {}
+    for repair in left.values():
+        left_of.setdefault(repair.customer, []).append(repair)
+    known_of = {parity.slice: parity for parity in unchanged}
     for start in range(0, len(slices), _SLICES_A_COMPARISON):
         part = slices[start : start + _SLICES_A_COMPARISON]
         about = _latest_materializations(context, asset, part)
-        known = [parity for parity in unchanged if parity.slice in set(part)]
+        known = [known_of[item] for item in part if item in known_of]
         parities, gaps, proofs = yield from in_background(
             partial(_compare, plan, part, known),
             heartbeat=partial(
@@ -84,8 +89,7 @@ def run_checks(
         verdicts: list[AssetCheckEvaluation] = []
         for parity in parities:
             item = parity.slice
-            of_customer = [repair for other, repair in left.items() if other.customer == item.customer]
-            evidence = Evidence(parity, gaps.get(item), left.get(item), of_customer)
+            evidence = Evidence(parity, gaps.get(item), left.get(item), left_of.get(item.customer, []))
             verdicts += evaluations(asset, names, evidence, about.get(item.partition_key))
         store_verdicts(context, verdicts)
 

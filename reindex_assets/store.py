@@ -72,13 +72,9 @@ class SliceStore:
         """Where a file of a slice stands."""
         return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
 
-    def watch_path(self) -> str:
-        """Where the watch keeps its marks (watch_state.py): beside the customers, one file."""
-        return f"{self._root}/watch.parquet"
-
-    def proofs_path(self) -> str:
-        """Where runs keep their proofs (proof_store.py)."""
-        return f"{self._root}/proofs.json"
+    def memory_path(self, name: str) -> str:
+        """Where a memory stands (memory_file.py): beside the customers, one file."""
+        return f"{self._root}/{name}.memory"
 
     def open(self, path: str) -> Any:
         """Opens a file for reading."""

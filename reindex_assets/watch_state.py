@@ -1,15 +1,15 @@
 """What the watch knows from one look to the next: the marks of slices that were proved equal, in one file beside the slices.
 
-What lives here: its shape, loading and saving. What does not: what is made of it (watch.py).
+What lives here: its shape, loading and saving. What does not: what is made of it (watch.py), and the file (memory_file.py).
 
 The file is a memory, never a proof: without it, or with a damaged one, every slice is compared to the bit again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from reindex_assets.fleet import Fleet
 from reindex_assets.marks import SourceMark
+from reindex_assets.memory_file import MemoryFile
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.parts import PartitionPlace
 from reindex_assets.store import SliceStore
 
-#: Raise it whenever the meaning of a mark changes: memories of another version are forgotten.
-_VERSION = "2"
+#: Raise it whenever the shape or the meaning of a mark changes: memories of another version are forgotten.
+_VERSION = "3"
 _META = b"reindex_assets.watch"
 _SCHEMA = pa.schema(
     [
@@ -87,8 +88,8 @@ class WatchStore:
     """The file of one cluster and kind."""
 
     def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
-        self._store = SliceStore(fleet.slices, cluster_name, kind)
-        self.path = self._store.watch_path()
+        self._file = MemoryFile(SliceStore(fleet.slices, cluster_name, kind), "watch", _VERSION)
+        self.path = self._file.path
 
     def load(self) -> WatchState:
         """The state; an empty one where there is none that can be used.
@@ -96,48 +97,28 @@ class WatchStore:
         Raises:
             OSError: there is one, and the storage does not give it.
         """
-        try:
-            with self._store.open(self.path) as file:
-                content = file.read()
-        except FileNotFoundError:
-            return WatchState()
-        try:
-            return _read(content)
-        # Whatever a damaged file breaks in: Arrow has an error for each of its layers, OSError among them.
-        except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError):
-            return WatchState()
+        content = self._file.load()
+        return WatchState() if content is None else _read(content)
 
     def save(self, state: WatchState) -> None:
         """Replaces the file, all or nothing."""
         meta = {
-            "version": _VERSION,
             "parts": [[*place, names] for place, names in state.parts.items()],
             "looked": [[*place, time] for place, time in state.looked.items()],
             "origin": dict(state.origin),
         }
         rows = [_row(item, marks) for item, marks in sorted(state.slices.items())]
-        sealed = json.dumps({**meta, "seal": _seal(meta, rows)})
-        table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: sealed.encode()}))
-        name, file = self._store.create(self.path)
-        with file:
-            pq.write_table(table, file)
-        self._store.publish(name, self.path)
+        content = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: json.dumps(meta).encode()})), content)
+        self._file.save(content.getvalue())
 
 
 def _read(content: bytes) -> WatchState:
     table = pq.read_table(pa.BufferReader(content))
-    meta = json.loads((table.schema.metadata or {})[_META])
-    rows = table.to_pylist()
-    # A mark that flipped over to another one would be green without a proof.
-    if meta["version"] != _VERSION or meta.pop("seal") != _seal(meta, rows):
-        return WatchState()
+    meta = json.loads(table.schema.metadata[_META])
     parts = {(int(shard), name, uuid, partition): dict(names) for shard, name, uuid, partition, names in meta["parts"]}
     looked = {(name, day): float(time) for name, day, time in meta["looked"]}
-    return WatchState({Slice.of(row["slice"]): _marks(row) for row in rows}, parts, looked, meta["origin"])
-
-
-def _seal(meta: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> str:
-    return hashlib.sha256(json.dumps([meta, rows], sort_keys=True).encode()).hexdigest()
+    return WatchState({Slice.of(row["slice"]): _marks(row) for row in table.to_pylist()}, parts, looked, meta["origin"])
 
 
 def _row(item: Slice, marks: SliceMarks) -> dict[str, object]:

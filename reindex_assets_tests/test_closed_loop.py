@@ -35,6 +35,7 @@ from reindex_assets_tests.alert_receivers import WebReceiver, web_receiver
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets_tests.living_application import LivingApplication
+from reindex_assets_tests.merges import merge_all
 from reindex_assets_tests.plain_loader import load_plainly
 from reindex_assets_tests.repair_loop import WRITES
 
@@ -151,9 +152,7 @@ def test_the_loop(
     # The next run of the partition may have been planned meanwhile.
     until(lambda: _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.SUCCEEDED, 60)
     # What an edit has superseded is folded away by a merge, sooner or later: here now.
-    for client in shard_clients:
-        for table in ("scorecard", "score"):
-            client.command(f"OPTIMIZE TABLE {table} FINAL")
+    merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients)
 
 

@@ -22,7 +22,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
-from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, TABLES, Slice
+from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import SliceOutcome, Step
 from reindex_assets.proof_store import ProofStore
@@ -31,6 +31,7 @@ from reindex_assets.watch import WatchLimits, look
 from reindex_assets.watch_state import WatchState
 from reindex_assets_tests import oracle, running
 from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.merges import merge_all
 from reindex_assets_tests.running import errors, slices_of
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.001, seed=6, conversation_share=3.0)
@@ -81,9 +82,14 @@ def scorecard_of(source: Connection, item: Slice, number: int = 0) -> tuple[str,
     return row
 
 
-def change(source: Connection, statement: str, *values: object) -> None:
+def start_later(source: Connection, item: Slice, by: str) -> None:
+    """Moves the start of a conversation of a slice in Postgres, by an interval."""
+    customer, profile, _, chat = scorecard_of(source, item)
     with source.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(
+            f"UPDATE app.chats SET conversation_start_time = conversation_start_time + %(by)s::interval WHERE {CHAT}",
+            {"by": by, "customer": customer, "profile": profile, "chat": chat},
+        )
         assert cursor.rowcount == 1
 
 
@@ -143,23 +149,11 @@ def test_after_changes_in_postgres_only_these_are_written(
 ) -> None:
     reindex(fleet)
     change_source(source, PLAN, seed=3)
-    customer, profile, _, conversation = scorecard_of(source, ITEM)
-    change(
-        source,
-        "UPDATE app.chats SET conversation_start_time = conversation_start_time + interval '1 day'"
-        " WHERE (customer, profile, conversation_id) = (%s, %s, %s)",
-        *(customer, profile, conversation),
-    )
+    start_later(source, ITEM, "1 day")
     written = running.reported(reindex(fleet)).written
     assert 0 < written < 200
-    running_merge(shard_clients)
+    merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
-
-
-def running_merge(shard_clients: Sequence[Client]) -> None:
-    for client in shard_clients:
-        for table in TABLES:
-            client.command(f"OPTIMIZE TABLE {table.name} FINAL")
 
 
 @pytest.mark.usefixtures("held")
@@ -212,7 +206,7 @@ def test_a_scorecard_that_has_no_place_is_told_and_leaves_clickhouse(
     # The other kind says nothing of it.
     others = Reindex(fleet, CLUSTER).run([ITEM])
     assert all(row.scorecard_id != card for outcome in others for row in outcome.quarantined)
-    running_merge(shard_clients)
+    merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
 
 
@@ -312,15 +306,9 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
     }
     assert unread == set(SLICES) - homeless
     item = min(unread)
-    customer, profile, _, conversation = scorecard_of(source, item)
-    change(
-        source,
-        "UPDATE app.chats SET conversation_start_time = conversation_start_time + interval '1 second'"
-        " WHERE (customer, profile, conversation_id) = (%s, %s, %s)",
-        *(customer, profile, conversation),
-    )
+    start_later(source, item, "1 second")
     assert {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None} == unread - {item}
-    running_merge(shard_clients)
+    merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
 
 
@@ -331,13 +319,7 @@ def test_the_watch_finds_what_happens_to_a_conversation_in_postgres(fleet: Fleet
     state = look(fleet, CLUSTER, DAYS, WatchState(), CONVERSATION, limits=limits).state
     quiet = look(fleet, CLUSTER, DAYS, state, CONVERSATION, limits=limits)
     assert (quiet.touched, quiet.drifted) == (0, {})
-    customer, profile, _, conversation = scorecard_of(source, ITEM)
-    change(
-        source,
-        "UPDATE app.chats SET conversation_start_time = conversation_start_time + interval '1 millisecond'"
-        " WHERE (customer, profile, conversation_id) = (%s, %s, %s)",
-        *(customer, profile, conversation),
-    )
+    start_later(source, ITEM, "1 millisecond")
     assert set(look(fleet, CLUSTER, DAYS, quiet.state, CONVERSATION, limits=limits).drifted) == {ITEM}
 
 
@@ -363,6 +345,6 @@ def test_a_scorecard_that_becomes_one_of_the_other_kind_leaves_this_one(
     reindex(fleet)
     assert shards_of(shard_clients, card) == []
     Reindex(fleet, CLUSTER).run(SLICES)
-    running_merge(shard_clients)
+    merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
     oracle.assert_equal(source, shard_clients)

@@ -32,7 +32,7 @@ from reindex_assets.watch_state import WatchState
 from reindex_assets_tests import application, oracle, running
 from reindex_assets_tests.conftest import connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port
-from reindex_assets_tests.merges import no_merges
+from reindex_assets_tests.merges import merge_all, merge_over_a_dropped_part, no_merges
 from reindex_assets_tests.watching import PLAN, SLICES, Watching, reload
 
 #: What the oracle and the planter call a kind, and what the product does.
@@ -154,9 +154,7 @@ def test_new_parts_that_are_merged_before_they_are_asked_for_their_rows_are_not_
         shards: ShardSet, group: SliceGroup, inserted: Mapping[tuple[int, str], Iterable[str]]
     ) -> set[Slice]:
         if not asked:
-            for client in shard_clients:
-                for table in ("score", "scorecard"):
-                    client.command(f"OPTIMIZE TABLE {table} FINAL")
+            merge_all(shard_clients)
         asked.append(slices_in_parts(shards, group, inserted))
         return asked[-1]
 
@@ -170,34 +168,12 @@ def test_new_parts_that_are_merged_before_they_are_asked_for_their_rows_are_not_
 def test_rows_that_go_with_a_dropped_part_are_missed_even_after_a_merge_over_the_gap(
     watching: Watching, source: Connection, shard_clients: list[Client]
 ) -> None:
-    # Blocks are numbered over all months of a table: only in the month that was loaded last the next ones leave no gap.
-    last = (
-        "SELECT partition_id FROM system.parts WHERE active AND table = 'score' ORDER BY max_block_number DESC LIMIT 1"
-    )
-    months = [client.query(last).result_rows[0][0] for client in shard_clients]
-    written: dict[int, list[Slice]] = {}
-    with no_merges(shard_clients):
-        for item in SLICES:
-            new = application.copy_as_new(source, application.scorecards_of(source, item)[0])
-            rows = application.read_as_application(source, new)
-            if f"{item.day:%Y%m}" != months[rows.shard]:
-                application.delete(source, new)
-                continue
-            rows.write(shard_clients)
-            written.setdefault(rows.shard, []).append(item)
-            if len(written[rows.shard]) == 2:
-                break
-        client = shard_clients[rows.shard]
+    def nothing_is_wrong_yet() -> None:
         assert watching.drifted() == set()
-        [(name,)] = client.query(
-            "SELECT name FROM system.parts WHERE active AND table = 'score' AND partition_id = {month:String}"
-            " ORDER BY min_block_number LIMIT 1 OFFSET 1",
-            parameters={"month": months[rows.shard]},
-        ).result_rows
-        client.command(f"ALTER TABLE score DROP PART '{name}'")
-    client.command("OPTIMIZE TABLE score FINAL")
+
     # By the list alone nothing has happened but a merge: the name of the one part that is left has all the blocks.
-    assert watching.drifted() == {written[rows.shard][0]}
+    lost = merge_over_a_dropped_part(source, shard_clients, SLICES, nothing_is_wrong_yet)
+    assert watching.drifted() == {lost}
 
 
 def test_a_slice_that_a_run_is_at_work_on_is_left_and_not_forgotten(
@@ -314,9 +290,7 @@ def test_no_look_takes_rows_on_their_way_for_drift_and_in_the_end_all_is_proved(
     assert touched
     assert min(written) > 5
     # Until the older versions are merged away the slices are equal, and not yet proved to stay so.
-    for client in shard_clients:
-        for table in ("score", "scorecard"):
-            client.command(f"OPTIMIZE TABLE {table} FINAL")
+    merge_all(shard_clients)
     assert watching.drifted() == set()
     watching.assert_quiet()
     oracle.assert_equal(source, shard_clients)
