@@ -16,7 +16,7 @@ _FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
     ("hour", 0, 23, []),
     ("day of the month", 1, 31, []),
     ("month", 1, 12, _MONTHS),
-    ("day of the week", 0, 6, _WEEKDAYS),
+    ("day of the week", 0, 7, _WEEKDAYS),
 )
 _ITEM = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>\d{1,3}))?")
 
@@ -36,24 +36,39 @@ def checked_cron(value: str) -> str:
     fields = value.split()
     if len(fields) != len(_FIELDS):
         raise ValueError(f"not a cron line: write {len(_FIELDS)} fields, {', '.join(field[0] for field in _FIELDS)}")
+    chosen = []
     for text, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
-        if not all(_is_item(item, low, high, names) for item in text.lower().split(",")):
+        items = [_numbers(item, low, high, names) for item in text.lower().split(",")]
+        if not all(items):
             raise ValueError(
                 f"not a cron line: its {name} has to be *, a number from {low} to {high}, or a range, list or step of these"
             )
+        chosen.append({number for item in items for number in item})
+    _, _, days, months, _ = chosen
+    if min(days) > max(_LONGEST[month - 1] for month in months):
+        raise ValueError("not a cron line: there is no such day in these months")
     return value
 
 
-def _is_item(text: str, low: int, high: int, names: list[str]) -> bool:
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def _numbers(text: str, low: int, high: int, names: list[str]) -> range:
+    """What an item of a field stands for; an empty range where it is none."""
     match = _ITEM.fullmatch(text)
-    if match is None or (match["first"] == "*" and match["last"]) or match["step"] in ("0", "00", "000"):
-        return False
-    numbers = [
-        names.index(word) + low if word in names else int(word) if word.isascii() and word.isdigit() else -1
-        for word in (match["first"], match["last"])
-        if word is not None and word != "*"
-    ]
-    return all(low <= number <= high for number in numbers) and numbers == sorted(numbers)
+    if match is None or (match["first"] == "*" and match["last"]):
+        return range(0)
+    first = low if match["first"] == "*" else _number(match["first"], low, names)
+    last = high if match["first"] == "*" or (match["step"] and not match["last"]) else first
+    last = _number(match["last"], low, names) if match["last"] else last
+    step = int(match["step"] or 1)
+    return range(first, last + 1, step) if step and low <= first <= last <= high else range(0)
+
+
+def _number(word: str, low: int, names: list[str]) -> int:
+    if word in names:
+        return names.index(word) + low
+    return int(word) if word.isascii() and word.isdigit() else -1
 
 
 def checked_timezone(value: str) -> str:

@@ -1,14 +1,14 @@
 """The fleet file: clusters, their Postgres and ClickHouse shards, their customers. Validated here, before anything connects.
 
 What lives here: the shape of the file, its rules, and the resolution of secrets from the environment.
-What does not: the sentences about a broken rule (fleet_errors.py), connections, and anything that reads data.
+What does not: the sentences about a broken rule (fleet_errors.py), YAML (fleet_yaml.py), connections, and anything that reads data.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,6 +29,7 @@ from reindex_assets.cron import checked_cron, checked_timezone
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet_defaults import ADDRESSES, BLOCKS, with_defaults
 from reindex_assets.fleet_errors import describe, misplaced
+from reindex_assets.fleet_yaml import parse_yaml, yaml_problem
 from reindex_assets.modes import Mode
 
 R = TypeVar("R", bound=BaseModel)
@@ -463,29 +464,6 @@ def _overridden(fleetwide: R, own: R | None) -> R:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML, but a key that stands twice is an error: the first of two clusters of one name would be lost in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in keys:
-                    raise yaml.constructor.ConstructorError(
-                        problem="the same key a second time", problem_mark=key.start_mark
-                    )
-                keys.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and where. Not the parser's own text: it repeats the line, and tags and aliases, which may be a secret."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "it holds a character that YAML does not allow"
-    problem = re.sub(r"'[^'<][^']+'", "'...'", error.problem or "it is malformed")
-    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
-
-
 def load_fleet(path: str | Path) -> Fleet:
     """Reads and validates a fleet file.
 
@@ -494,7 +472,7 @@ def load_fleet(path: str | Path) -> Fleet:
     """
     path = Path(path)
     try:
-        root, document = _parsed(path.read_text(encoding="utf-8"))
+        root, document = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
@@ -503,20 +481,10 @@ def load_fleet(path: str | Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the fleet file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {_yaml_problem(error)}") from None
+        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {yaml_problem(error)}") from None
     try:
         return Fleet.model_validate(document)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         described = describe(path, root, problems, Fleet.model_json_schema())
         raise ConfigurationError(f"the fleet file {path} is invalid:\n{described}") from None
-
-
-def _parsed(text: str) -> tuple[yaml.Node | None, object]:
-    """The text as YAML, with the lines of everything in it, and as plain data."""
-    loader = _Loader(text)
-    try:
-        root = loader.get_single_node()
-        return root, None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()

@@ -1,6 +1,6 @@
 """What is wrong with a fleet file, in words: the line, the place and the rule, and never a value.
 
-What lives here: finding the line of a place, and the sentences. What does not: the rules (fleet.py) and YAML's own errors (fleet.py).
+What lives here: finding the line of a place, and the sentences. What does not: the rules (fleet.py) and YAML's own errors (fleet_yaml.py).
 """
 
 from __future__ import annotations

@@ -511,7 +511,12 @@ def test_a_mistake_in_the_defaults_is_told_once_and_there(
     [
         ("15 1 * * *", True),
         ("*/10 0-5/2 1,15 jan-mar mon,FRI", True),
-        ("0 0 31 12 0", True),
+        ("0 0 31 12 7", True),
+        ("0 0 29,30 2 *", True),
+        ("0 0 30 2 mon", False),
+        ("5/10 0 * jan-mar/2 *", True),
+        ("0 0 30 2 *", False),
+        ("0 0 31 apr,jun *", False),
         ("60 1 * * *", False),
         ("1 24 * * *", False),
         ("1 1 0 * *", False),
