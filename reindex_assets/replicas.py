@@ -62,10 +62,11 @@ def check_replicas(client: Client, label: str, database: str, replicas: int) -> 
     Raises:
         ConfigurationError: they are several, and don't share their rows: each would hold others.
     """
+    # The replicas in a subquery: without its own condition, Keeper would be asked about every table of the server.
     found = client.query(
-        "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t "
-        "LEFT JOIN system.replicas AS r ON r.database = t.database AND r.table = t.name "
-        "WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
+        "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t LEFT JOIN ("
+        "SELECT table, total_replicas FROM system.replicas WHERE database = {database:String} AND table IN {tables:Array(String)}"
+        ") AS r ON r.table = t.name WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
         parameters={"database": database, "tables": list(_READ)},
     ).result_rows
     apart = sorted(name for name, known in found if known < replicas and name != "conversation")
