@@ -103,6 +103,8 @@ BARS = (
     Bar("verify.rows.seconds_per_million_scores", Sense.AT_MOST, 5, "s", "the full depth of rows of a million scores"),
     Bar("limits.connections.of_limit", Sense.AT_MOST, 1.0, "x", "connections that read at once, of max_connections"),
     Bar("limits.rate.of_limit", Sense.AT_MOST, 1.05, "x", "rows per second of a limited extract, of its limit"),
+    Bar("fleet_load.reload.seconds", Sense.AT_MOST, 10, "s", "loading the code location of 8 clusters, 95 customers"),
+    Bar("fleet_load.partitions_page.seconds", Sense.AT_MOST, 2, "s", "the partitions page of its largest asset"),
     Bar("growth.rows.linearity", Sense.AT_MOST, 1.10, "x", "growth over 1x, 4x and 16x rows: of linear"),
 )
 

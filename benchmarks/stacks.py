@@ -26,7 +26,7 @@ from reindex_assets.local.processes import ProcessRecord
 from reindex_assets.local.stack import LocalStack
 
 #: The stacks' names, which are their directories.
-REPLAY, WINDOW, MORE_SHARDS = "replay", "window", "more-shards"
+REPLAY, WINDOW, MORE_SHARDS, FLEET = "replay", "window", "more-shards", "fleet"
 #: In a stack's directory: what Dagster's processes say.
 DAGSTER_LOG = "dagster.log"
 
@@ -105,7 +105,7 @@ class Stacks:
 
 def remove_stacks(root: Path) -> None:
     """Removes the stacks below a directory that were kept, or that a killed run has left there, with their servers."""
-    for name in (REPLAY, WINDOW, MORE_SHARDS):
+    for name in (REPLAY, WINDOW, MORE_SHARDS, FLEET):
         _remove(LocalStack(root / name))
     if root.exists() and not any(root.iterdir()):
         root.rmdir()

@@ -126,7 +126,10 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
             if checks:
                 # What a run has written whole, and found equal, need not be read by the next one.
                 proving = set(chosen) == set(Step) and not config.dry_run
-                plan = CheckPlan(fleet, cluster_name, kind, config.settle_seconds, proving)
+                settle = config.settle_seconds
+                if settle is None:
+                    settle = fleet.rules(cluster_name).watch.settle_seconds
+                plan = CheckPlan(fleet, cluster_name, kind, settle, proving)
                 yield from run_checks(context, plan, done, unchanged, keys[Step.WRITE], checks, progress)
         except ReindexError as error:
             if not failed:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
@@ -58,5 +59,5 @@ def exit_statuses() -> Iterator[None]:
     try:
         yield
     except ReindexError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(COULD_NOT_TELL) from None

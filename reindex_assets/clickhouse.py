@@ -7,6 +7,7 @@ What does not: any statement about scorecards (schema.py, shards.py, comparison.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -21,8 +22,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
-from reindex_assets.fleet import ClickHouse, Shard
+from reindex_assets.fleet import ClickHouse, Replica, Shard
 from reindex_assets.insert_block import ArrowStream
+from reindex_assets.replicas import (
+    CAUGHT_UP_SECONDS,
+    REPLICATED_SETTINGS,
+    catch_up,
+    check_replicas,
+    in_order,
+    note_failure,
+)
 
 T = TypeVar("T")
 
@@ -58,49 +67,108 @@ _NO_DEDUPLICATION: Mapping[str, object] = {
 
 
 class ShardConnection:
-    """One shard: its number and a client. Not for two threads at once."""
+    """One shard: its number and a client. Not for two threads at once.
+
+    Of several replicas it uses the first one that answers, and stays with it: what is read or written in parts (a comparison, a group
+    with its staging tables) must not change over in between. `choose_again` lets go of one that has failed.
+    """
 
     def __init__(self, index: int, shard: Shard, clickhouse: ClickHouse, comment: str) -> None:
         self.index = index
-        self.label = f"shard {index} ({shard.host}:{shard.port})"
         self.database = clickhouse.database
-        self._shard = shard
+        self._addresses = shard.addresses
         self._clickhouse = clickhouse
         self._comment = comment
         self._client: Client | None = None
+        #: The one in use.
+        self._address = self._addresses[0] if len(self._addresses) == 1 else None
+        self._has_failed = False
+        self._replicated: tuple[str, ...] = ()
+        self._caught_up = 0.0
+
+    @property
+    def label(self) -> str:
+        """How errors call it."""
+        return f"shard {self.index} ({self.replica})"
+
+    @property
+    def replica(self) -> str:
+        """The address in use; all of them before one is."""
+        return " or ".join(str(address) for address in ([self._address] if self._address else self._addresses))
 
     @property
     def client(self) -> Client:
-        """The client, connected at its first use.
+        """The client, connected at its first use; of a replica that has caught up.
 
         Raises:
-            ShardUnreachableError: the shard can't be reached.
-            ConfigurationError: it refuses the user, the password or the database.
+            ShardUnreachableError: the shard can't be reached, at none of its replicas.
+            ConfigurationError: it refuses the user, the password or the database, or its replicas don't share their rows.
         """
         if self._client is None:
-            password = self._clickhouse.password.resolve().get_secret_value()
+            self._client = self._first_that_answers()
+        elif self._replicated and time.monotonic() - self._caught_up > CAUGHT_UP_SECONDS:
+            self._catch_up(self._client)
+        return self._client
+
+    def _first_that_answers(self) -> Client:
+        failures = []
+        for address in in_order(self._addresses):
+            self._address = address
             try:
-                client = clickhouse_connect.get_client(
-                    host=self._shard.host,
-                    port=self._shard.port,
-                    username=self._clickhouse.user,
-                    password=password,
-                    database=self._clickhouse.database,
-                    secure=self._clickhouse.secure,
-                    compress="lz4",
-                    connect_timeout=self._clickhouse.connect_timeout_seconds,
-                    send_receive_timeout=self._clickhouse.query_timeout_seconds,
-                    autogenerate_session_id=False,
-                    client_name="reindex_assets",
-                    settings={**SETTINGS, "log_comment": self._comment},
-                )
-            except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
-                raise self._translated(error) from None
+                return self._guarded(lambda address=address: self._connected(address))  # type: ignore[misc]
+            except ShardUnreachableError as error:
+                note_failure(address)
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        self._address = None
+        each = "; ".join(str(failure) for failure in failures)
+        raise ShardUnreachableError(f"none of the {len(failures)} replicas of shard {self.index} can be used: {each}")
+
+    def _connected(self, address: Replica) -> Client:
+        clickhouse = self._clickhouse
+        client = clickhouse_connect.get_client(
+            host=address.host,
+            port=address.port,
+            username=clickhouse.user,
+            password=clickhouse.password.resolve().get_secret_value(),
+            database=clickhouse.database,
+            secure=clickhouse.secure,
+            compress="lz4",
+            connect_timeout=clickhouse.connect_timeout_seconds,
+            send_receive_timeout=clickhouse.query_timeout_seconds,
+            autogenerate_session_id=False,
+            client_name="reindex_assets",
+            settings={
+                **SETTINGS,
+                **(REPLICATED_SETTINGS if clickhouse.replicated else {}),
+                "log_comment": self._comment,
+            },
+        )
+        try:
             for name, value in _NO_DEDUPLICATION.items():
                 if name in client.server_settings:
                     client.set_client_setting(name, value)
-            self._client = client
-        return self._client
+            if clickhouse.replicated:
+                self._replicated = check_replicas(client, self.label, self.database, len(self._addresses))
+                self._catch_up(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _catch_up(self, client: Client) -> None:
+        begun = time.monotonic()
+        catch_up(client, self.label, self.database, self._replicated, self._clickhouse.replica_wait_seconds)
+        self._caught_up = begun
+
+    def choose_again(self) -> None:
+        """Lets go of a replica that has failed, if there are others: the next statement goes to the first one that answers.
+
+        Only between two attempts: what the failed one has begun (staging tables) is not on the next one.
+        """
+        if self._has_failed and len(self._addresses) > 1:
+            self.close()
 
     def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
         """Runs a statement that returns no rows."""
@@ -121,6 +189,9 @@ class ShardConnection:
 
     def close(self) -> None:
         """Closes the connection."""
+        if self._has_failed and self._address is not None:
+            note_failure(self._address)
+        self._has_failed = False
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -136,9 +207,16 @@ class ShardConnection:
 
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
-            return call()
+            answer = call()
         except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._translated(error) from None
+            translated = self._translated(error)
+            self._has_failed = isinstance(translated, ShardUnreachableError)
+            raise translated from None
+        except ShardUnreachableError:
+            self._has_failed = True
+            raise
+        self._has_failed = False
+        return answer
 
     def _translated(self, error: Exception) -> ReindexError:
         code = getattr(error, "code", None)
@@ -214,6 +292,11 @@ class ShardSet:
             yield lambda: dict(zip(futures, results(futures.values()), strict=True))
         finally:
             wait(futures.values())
+
+    def fail_over(self) -> None:
+        """Between two attempts, when nothing is under way: shards whose replica has failed choose another one."""
+        for connection in self.connections:
+            connection.choose_again()
 
     def close(self) -> None:
         """Closes every connection; waits for what is still running."""

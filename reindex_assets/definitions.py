@@ -23,18 +23,20 @@ from reindex_assets.schedules import (
 from reindex_assets.settings import Settings
 
 
-def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: Mode = Mode.CONVERSATION) -> Definitions:
+def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: Mode | None = None) -> Definitions:
     """The definitions of a fleet, or of some of its clusters. Connects to nothing.
 
     Args:
-        mode: what the schedules reindex and check; assets, jobs and sensors are there for every kind.
+        mode: what the schedules of every cluster reindex and check; without it, each cluster's own of the fleet file. Assets, jobs and
+            sensors are there for every kind.
     """
     names = list(fleet.clusters if cluster_names is None else cluster_names)
     places = [(name, kind) for name in names for kind in KINDS]
     jobs = {(name, kind): build_job(name, kind) for name, kind in places}
     checks_jobs = {(name, kind): build_checks_job(name, kind) for name, kind in places}
     all_jobs = {name: build_all_job(name) for name in names}
-    daily = {name: all_jobs[name] if mode is Mode.ALL else jobs[name, mode.kinds[0]] for name in names}
+    modes = {name: fleet.rules(name, mode).mode for name in names}
+    daily = {name: all_jobs[name] if of is Mode.ALL else jobs[name, of.kinds[0]] for name, of in modes.items()}
     return Definitions(
         assets=[build_assets(fleet, name, kind) for name, kind in places],
         jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values()],
@@ -43,7 +45,7 @@ def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: M
             *(
                 build_checks_schedule(fleet, name, checks_jobs[name, kind], kind)
                 for name in names
-                for kind in mode.kinds
+                for kind in modes[name].kinds
             ),
         ],
         sensors=[

@@ -1,31 +1,58 @@
 """The fleet file: clusters, their Postgres and ClickHouse shards, their customers. Validated here, before anything connects.
 
-What lives here: the shape of the file, its validation, and the resolution of secrets from the environment.
-What does not: connections, and anything that reads data.
+What lives here: the shape of the file, its rules, and the resolution of secrets from the environment.
+What does not: the sentences about a broken rule (fleet_errors.py), YAML (fleet_yaml.py), connections, and anything that reads data.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
+from reindex_assets.cron import checked_cron, checked_timezone
 from reindex_assets.errors import ConfigurationError
+from reindex_assets.fleet_defaults import ADDRESSES, BLOCKS, with_defaults
+from reindex_assets.fleet_errors import describe, misplaced
+from reindex_assets.fleet_yaml import parse_yaml, yaml_problem
+from reindex_assets.modes import Mode
+
+R = TypeVar("R", bound=BaseModel)
 
 #: Customer names become partition keys, where Dagster gives "|", "," and "..." a meaning of their own.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What an address must not hold: it would be a URL, perhaps with a password in it.
+_NO_HOST = re.compile(r"[\s@]|://|^$")
 
 
-def _checked_name(value: str) -> str:
+def _refuse_bad_name(value: str, *place: str) -> None:
     if not NAME.fullmatch(value) or ".." in value:
-        raise ValueError(f"{value!r} is not a valid name: use letters, digits, '_', '-' and single '.', at most 63")
+        raise misplaced(
+            f"{value!r} is not a valid name: use letters, digits, '_', '-' and single '.', at most 63", *place, value
+        )
+
+
+def _checked_host(value: str) -> str:
+    if _NO_HOST.search(value):
+        raise ValueError(
+            "not a host name: write the name or the address alone; user, password and port have keys of their own"
+        )
     return value
 
 
@@ -37,6 +64,21 @@ class SecretRef(_Strict):
     """A secret by the name of the environment variable that holds it. The file itself never holds one."""
 
     env: str = Field(description="Name of the environment variable that holds the secret.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_name(cls, value: object) -> object:
+        # One sentence for whatever else stands there, keys included: any of it may be the secret.
+        if not isinstance(value, SecretRef) and (
+            not isinstance(value, Mapping)
+            or set(value) != {"env"}
+            or not isinstance(value["env"], str)
+            or not IDENTIFIER.fullmatch(value["env"])
+        ):
+            raise misplaced(
+                "name an environment variable, as 'password: {env: NAME}'; the file itself never holds a secret"
+            )
+        return value
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> SecretStr:
         """The secret itself.
@@ -66,7 +108,7 @@ class Relations(_Strict):
     @classmethod
     def _qualified(cls, value: str) -> str:
         if not all(IDENTIFIER.fullmatch(part) for part in value.split(".")) or value.count(".") > 1:
-            raise ValueError(f"{value!r} is not a relation name: write schema.table")
+            raise ValueError("not a relation name: write schema.table")
         return value
 
 
@@ -111,17 +153,49 @@ class Postgres(_Strict):
     )
     relations: Relations = Relations()
 
+    _host = field_validator("host")(_checked_host)
+
     def in_haste(self, connection_wait_seconds: int) -> Postgres:
         """The same, with no longer a wait for a connection."""
         wait = min(self.connection_wait_seconds, connection_wait_seconds)
         return self.model_copy(update={"connection_wait_seconds": wait})
 
 
-class Shard(_Strict):
-    """One ClickHouse shard, by its HTTP port. Its place in the list is its shard number."""
+class Replica(_Strict):
+    """One address of a shard, by its HTTP port."""
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 8123
+
+    _host = field_validator("host")(_checked_host)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Shard(_Strict):
+    """One ClickHouse shard: `host` and `port`, or `replicas`. Its place in the list is its shard number."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["host"]}, {"required": ["replicas"]}]})
+
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8123
+    replicas: tuple[Replica, ...] = Field(
+        default=(), description="Its replicas; any of them may be used, the first one that answers."
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> Shard:
+        if bool(self.host) == bool(self.replicas):
+            raise ValueError("write either 'host' and 'port', or 'replicas' with at least one of these in it")
+        if self.host:
+            _checked_host(self.host)
+        return self
+
+    @property
+    def addresses(self) -> tuple[Replica, ...]:
+        """Where it may be reached, in the order of preference."""
+        return self.replicas or (Replica(host=self.host, port=self.port),)
 
 
 class ClickHouse(_Strict):
@@ -131,7 +205,15 @@ class ClickHouse(_Strict):
     user: str = "default"
     password: SecretRef
     secure: bool = Field(default=False, description="HTTPS instead of HTTP.")
-    replicated: bool = Field(default=False, description="Create Replicated tables (paths by the server's macros).")
+    replicated: bool = Field(
+        default=False,
+        description="The tables are Replicated: they are created so (paths by the server's macros), a replica is read only when it has "
+        "caught up with the others, and a delete does not wait for replicas that are away.",
+    )
+    replica_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=30,
+        description="How long a replica may take to catch up before it is left for the next one. No meaning unless `replicated`.",
+    )
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     query_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
@@ -140,15 +222,28 @@ class ClickHouse(_Strict):
     @classmethod
     def _database(cls, value: str) -> str:
         if not IDENTIFIER.fullmatch(value):
-            raise ValueError(f"{value!r} is not a database name: use letters, digits and '_'")
+            raise ValueError("not a database name: use letters, digits and '_'")
         return value
 
     @model_validator(mode="after")
-    def _distinct_shards(self) -> ClickHouse:
-        addresses = [(shard.host, shard.port) for shard in self.shards]
-        twice = sorted({f"{host}:{port}" for host, port in addresses if addresses.count((host, port)) > 1})
-        if twice:
-            raise ValueError(f"the same address stands for several shards: {', '.join(twice)}")
+    def _distinct_addresses(self) -> ClickHouse:
+        known: dict[str, int] = {}
+        for number, shard in enumerate(self.shards):
+            for address in shard.addresses:
+                name = str(address).lower()
+                if name in known:
+                    raise misplaced(
+                        f"the address {address} stands for shard {known[name]} already: every shard and replica has one of its own",
+                        "shards",
+                        number,
+                    )
+                known[name] = number
+            if len(shard.addresses) > 1 and not self.replicated:
+                raise misplaced(
+                    "several replicas need 'replicated: true': tables that don't replicate would hold other rows on each",
+                    "shards",
+                    number,
+                )
         return self
 
 
@@ -162,22 +257,7 @@ class Customer(_Strict):
     def _profiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if not name or not name.isprintable():
-                raise ValueError(f"{name!r} is not a profile name: it is empty or holds a control character")
-        return value
-
-
-class Cluster(_Strict):
-    """One Postgres, its shards, and the customers who live there."""
-
-    postgres: Postgres
-    clickhouse: ClickHouse
-    customers: Annotated[dict[str, Customer], Field(min_length=1)]
-
-    @field_validator("customers")
-    @classmethod
-    def _customers(cls, value: dict[str, Customer]) -> dict[str, Customer]:
-        for name in value:
-            _checked_name(name)
+                raise ValueError("not a profile name: it is empty or holds a control character")
         return value
 
 
@@ -214,33 +294,144 @@ class Watch(_Strict):
     )
 
 
+class Schedule(_Strict):
+    """When the schedules run. Each is off until it is switched on."""
+
+    reindex: str = Field(default="15 1 * * *", description="Of the daily reindex: a cron line of five fields.")
+    checks: str = Field(
+        default="30 2 * * *", description="Of the checks of the whole look-back: a cron line of five fields."
+    )
+    timezone: str = Field(
+        default="UTC", description="The time zone of both lines. The days themselves are always UTC days."
+    )
+
+    _cron = field_validator("reindex", "checks")(checked_cron)
+    _timezone = field_validator("timezone")(checked_timezone)
+
+
+class ClusterRules(_Strict):
+    """What holds for one cluster: its own word, else the fleet's."""
+
+    mode: Mode
+    schedule: Schedule
+    look_back_days: int
+    reindex_days: int
+    watch: Watch
+
+
+_Days = Annotated[int, Field(ge=1, le=366)]
+
+
+class Cluster(_Strict):
+    """One Postgres, its shards, and the customers who live there."""
+
+    postgres: Postgres
+    clickhouse: ClickHouse
+    customers: Annotated[dict[str, Customer], Field(min_length=1)]
+    mode: Mode | None = Field(default=None, description="Instead of the fleet's.")
+    schedule: Schedule | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
+    look_back_days: _Days | None = Field(default=None, description="Instead of the fleet's.")
+    reindex_days: _Days | None = Field(default=None, description="Instead of the fleet's.")
+    watch: Watch | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
+
+    @field_serializer("schedule", "watch")
+    def _given(self, value: Schedule | Watch | None) -> dict[str, object] | None:
+        # A key that is not given is the fleet's: written out, it would no longer be.
+        return None if value is None else value.model_dump(mode="json", exclude_unset=True)
+
+
+class Defaults(_Strict):
+    """What every cluster's block has that does not say otherwise: any of its keys but addresses."""
+
+    postgres: dict[str, Any] = Field(default={}, description="Keys of every cluster's `postgres`.")
+    clickhouse: dict[str, Any] = Field(default={}, description="Keys of every cluster's `clickhouse`.")
+
+    @model_validator(mode="after")
+    def _no_address(self) -> Defaults:
+        for block in BLOCKS:
+            for key in ADDRESSES:
+                if key in getattr(self, block):
+                    raise misplaced("an address belongs to one cluster: write it there", block, key)
+        return self
+
+
 class Fleet(_Strict):
     """The whole fleet file."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
     first_day: date = Field(description="The first UTC day that is kept true; earlier days have no partition.")
-    look_back_days: Annotated[int, Field(ge=1, le=366)] = Field(
+    mode: Mode | None = Field(
+        default=None,
+        description="Which scorecards the schedules reindex and check: conversation (where nothing says otherwise), process or all.",
+    )
+    schedule: Schedule = Schedule()
+    look_back_days: _Days = Field(
         default=60, description="How many days, today included, are watched, repaired and checked by themselves."
     )
-    reindex_days: Annotated[int, Field(ge=1, le=366)] = Field(
-        default=3, description="How many ended days the daily schedule reindexes."
-    )
+    reindex_days: _Days = Field(default=3, description="How many ended days the daily schedule reindexes.")
     watch: Watch = Watch()
     slices: str = Field(
         default=".local/slices", description="Where the steps hand over Parquet files: a path or URL that fsspec knows."
     )
+    defaults: Defaults = Defaults()
     clusters: Annotated[dict[str, Cluster], Field(min_length=1)]
+
+    @field_validator("slices")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        if re.search(r"://[^/@]*:[^/@]*@", value):
+            raise ValueError(
+                "a URL with a password in it: give the storage its credentials by its own environment variables"
+            )
+        return value
+
+    _filled = model_validator(mode="before")(with_defaults)
 
     @model_validator(mode="after")
     def _names(self) -> Fleet:
         homes: dict[str, str] = {}
         for name, cluster in self.clusters.items():
-            _checked_name(name)
+            _refuse_bad_name(name, "clusters")
             for customer in cluster.customers:
+                _refuse_bad_name(customer, "clusters", name, "customers")
                 if customer in homes:
-                    raise ValueError(f"customer {customer!r} lives in two clusters: {homes[customer]} and {name}")
+                    raise misplaced(
+                        f"customer {customer!r} lives in two clusters: {homes[customer]} and {name}",
+                        *("clusters", name, "customers", customer),
+                    )
                 homes[customer] = name
         return self
+
+    @model_validator(mode="after")
+    def _distinct_databases(self) -> Fleet:
+        """Two clusters in one database would delete each other's rows."""
+        known: dict[tuple[str, str], str] = {}
+        for name, cluster in self.clusters.items():
+            for number, shard in enumerate(cluster.clickhouse.shards):
+                for address in shard.addresses:
+                    place = (str(address).lower(), cluster.clickhouse.database)
+                    if known.setdefault(place, name) != name:
+                        raise misplaced(
+                            f"{address} with database {cluster.clickhouse.database} is a shard of cluster {known[place]} already: each of "
+                            "them would take the other's rows for wrong. Correct the address, or give this cluster a database of its own",
+                            *("clusters", name, "clickhouse", "shards", number),
+                        )
+        return self
+
+    def rules(self, cluster_name: str, mode: Mode | None = None) -> ClusterRules:
+        """What holds for a cluster.
+
+        Args:
+            mode: the operator's word (REINDEX_MODE), which stands above the file's.
+        """
+        cluster = self.clusters[cluster_name]
+        return ClusterRules(
+            mode=mode or cluster.mode or self.mode or Mode.CONVERSATION,
+            schedule=_overridden(self.schedule, cluster.schedule),
+            look_back_days=cluster.look_back_days or self.look_back_days,
+            reindex_days=cluster.reindex_days or self.reindex_days,
+            watch=_overridden(self.watch, cluster.watch),
+        )
 
     def in_haste(self, connection_wait_seconds: int) -> Fleet:
         """The same fleet, for a caller that can't wait any longer than that for a connection to Postgres."""
@@ -266,27 +457,11 @@ class Fleet(_Strict):
         raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {known}")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML, but a key that stands twice is an error: the first of two clusters of one name would be lost in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in keys:
-                    raise yaml.constructor.ConstructorError(
-                        problem="the same key a second time", problem_mark=key.start_mark
-                    )
-                keys.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and where. Not the parser's own text: it repeats the line, and tags and aliases, which may be a secret."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "it holds a character that YAML does not allow"
-    problem = re.sub(r"'[^'<][^']+'", "'...'", error.problem or "it is malformed")
-    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
+def _overridden(fleetwide: R, own: R | None) -> R:
+    """The fleet's rules with those that a cluster gives itself."""
+    return (
+        fleetwide.model_copy(update={name: getattr(own, name) for name in own.model_fields_set}) if own else fleetwide
+    )
 
 
 def load_fleet(path: str | Path) -> Fleet:
@@ -297,7 +472,7 @@ def load_fleet(path: str | Path) -> Fleet:
     """
     path = Path(path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        root, document = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
@@ -306,13 +481,10 @@ def load_fleet(path: str | Path) -> Fleet:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the fleet file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {_yaml_problem(error)}") from None
+        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {yaml_problem(error)}") from None
     try:
         return Fleet.model_validate(document)
     except ValidationError as error:
-        # pydantic's own text would print the offending input, which may be a secret written in the wrong place.
-        problems = "\n".join(
-            f"  {'.'.join(str(part) for part in problem['loc']) or '(the whole file)'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigurationError(f"the fleet file {path} is invalid:\n{problems}") from None
+        problems = error.errors(include_url=False, include_input=False)
+        described = describe(path, root, problems, Fleet.model_json_schema())
+        raise ConfigurationError(f"the fleet file {path} is invalid:\n{described}") from None

@@ -23,7 +23,7 @@ from dagster import (
 )
 
 from reindex_assets.fleet import Fleet
-from reindex_assets.runs_in_flight import is_of_fleet
+from reindex_assets.runs_in_flight import clusters_of_run
 
 JANITOR = "stalled_run_janitor"
 _AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
@@ -31,38 +31,47 @@ _AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 def build_janitor(fleet: Fleet) -> SensorDefinition:
     """The sensor. On from the start: all it does is to say of a dead run that it is dead."""
-    silent_seconds = fleet.watch.silent_seconds
+    limits = sorted({fleet.rules(name).watch.silent_seconds for name in fleet.clusters})
+    silent_seconds = " or ".join(f"{limit} s" for limit in limits)
 
     @sensor(
         name=JANITOR,
         minimum_interval_seconds=30,
         default_status=DefaultSensorStatus.RUNNING,
         description=(
-            f"Fails runs of this project that have given no sign of life for {silent_seconds} s (they give one every 10 s): their machine "
+            f"Fails runs of this project that have given no sign of life for {silent_seconds} (they give one every 10 s): their machine "
             "is dead or cut off. Their partitions are free for repair again; running them anew is always safe."
         ),
     )
     def janitor(context: SensorEvaluationContext) -> SkipReason:
-        ended = end_silent_runs(context.instance, fleet, silent_seconds)
+        ended = end_silent_runs(context.instance, fleet)
         runs = ", ".join(run.run_id for run in ended)
         return SkipReason(f"failed {len(ended)} silent runs: {runs}" if ended else "every run gives signs of life")
 
     return janitor
 
 
-def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: float) -> list[DagsterRun]:
-    """Fails the silent runs of a fleet's assets and checks; returns them."""
+def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: float | None = None) -> list[DagsterRun]:
+    """Fails the silent runs of a fleet's assets and checks; returns them.
+
+    Args:
+        silent_seconds: the limit; without it, that of the run's cluster.
+    """
     ended = []
     for run in instance.get_runs(RunsFilter(statuses=_AT_WORK)):
-        if not is_of_fleet(run, fleet):
+        clusters = clusters_of_run(run, fleet)
+        if not clusters:
             continue
+        limit = silent_seconds
+        if limit is None:
+            limit = max(fleet.rules(name).watch.silent_seconds for name in clusters)
         records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         if not records:
             continue
         silent = time.time() - records[0].event_log_entry.timestamp
-        if silent > silent_seconds:
+        if silent > limit:
             said = (
-                f"No sign of life for {silent:.0f} s (limit {silent_seconds:g} s): the machine of this run is dead, cut off, or hangs. "
+                f"No sign of life for {silent:.0f} s (limit {limit:g} s): the machine of this run is dead, cut off, or hangs. "
                 "Its partitions are free again; running them anew is safe, whatever it had done."
             )
             if run.status is DagsterRunStatus.CANCELING:

@@ -109,7 +109,7 @@ def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[st
     postgres, clickhouse = cluster.postgres, cluster.clickhouse
     everything = (
         (server["system"], server["timeline"], postgres.host, postgres.port, postgres.database, postgres.relations),
-        (clickhouse.database, [(shard.host, shard.port) for shard in clickhouse.shards]),
+        (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
         (kind, [(source_digest(table), shard_digest(table)) for table in TABLES]),
     )
     profiles = {name: repr(customer.profiles) for name, customer in cluster.customers.items()}

@@ -82,6 +82,7 @@ def ended_days(today: date, days: int, first_day: date) -> tuple[date, date] | N
     return (first, last) if first <= last else None
 
 
-def watched_days(today: date, fleet: Fleet) -> tuple[date, date]:
-    """The first and last day of the look-back; today is the last one."""
-    return max(fleet.first_day, today - timedelta(days=fleet.look_back_days - 1)), max(fleet.first_day, today)
+def watched_days(today: date, fleet: Fleet, cluster_name: str) -> tuple[date, date]:
+    """The first and last day of a cluster's look-back; today is the last one."""
+    days = fleet.rules(cluster_name).look_back_days
+    return max(fleet.first_day, today - timedelta(days=days - 1)), max(fleet.first_day, today)

@@ -24,8 +24,8 @@ _PART_NAME = re.compile(r"(?P<partition>\d+)_(?P<first>\d+)_(?P<last>\d+)_\d+(_(
 
 #: Where parts of a table stand: shard, table, table uuid and partition (a month).
 PartitionPlace = tuple[int, str, str, str]
-#: In the table's place: what is known of the server itself. Blocks may be numbered anew after a start (after a dropped part, or when its
-#: disk was restored), and are no proof across one.
+#: In the table's place: what is known of the server itself, and at which address it was asked. Blocks may be numbered anew after a start
+#: (after a dropped part, or when its disk was restored), and are no proof across one.
 _SERVER = "(server)"
 #: The product's table that says on which shard a conversation stands.
 _CONVERSATION = "conversation"
@@ -43,7 +43,7 @@ def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, s
     tables = [*(table.name for table in TABLES), *([_CONVERSATION] if kind.is_of_conversations else [])]
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
-        return shard.rows(
+        found = shard.rows(
             "SELECT p.table AS table, toString(t.uuid) AS table_uuid, p.partition_id AS partition, p.name AS name, "
             "p.hash_of_all_files AS hash FROM system.parts AS p "
             "JOIN system.tables AS t ON t.database = p.database AND t.name = p.table "
@@ -51,6 +51,7 @@ def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, s
             "UNION ALL SELECT {server:String}, '', '', 'start', toString(toUnixTimestamp(now()) - uptime()) FROM system.one",
             {"database": shard.database, "tables": tables, "server": _SERVER},
         )
+        return [*found, {"table": _SERVER, "table_uuid": "", "partition": "", "name": "replica", "hash": shard.replica}]
 
     found: dict[PartitionPlace, dict[str, str]] = {}
     for shard, rows in enumerate(shards.map(ask)):
@@ -98,8 +99,16 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
             continue
         shard, table, _, partition = place
         if table == _SERVER:
-            # A shard without a start is one that was not listed before: its parts say the rest.
-            if old and new and abs(int(old["start"]) - int(new["start"])) > _START_JITTER:
+            # A shard without a start is one that was not listed before: its parts say the rest. Of another replica nothing is known: its
+            # parts may bear the same names.
+            if (
+                old
+                and new
+                and (
+                    old.get("replica") != new.get("replica")
+                    or abs(int(old["start"]) - int(new["start"])) > _START_JITTER
+                )
+            ):
                 rewritten.add(None)
             continue
         touched = _touched_parts(old, new)

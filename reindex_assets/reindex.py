@@ -104,6 +104,7 @@ class Reindex:
         self._store = SliceStore(fleet.slices, cluster_name, kind)
         self._proofs = ProofStore(fleet, cluster_name, kind)
         self._session: SourceSession | None = None
+        self._shards: ShardSet | None = None
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
 
@@ -120,6 +121,7 @@ class Reindex:
             raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
         self._progress = Progress(0, 0, len(wanted), 0)
         with ShardSet(self._cluster.clickhouse, f"reindex_assets run {self._run_id}".rstrip()) as shards:
+            self._shards = shards
             try:
                 if Step.WRITE in chain:
                     self._retrying("the check of the shards", lambda: self._check_shards(shards))
@@ -185,7 +187,7 @@ class Reindex:
             outcomes = self._retrying(str(group), lambda: self._run_group(group, chain, shards), attempts)
         except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
             # It may be broken; the next group connects anew.
-            self._close_session()
+            self._let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
             if len(group.slices) > 1 and not isinstance(error, _UNREACHABLE):
@@ -249,8 +251,8 @@ class Reindex:
         def before_sleep(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             self._on_retry(f"{what}: try {state.attempt_number} failed, trying again: {error}")
-            # Whatever the session was doing is undone; the next try connects anew.
-            self._close_session()
+            # Whatever the session was doing is undone; the next try connects anew, and may use other replicas: it does everything again.
+            self._let_go()
 
         return Retrying(
             retry=retry_if_exception_type(_TRANSIENT),
@@ -264,6 +266,11 @@ class Reindex:
         if self._session is None:
             self._session = SourceSession(self._cluster.postgres)
         return self._session
+
+    def _let_go(self) -> None:
+        self._close_session()
+        if self._shards is not None:
+            self._shards.fail_over()
 
     def _close_session(self) -> None:
         if self._session is not None:

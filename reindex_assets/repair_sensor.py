@@ -51,7 +51,8 @@ def build_repair_sensor(
     fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
 ) -> SensorDefinition:
     """The sensor of one cluster. Off until it is switched on: it writes to ClickHouse by itself."""
-    watch = fleet.watch
+    rules = fleet.rules(cluster_name)
+    watch = rules.watch
 
     @sensor(
         name=repair_sensor_name(cluster_name, kind),
@@ -60,7 +61,7 @@ def build_repair_sensor(
         default_status=DefaultSensorStatus.STOPPED,
         description=(
             f"Every {watch.interval_seconds} s: asks both engines of {cluster_name} what has been touched in the last "
-            f"{fleet.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
+            f"{rules.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
             f"{watch.slices_a_tick} at once. Rows younger than {watch.settle_seconds:g} s are on their way and no drift. Partitions that a "
             f"queued or running run covers are left alone. After {watch.attempts} repairs that left the same drift, a partition is given "
             "up: the check nothing_left_failed turns red and calls a person."
@@ -81,12 +82,13 @@ class _Tick:
         self._cluster = fleet.clusters[cluster_name]
         self._kind = kind
         self._asset = asset_key(cluster_name, Step.WRITE, kind)
-        self._rules = RepairRules(fleet.watch.attempts, fleet.watch.cool_down_seconds, fleet.watch.slices_a_tick)
+        self._watch = watch = fleet.rules(cluster_name).watch
+        self._rules = RepairRules(watch.attempts, watch.cool_down_seconds, watch.slices_a_tick)
 
     def run(self) -> SensorResult | SkipReason:
         now = time.time()
         cursor = read_cursor(self._context.cursor)
-        first, last = watched_days(datetime.now(UTC).date(), self._fleet)
+        first, last = watched_days(datetime.now(UTC).date(), self._fleet, self._cluster_name)
         watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
         ledger = cursor.ledger.watched(watched)
         ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
@@ -117,7 +119,7 @@ class _Tick:
         busy: Collection[Slice],
         resting: Collection[Slice],
     ) -> WatchLook:
-        watch = self._fleet.watch
+        watch = self._watch
         store = WatchStore(self._fleet, self._cluster_name, self._kind)
         found = look(
             self._fleet.in_haste(_CONNECTION_WAIT_SECONDS),
@@ -176,7 +178,7 @@ class _Tick:
             avoid,
             1,
             lambda item: known[item].rows(SCORE.name) if item in known else 0,
-        )[: self._fleet.watch.runs_a_tick]
+        )[: self._watch.runs_a_tick]
 
     def _run_request(
         self, rectangle: Rectangle, decision: Decision, drifted: Mapping[Slice, SliceParity]

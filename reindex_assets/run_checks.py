@@ -22,6 +22,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from reindex_assets.background import in_background
 from reindex_assets.checks import evaluations
 from reindex_assets.comparison import Comparison
+from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.gaps import Gap, find_gaps
 from reindex_assets.model import Kind, Slice
@@ -95,6 +96,23 @@ def run_checks(
 
 
 def _compare(
+    plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
+) -> tuple[list[SliceParity], dict[Slice, Gap], list[Proof]]:
+    # What is compared together is compared on one replica of each shard: when that dies, from the beginning on another one.
+    for others in reversed(range(_most_replicas(plan))):
+        try:
+            return _compare_once(plan, slices, unchanged)
+        except ShardUnreachableError:
+            if not others:
+                raise
+    raise AssertionError("every shard has an address")
+
+
+def _most_replicas(plan: CheckPlan) -> int:
+    return max(len(shard.addresses) for shard in plan.fleet.clusters[plan.cluster_name].clickhouse.shards)
+
+
+def _compare_once(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
 ) -> tuple[list[SliceParity], dict[Slice, Gap], list[Proof]]:
     known = {parity.slice for parity in unchanged}

@@ -7,7 +7,6 @@ What lives here: the fields and what turning them does. What does not: the work.
 from dagster import Config, ConfigurableResource
 from pydantic import Field, field_validator
 
-from reindex_assets.comparison import SETTLE_SECONDS
 from reindex_assets.model import KINDS
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
@@ -73,11 +72,12 @@ class ReindexConfig(Config):
         description="Read, compare and write also the partitions that nothing has touched since a run left them equal to the bit. "
         "Without it these are done at once: both engines say that no row of them has come, changed or gone.",
     )
-    settle_seconds: float = Field(
-        default=SETTLE_SECONDS,
+    settle_seconds: float | None = Field(
+        default=None,
         ge=0,
         le=600,
-        description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse.",
+        description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse. Without it, "
+        "after the `settle_seconds` that the fleet file has for the cluster's watch.",
     )
 
     def options(self, is_repair: bool) -> ReindexOptions:

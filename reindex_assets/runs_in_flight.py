@@ -43,13 +43,20 @@ def slices_in_flight(
 
 
 def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
-    """Whether a run is of the fleet's assets or their checks: by its job, or by what was selected (a backfill's job is not ours)."""
-    places = [(cluster, kind) for cluster in fleet.clusters for kind in KINDS]
-    jobs = {named(cluster, kind) for cluster, kind in places for named in (job_name, checks_job_name)}
-    if run.job_name in jobs | {all_job_name(cluster) for cluster in fleet.clusters}:
-        return True
+    """Whether a run is of the fleet's assets or their checks."""
+    return bool(clusters_of_run(run, fleet))
+
+
+def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
+    """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-    return any(asset_key(cluster, step, kind) in keys for cluster, kind in places for step in Step)
+    return [
+        cluster
+        for cluster in fleet.clusters
+        if run.job_name
+        in {all_job_name(cluster), *(named(cluster, kind) for kind in KINDS for named in (job_name, checks_job_name))}
+        or any(asset_key(cluster, step, kind) in keys for kind in KINDS for step in Step)
+    ]
 
 
 def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:

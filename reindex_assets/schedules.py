@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, timedelta
 
 from dagster import (
     AssetSelection,
@@ -67,25 +68,28 @@ def build_checks_schedule(
 ) -> ScheduleDefinition:
     """Every night, every check on the whole look-back: exact, whatever the watch believes."""
 
+    rules = fleet.rules(cluster_name)
+
     @schedule(
         name=f"{checks_job_name(cluster_name, kind)}_daily",
         job=job,
-        cron_schedule="30 2 * * *",
-        execution_timezone="UTC",
+        cron_schedule=rules.schedule.checks,
+        execution_timezone=rules.schedule.timezone,
         description=(
-            f"At 02:30 UTC: every check on the last {fleet.look_back_days} days of every customer of {cluster_name}, to the bit, from the "
-            "real tables: it sees also what the watch of the repair sensor can't see, and tells its alerts."
+            f"At {_times(rules.schedule.checks, rules.schedule.timezone)}: every check on the last {rules.look_back_days} days of every "
+            f"customer of {cluster_name}, to the bit, from the real tables: it sees also what the watch of the repair sensor can't "
+            "see, and tells its alerts."
         ),
     )
     def checks(context: ScheduleEvaluationContext) -> list[RunRequest]:
-        today = context.scheduled_execution_time.date()
-        first, last = watched_days(today, fleet)
+        planned = context.scheduled_execution_time.astimezone(UTC)
+        first, last = watched_days(planned.date(), fleet, cluster_name)
         customers = list(fleet.clusters[cluster_name].customers)
         # A run over all of them would hold thousands of partitions in memory: a week each.
         weeks = [first + timedelta(days=offset) for offset in range(0, (last - first).days + 1, _DAYS_A_RUN)]
         return [
             RunRequest(
-                run_key=f"{today.isoformat()} {week.isoformat()}",
+                run_key=f"{planned.isoformat()} {week.isoformat()}",
                 tags=range_tags(customers, week, min(last, week + timedelta(days=_DAYS_A_RUN - 1))),
             )
             for week in weeks
@@ -97,25 +101,38 @@ def build_checks_schedule(
 _DAYS_A_RUN = 7
 
 
+def _times(cron: str, zone: str) -> str:
+    """When a cron line runs, in words where it is a time of each day.
+
+    >>> _times("5 14 * * *", "UTC"), _times("*/5 1 * * mon", "UTC")
+    ('14:05 UTC', '"*/5 1 * * mon" (cron, UTC)')
+    """
+    daily = re.fullmatch(r"(\d+) (\d+) \* \* \*", cron)
+    return f"{int(daily[2]):02}:{int(daily[1]):02} {zone}" if daily else f'"{cron}" (cron, {zone})'
+
+
 def build_daily_schedule(fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """Every morning, one run over all customers and the days just ended."""
+
+    rules = fleet.rules(cluster_name)
 
     @schedule(
         name=f"{job.name}_daily",
         job=job,
-        cron_schedule="15 1 * * *",
-        execution_timezone="UTC",
+        cron_schedule=rules.schedule.reindex,
+        execution_timezone=rules.schedule.timezone,
         description=(
-            f"At 01:15 UTC: the last {fleet.reindex_days} ended days of every customer of {cluster_name}, in one run. "
-            "Days that are already right cost a comparison and write nothing."
+            f"At {_times(rules.schedule.reindex, rules.schedule.timezone)}: the last {rules.reindex_days} ended days of every customer of "
+            f"{cluster_name}, in one run. Days that are already right cost a comparison and write nothing."
         ),
     )
     def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        today = context.scheduled_execution_time.date()
-        days = ended_days(today, fleet.reindex_days, fleet.first_day)
+        # Days are UTC days, wherever the clock of the schedule stands; and there may be several times a day.
+        planned = context.scheduled_execution_time.astimezone(UTC)
+        days = ended_days(planned.date(), rules.reindex_days, fleet.first_day)
         if days is None:
             return SkipReason(f"the fleet file's first day, {fleet.first_day}, has not ended yet")
         customers = list(fleet.clusters[cluster_name].customers)
-        return RunRequest(run_key=today.isoformat(), tags=range_tags(customers, *days))
+        return RunRequest(run_key=planned.isoformat(), tags=range_tags(customers, *days))
 
     return daily

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.errors import SchemaMismatchError
-from reindex_assets.fleet import Cluster
+from reindex_assets.fleet import ClickHouse, Cluster, Shard
 from reindex_assets.model import TABLES, Table
 
 #: Raise it whenever the shape below changes; it stands in the tables' comment.
@@ -18,12 +18,16 @@ DAY_EXPRESSION = "toDate32(scorecard_time)"
 PARTITION_BY = "toYYYYMM(scorecard_time)"
 
 
-def create_table(table: Table, replicated: bool = False) -> str:
+def create_table(table: Table, replicated: bool = False, named_path: bool = False) -> str:
     """The CREATE TABLE statement of a table.
 
     `version` is the time at which the writer read Postgres, in microseconds: the row that was read last wins.
+
+    Args:
+        named_path: the same path in Keeper wherever it is created: the server's own default holds the table's UUID, which differs.
     """
-    engine = "ReplicatedReplacingMergeTree(version)" if replicated else "ReplacingMergeTree(version)"
+    path = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}', " if named_path else ""
+    engine = f"ReplicatedReplacingMergeTree({path}version)" if replicated else "ReplacingMergeTree(version)"
     return "\n".join(
         (
             f"CREATE TABLE IF NOT EXISTS {table.name}",
@@ -47,7 +51,7 @@ def column_definitions(table: Table) -> str:
 
 
 def apply_schema(cluster: Cluster) -> list[str]:
-    """Creates what is missing on every shard, and checks what is there. Running it again changes nothing.
+    """Creates what is missing on every shard, on each of its replicas, and checks what is there. Running it again changes nothing.
 
     Returns:
         A line for each table and shard: what was found or done.
@@ -57,20 +61,42 @@ def apply_schema(cluster: Cluster) -> list[str]:
         ShardUnreachableError: a shard could not be asked.
     """
 
+    clickhouse = cluster.clickhouse
+    have_replicas = any(len(shard.addresses) > 1 for shard in clickhouse.shards)
+
     def apply(shard: ShardConnection) -> list[str]:
         found = {table.name: _differences(shard, table) for table in TABLES}
         _refuse(shard, found)
         done = []
         for table in TABLES:
             if found[table.name] is None:
-                shard.command(create_table(table, cluster.clickhouse.replicated))
+                shard.command(create_table(table, clickhouse.replicated, have_replicas))
                 done.append(f"{shard.label}: {table.name} created (schema {SCHEMA_VERSION})")
             else:
                 done.append(f"{shard.label}: {table.name} is up to date (schema {SCHEMA_VERSION})")
         return done
 
-    with ShardSet(cluster.clickhouse, "reindex_assets schema") as shards:
-        return [line for lines in shards.map(apply) for line in lines]
+    done = []
+    for alone in _one_by_one(clickhouse):
+        with ShardSet(alone, "reindex_assets schema") as shards:
+            done += [line for lines in shards.map(apply) for line in lines]
+    return done
+
+
+def _one_by_one(clickhouse: ClickHouse) -> list[ClickHouse]:
+    """The first replica of every shard, then the second of those that have one (of the others the last again), and so on."""
+    most = max(len(shard.addresses) for shard in clickhouse.shards)
+    return [
+        clickhouse.model_copy(
+            update={
+                "shards": tuple(
+                    Shard(**shard.addresses[min(number, len(shard.addresses) - 1)].model_dump())
+                    for shard in clickhouse.shards
+                )
+            }
+        )
+        for number in range(most)
+    ]
 
 
 def check_schema(shards: ShardSet) -> None:

@@ -27,9 +27,10 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Apprise URLs, separated by spaces or line breaks; a comma before a space may stand, a space within a URL is %20.",
     )
-    mode: Mode = Field(
-        default=Mode.CONVERSATION,
-        description="Which scorecards the schedules reindex and check every day: conversation, process or all.",
+    mode: Mode | None = Field(
+        default=None,
+        description="Which scorecards the schedules reindex and check every day, in every cluster: conversation, process or all. Without "
+        "it, each cluster's `mode` of the fleet file.",
     )
     ui_url: str = Field(
         default="", description="The address of the Dagster UI, for links in alerts; without it, alerts hold no links."
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     @field_validator("mode", mode="before")
     @classmethod
     def _known_mode(cls, value: object) -> object:
-        if value not in list(Mode):
+        if value is not None and value not in list(Mode):
             raise ValueError(
                 f"REINDEX_MODE has to be one of {', '.join(Mode)}: correct it and load the code location again"
             )

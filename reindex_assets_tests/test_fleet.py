@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster._utils.schedules import is_valid_cron_string
 
+from reindex_assets.cron import checked_cron
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import Fleet, SecretRef, load_fleet
+from reindex_assets.fleet import Fleet, Schedule, SecretRef, load_fleet
+from reindex_assets.modes import Mode
 
 SECRET = "correct horse battery staple"
 
@@ -92,14 +95,14 @@ def test_an_example_as_in_production_is_valid_and_says_what_stands_in_it(tmp_pat
 @pytest.mark.parametrize(
     ("change", "place", "rule"),
     [
-        (lambda d: d.pop("first_day"), "first_day", "Field required"),
+        (lambda d: d.pop("first_day"), "first_day", "required"),
         (lambda d: d.update(first_day="soon"), "first_day", "date"),
         (lambda d: d.update(clusters={}), "clusters", "at least 1"),
         (lambda d: d.update(version=2), "version", "less than or equal to 1"),
         (lambda d: d.update(look_back_days=0), "look_back_days", "greater than or equal to 1"),
-        (lambda d: d.update(frist_day=1), "frist_day", "Extra inputs"),
-        (lambda d: east(d).update(postgress={}), "clusters.us-east-1-prod.postgress", "Extra inputs"),
-        (lambda d: east(d)["postgres"].pop("host"), "us-east-1-prod.postgres.host", "Field required"),
+        (lambda d: d.update(frist_day=1), "frist_day", "did you mean 'first_day'"),
+        (lambda d: east(d).update(postgress={}), "clusters.us-east-1-prod.postgress", "did you mean 'postgres'"),
+        (lambda d: east(d)["postgres"].pop("host"), "us-east-1-prod.postgres.host", "required"),
         (lambda d: east(d)["postgres"].update(port=0), "postgres.port", "greater than or equal to 1"),
         (lambda d: east(d)["postgres"].update(port=65536), "postgres.port", "less than or equal to 65535"),
         (lambda d: east(d)["postgres"].update(port="many"), "postgres.port", "integer"),
@@ -110,7 +113,7 @@ def test_an_example_as_in_production_is_valid_and_says_what_stands_in_it(tmp_pat
         (lambda d: east(d)["postgres"]["relations"].update(scores=""), "relations.scores", "schema.table"),
         (lambda d: east(d)["postgres"]["relations"].update(scores="x\n"), "relations.scores", "schema.table"),
         (lambda d: east(d)["clickhouse"].update(shards=[]), "clickhouse.shards", "at least 1"),
-        (lambda d: east(d)["clickhouse"].pop("shards"), "clickhouse.shards", "Field required"),
+        (lambda d: east(d)["clickhouse"].pop("shards"), "clickhouse.shards", "required"),
         (
             lambda d: east(d)["clickhouse"]["shards"].append({"host": "shard-0.internal", "port": 8443}),
             "us-east-1-prod.clickhouse",
@@ -119,9 +122,21 @@ def test_an_example_as_in_production_is_valid_and_says_what_stands_in_it(tmp_pat
         (lambda d: east(d)["clickhouse"]["shards"][1].update(port=-1), "shards.1.port", "greater than"),
         (lambda d: east(d)["clickhouse"].update(database="a`; DROP"), "clickhouse.database", "not a database name"),
         (lambda d: east(d).update(customers={}), "us-east-1-prod.customers", "at least 1"),
-        (lambda d: east(d)["customers"].update({"holiday.inn": {}}), "(the whole file)", "two clusters"),
-        (lambda d: east(d)["customers"].update(spirit={"profile": []}), "customers.spirit.profile", "Extra inputs"),
-        (lambda d: d["clusters"].update({"us|east": d["clusters"].pop("voice-prod")}), "(the whole file)", "us|east"),
+        (
+            lambda d: east(d)["customers"].update({"holiday.inn": {}}),
+            "voice-prod.customers.holiday.inn",
+            "two clusters",
+        ),
+        (
+            lambda d: east(d)["customers"].update(spirit={"profile": []}),
+            "customers.spirit.profile",
+            "did you mean 'profiles'",
+        ),
+        (
+            lambda d: d["clusters"].update({"us|east": d["clusters"].pop("voice-prod")}),
+            "clusters.us|east",
+            "not a valid name",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_file_place_and_rule(tmp_path: Path, change: Change, place: str, rule: str) -> None:
@@ -139,7 +154,7 @@ def test_a_mistake_is_named_by_file_place_and_rule(tmp_path: Path, change: Chang
 )
 def test_a_customer_name_that_dagster_or_a_path_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, changed(lambda d: east(d)["customers"].update({name: {}})))
-    with pytest.raises(ConfigurationError, match=r"customers: .* is not a valid name"):
+    with pytest.raises(ConfigurationError, match=r"us-east-1-prod\.customers\..* is not a valid name"):
         load_fleet(path)
 
 
@@ -241,3 +256,284 @@ def test_a_fleet_cannot_be_changed_once_it_is_loaded(tmp_path: Path) -> None:
     fleet = load_fleet(write(tmp_path, EXAMPLE))
     with pytest.raises(ValueError, match="frozen"):
         fleet.first_day = date(2020, 1, 1)
+
+
+# --- the line of a mistake
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        ("look_back_days: 5", "look_back_dys: 5", 2, "look_back_dys: unknown key: did you mean 'look_back_days'?"),
+        ("      host: director.internal\n", "", 6, "postgres.host: this key is required"),
+        ("first_day: 2025-06-01\n", "", 1, "first_day: this key is required"),
+        ("      sslmode: verify-full", "      sslmode: maybe", 11, "postgres.sslmode: "),
+        ("port: 8443}\n        - {host: shard-1", "port: x}\n        - {host: shard-1", 19, "shards.0.port: "),
+        ("host: shard-1.internal", "host: shard-0.internal", 20, "shard-0.internal:8443 stands for shard 0 already"),
+        (
+            "      united-east: {}",
+            "      united-east: {zone: 1}",
+            23,
+            "united-east.zone: unknown key: there are profiles",
+        ),
+        ("      holiday.inn: {}", "      spirit: {}", 28, "lives in two clusters: us-east-1-prod and voice-prod"),
+        ("  voice-prod:", "  voice prod:", 24, "'voice prod' is not a valid name"),
+        ("slices: s3://", "slices: s3://key:secret@", 3, "slices: Value error, a URL with a password"),
+        ("host: director.internal", "host: postgres://director.internal", 7, "not a host name"),
+        (
+            "    customers:\n      spirit",
+            "    schedule: {checks: 30 25 * * *}\n    customers:\n      spirit",
+            21,
+            "its hour has",
+        ),
+        (
+            "    customers:\n      spirit",
+            "    schedule: {timezone: Berlin}\n    customers:\n      spirit",
+            21,
+            "a time zone",
+        ),
+        (
+            "    customers:\n      spirit",
+            "    mode: both\n    customers:\n      spirit",
+            21,
+            "'conversation', 'process' or 'all'",
+        ),
+        (
+            "    customers:\n      spirit",
+            "    watch: {settle_seconds: 99}\n    customers:\n      spirit",
+            21,
+            "less than or",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path: Path, before: str, after: str, line: int, words: str) -> None:
+    assert before in EXAMPLE
+    path = write(tmp_path, EXAMPLE.replace(before, after))
+    with pytest.raises(ConfigurationError) as error:
+        load_fleet(path)
+    [problem] = str(error.value).splitlines()[1:]
+    assert problem.startswith(f"  {path}:{line}: ")
+    assert words in problem
+    assert "secret" not in problem.replace("holds a secret", "")
+
+
+def test_every_mistake_is_told_each_with_its_line(tmp_path: Path) -> None:
+    text = EXAMPLE.replace("port: 8443}", "prt: 8443}").replace("look_back_days: 5", "look_back_days: 0")
+    with pytest.raises(ConfigurationError) as error:
+        load_fleet(write(tmp_path, text))
+    assert [line.split(":")[1] for line in str(error.value).splitlines()[1:]] == ["2", "19", "20"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "hunter2",
+        "{plain: hunter2}",
+        "{hunter2}",
+        "{env: hunter2/x}",
+        "{env: X, value: hunter2}",
+        "[hunter2]",
+        "2",
+        "{env: }",
+    ],
+)
+def test_a_plain_password_is_told_the_remedy_with_its_line_and_without_itself(tmp_path: Path, written: str) -> None:
+    text = EXAMPLE.replace("password: {env: US_EAST_1_POSTGRES_PASSWORD}", f"password: {written}")
+    with pytest.raises(ConfigurationError, match=r"fleet.yaml:10: .*password: name an environment variable") as error:
+        load_fleet(write(tmp_path, text))
+    assert "password: {env: NAME}" in str(error.value)
+    assert len(str(error.value).splitlines()) == 2
+    assert "hunter2" not in f"{error.value!r} {error.value} {error.value.__cause__!r}"
+
+
+# --- replicas
+
+
+REPLICAS = """\
+      shards:
+        - replicas: [{host: shard-0a.internal, port: 8443}, {host: shard-0b.internal}]
+        - {host: shard-1.internal, port: 8443}
+"""
+
+
+def with_replicas(text: str = REPLICAS) -> str:
+    start = EXAMPLE.index("      shards:")
+    return EXAMPLE[:start] + text + EXAMPLE[EXAMPLE.index("    customers:") :]
+
+
+def test_a_shard_may_have_replicas(tmp_path: Path) -> None:
+    shards = load_fleet(write(tmp_path, with_replicas())).clusters["us-east-1-prod"].clickhouse.shards
+    assert [[str(address) for address in shard.addresses] for shard in shards] == [
+        ["shard-0a.internal:8443", "shard-0b.internal:8123"],
+        ["shard-1.internal:8443"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        (
+            "shard-0b.internal}",
+            "SHARD-1.internal, port: 8443}",
+            20,
+            "the address shard-1.internal:8443 stands for shard 0",
+        ),
+        (
+            "shard-0b.internal}",
+            "shard-0a.internal, port: 8443}",
+            19,
+            "shard-0a.internal:8443 stands for shard 0 already",
+        ),
+        ("replicas: [{", "{host: a, replicas: [{", 19, "either 'host' and 'port', or 'replicas'"),
+        (
+            "shard-0b.internal}",
+            "shard-0b.internal, prot: 1}",
+            19,
+            "shards.0.replicas.1.prot: unknown key: did you mean 'port'",
+        ),
+        ("      replicated: true\n", "", 18, "several replicas need 'replicated: true'"),
+        ("{host: voice-0.internal}", "{host: shard-0b.internal}", 26, "shard of cluster us-east-1-prod already"),
+        ("{host: voice-0.internal}", "{replicas: []}", 26, "either 'host' and 'port', or 'replicas'"),
+    ],
+)
+def test_replicas_that_would_mix_rows_are_refused(
+    tmp_path: Path, before: str, after: str, line: int, words: str
+) -> None:
+    text = with_replicas()
+    assert before in text
+    text = text.replace(before, after)
+    if after.startswith("{host: a, "):
+        text = text.replace("{host: shard-0b.internal}]", "{host: shard-0b.internal}]}")
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as error:
+        load_fleet(path)
+    assert f"{path}:{line}: " in str(error.value)
+    assert words in str(error.value)
+
+
+def test_two_clusters_may_share_a_server_by_databases_of_their_own(tmp_path: Path) -> None:
+    text = with_replicas().replace("[{host: voice-0.internal}]", "[{host: shard-0b.internal}], database: voice")
+    assert load_fleet(write(tmp_path, text)).clusters["voice-prod"].clickhouse.database == "voice"
+
+
+# --- what is written once, and what a cluster says itself
+
+
+def test_a_cluster_overrides_what_holds_for_the_fleet_key_by_key(tmp_path: Path) -> None:
+    fleetwide = "mode: all\nreindex_days: 4\nwatch: {settle_seconds: 7, attempts: 2}\nschedule: {checks: 0 3 * * *, timezone: Asia/Tokyo}\n"
+    own = (
+        "    mode: process\n    look_back_days: 9\n    watch: {settle_seconds: 1.5}\n    schedule: {reindex: 0 5 * * *}\n"
+        "    customers:\n      spirit"
+    )
+    fleet = load_fleet(write(tmp_path, fleetwide + EXAMPLE.replace("    customers:\n      spirit", own)))
+    east, voice = fleet.rules("us-east-1-prod"), fleet.rules("voice-prod")
+    assert (east.mode, east.look_back_days, east.reindex_days) == (Mode.PROCESS, 9, 4)
+    assert (voice.mode, voice.look_back_days, voice.reindex_days) == (Mode.ALL, 5, 4)
+    assert (east.watch.settle_seconds, east.watch.attempts, east.watch.scores) == (1.5, 2, 300_000)
+    assert (voice.watch.settle_seconds, voice.watch.attempts) == (7, 2)
+    assert (east.schedule.reindex, east.schedule.checks, east.schedule.timezone) == (
+        *("0 5 * * *", "0 3 * * *", "Asia/Tokyo"),
+    )
+    assert voice.schedule.reindex == Schedule().reindex
+    # The operator's word stands above.
+    assert {fleet.rules(name, Mode.CONVERSATION).mode for name in fleet.clusters} == {Mode.CONVERSATION}
+    # Written and read again it says the same: a key that a cluster leaves to the fleet stays the fleet's.
+    again = Fleet.model_validate(fleet.model_dump(mode="json"))
+    assert again == fleet
+    assert all(again.rules(name) == fleet.rules(name) for name in fleet.clusters)
+
+
+def test_without_a_word_on_it_conversations_are_scheduled_in_the_night(tmp_path: Path) -> None:
+    rules = load_fleet(write(tmp_path, EXAMPLE)).rules("voice-prod")
+    assert rules.mode is Mode.CONVERSATION
+    assert (rules.schedule.reindex, rules.schedule.checks, rules.schedule.timezone) == (
+        "15 1 * * *",
+        "30 2 * * *",
+        "UTC",
+    )
+
+
+DEFAULTS = """\
+defaults:
+  postgres: {user: common, max_connections: 4, relations: {chats: app.talks}}
+  clickhouse: {password: {env: COMMON}, database: analytics}
+"""
+
+
+def test_defaults_fill_what_a_cluster_does_not_say(tmp_path: Path) -> None:
+    text = DEFAULTS + EXAMPLE.replace("user: reader, ", "").replace(
+        "{password: {env: VOICE_PASSWORD}, shards", "{shards"
+    )
+    fleet = load_fleet(write(tmp_path, text))
+    east, voice = fleet.clusters["us-east-1-prod"], fleet.clusters["voice-prod"]
+    assert (east.postgres.user, voice.postgres.user) == ("reindex_reader", "common")
+    assert {cluster.postgres.max_connections for cluster in fleet.clusters.values()} == {4}
+    assert {cluster.clickhouse.database for cluster in fleet.clusters.values()} == {"analytics"}
+    assert (east.clickhouse.password.env, voice.clickhouse.password.env) == ("US_EAST_1_CLICKHOUSE_PASSWORD", "COMMON")
+    assert (east.postgres.relations.chats, east.postgres.relations.scores) == (
+        *("app.talks", "director.historic_scorecard_scores"),
+    )
+    assert Fleet.model_validate(fleet.model_dump(mode="json")) == fleet
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        ("max_connections: 4", "max_conections: 4", 2, "defaults.postgres.max_conections: unknown key: did you mean"),
+        ("max_connections: 4", "max_connections: 0", 2, "defaults.postgres.max_connections: "),
+        ("{env: COMMON}", "hunter2", 3, "defaults.clickhouse.password: name an environment variable"),
+        ("{user: common", "{host: a, user: common", 2, "defaults.postgres.host: an address belongs to one cluster"),
+        ("  clickhouse: {", "  clickhose: {", 3, "defaults.clickhose: unknown key: did you mean 'clickhouse'?"),
+        (
+            "  postgres: {user: common, max_connections: 4, relations: {chats: app.talks}}",
+            "  postgres: x",
+            2,
+            "dictionary",
+        ),
+    ],
+)
+def test_a_mistake_in_the_defaults_is_told_once_and_there(
+    tmp_path: Path, before: str, after: str, line: int, words: str
+) -> None:
+    text = (DEFAULTS + EXAMPLE).replace(before, after, 1)
+    text = text.replace("{password: {env: VOICE_PASSWORD}, shards", "{shards") if "hunter2" in after else text
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as error:
+        load_fleet(path)
+    [problem] = str(error.value).splitlines()[1:]
+    assert problem.startswith(f"  {path}:{line}: ")
+    assert words in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("line", "is_valid"),
+    [
+        ("15 1 * * *", True),
+        ("*/10 0-5/2 1,15 jan-mar mon,FRI", True),
+        ("0 0 31 12 7", True),
+        ("0 0 29,30 2 *", True),
+        ("0 0 30 2 mon", False),
+        ("5/10 0 * jan-mar/2 *", True),
+        ("0 0 30 2 *", False),
+        ("0 0 31 apr,jun *", False),
+        ("60 1 * * *", False),
+        ("1 24 * * *", False),
+        ("1 1 0 * *", False),
+        ("1 1 * 13 *", False),
+        ("1 1 * * 8", False),
+        ("5-1 1 * * *", False),
+        ("*/0 1 * * *", False),
+        ("1 1 * *", False),
+        ("1 1 * * * *", False),
+        ("@daily", False),
+        ("", False),
+        ("a b c d e", False),
+    ],
+)
+def test_a_cron_line_that_is_accepted_is_one_for_dagster_too(line: str, is_valid: bool) -> None:
+    if is_valid:
+        assert is_valid_cron_string(checked_cron(line))
+    else:
+        with pytest.raises(ValueError, match="not a cron line"):
+            checked_cron(line)
