@@ -7,68 +7,37 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from datetime import UTC, datetime
 
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-#: Name, smallest and largest number, and names of numbers from the smallest on.
-_FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
-    ("minute", 0, 59, []),
-    ("hour", 0, 23, []),
-    ("day of the month", 1, 31, []),
-    ("month", 1, 12, _MONTHS),
-    ("day of the week", 0, 7, _WEEKDAYS),
-)
-_ITEM = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>\d{1,3}))?")
+from cronsim import CronSim, CronSimError
+
+_UNKNOWN_TO_DAGSTER = re.compile(r"lw|\dl", re.IGNORECASE)
 
 
 def checked_cron(value: str) -> str:
-    """A cron line of five fields: numbers, names, ranges, lists and steps.
+    """A cron line of five fields, which some day comes true.
 
     Raises:
-        ValueError: it has another shape; the message names the field.
+        ValueError: it is none; the message names the field.
 
     >>> checked_cron("15 1,13 * * mon-fri"), checked_cron("*/10 0-5/2 1 jan *")
     ('15 1,13 * * mon-fri', '*/10 0-5/2 1 jan *')
     >>> checked_cron("61 1 * * *")
     Traceback (most recent call last):
-    ValueError: not a cron line: its minute has to be *, a number from 0 to 59, or a range, list or step of these
+    ValueError: not a cron line: bad minute
     """
-    fields = value.split()
-    if len(fields) != len(_FIELDS):
-        raise ValueError(f"not a cron line: write {len(_FIELDS)} fields, {', '.join(field[0] for field in _FIELDS)}")
-    chosen = []
-    for text, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
-        items = [_numbers(item, low, high, names) for item in text.lower().split(",")]
-        if not all(items):
-            raise ValueError(
-                f"not a cron line: its {name} has to be *, a number from {low} to {high}, or a range, list or step of these"
-            )
-        chosen.append({number for item in items for number in item})
-    _, _, days, months, _ = chosen
-    if min(days) > max(_LONGEST[month - 1] for month in months):
-        raise ValueError("not a cron line: there is no such day in these months")
+    if len(value.split()) != 5:
+        raise ValueError("not a cron line: write five fields, minute, hour, day of the month, month, day of the week")
+    if _UNKNOWN_TO_DAGSTER.search(value):
+        raise ValueError("not a cron line: Dagster knows L as the last day of the month only, neither LW nor 5L")
+    try:
+        # One that never comes true (31 February) has no next time.
+        next(CronSim(value, datetime(2026, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        raise ValueError(f"not a cron line: {str(error).lower()}") from None
+    except StopIteration:
+        raise ValueError("not a cron line: no day is ever like that") from None
     return value
-
-
-_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-
-
-def _numbers(text: str, low: int, high: int, names: list[str]) -> range:
-    """What an item of a field stands for; an empty range where it is none."""
-    match = _ITEM.fullmatch(text)
-    if match is None or (match["first"] == "*" and match["last"]):
-        return range(0)
-    first = low if match["first"] == "*" else _number(match["first"], low, names)
-    last = high if match["first"] == "*" or (match["step"] and not match["last"]) else first
-    last = _number(match["last"], low, names) if match["last"] else last
-    step = int(match["step"] or 1)
-    return range(first, last + 1, step) if step and low <= first <= last <= high else range(0)
-
-
-def _number(word: str, low: int, names: list[str]) -> int:
-    if word in names:
-        return names.index(word) + low
-    return int(word) if word.isascii() and word.isdigit() else -1
 
 
 def checked_timezone(value: str) -> str:
