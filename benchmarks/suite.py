@@ -16,7 +16,18 @@ from types import ModuleType
 
 from rich.console import Console
 
-from benchmarks import growth, limits, memory, noop, peers, spirit_replay, verify_depths, window_cost
+from benchmarks import (
+    footprint,
+    growth,
+    limits,
+    memory,
+    noop,
+    peers,
+    spirit_replay,
+    verify_depths,
+    window_cost,
+    workers,
+)
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, NotRun, Result
 from benchmarks.machine import Machine, package_versions
@@ -44,7 +55,18 @@ SUBJECTS = {
     subject.name: subject
     for subject in (
         Subject.of(module)
-        for module in (spirit_replay, peers, noop, window_cost, memory, growth, verify_depths, limits)
+        for module in (
+            spirit_replay,
+            peers,
+            noop,
+            window_cost,
+            memory,
+            growth,
+            verify_depths,
+            limits,
+            workers,
+            footprint,
+        )
     )
 }
 
