@@ -16,7 +16,7 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "Python's venv is missing: on Debian, 'apt-get install python3-venv'" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,celery,test,lint]'
 	@touch $@
 
 # A real Postgres, real ClickHouse shards, data, drift, repair, proof. Starts the local stack in .local afresh.

@@ -23,6 +23,8 @@ CRITERIA = (1, 3, 3, 3, 3, 4, 4, 4)
 
 #: One to three scorecards a customer and day.
 _TINY_SCALE = 0.00005
+#: 150 to 570.
+_FLEET_SCALE = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ def tiny_slices_plan(size: Size) -> DataPlan:
     first = datetime.now(UTC).date() - timedelta(days=size.window_days)
     customers = {f"customer-{number:02}": ("main",) for number in range(1, size.window_customers + 1)}
     return DataPlan(customers, first, size.window_days, scale=_TINY_SCALE, criteria=CRITERIA)
+
+
+def fleet_plan(size: Size) -> DataPlan:
+    """Some customers of uneven sizes, hundreds of scorecards a day: runs that do something, and more of them than there are workers."""
+    customers = {f"customer-{number:02}": ("main",) for number in range(1, min(size.window_customers or 1, 12) + 1)}
+    days = min(size.window_days, 8)
+    first = datetime.now(UTC).date() - timedelta(days=days)
+    return DataPlan(
+        customers, first, days, scale=_FLEET_SCALE if size.scorecards > 1_000 else _TINY_SCALE, criteria=CRITERIA
+    )
 
 
 def scale_for(plan: DataPlan, scorecards: int) -> float:

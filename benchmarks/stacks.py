@@ -18,7 +18,7 @@ from benchmarks.figures import WrongRunError
 from benchmarks.machine import engine_versions
 from benchmarks.target import Servers, Target
 from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local.environment import PASSWORD_VARIABLE, save_local_environment
+from reindex_assets.local.environment import FLEET_VARIABLE, PASSWORD_VARIABLE, save_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import SourceSummary, make_source
 from reindex_assets.local.made_plan import DataPlan
@@ -136,6 +136,17 @@ def with_shards_of(source: Target, other: Target, count: int) -> Target:
     return Target(
         load_fleet(path), path, source.environment, Servers(source.servers.postgres, other.servers.shards[:count])
     )
+
+
+def with_rate(target: Target, rows_per_second: int) -> Target:
+    """The same target with a limit on each connection to its Postgres: a fleet file of its own, which its environment names."""
+    postgres = target.cluster.postgres.model_copy(update={"max_rows_per_second": rows_per_second})
+    cluster = target.cluster.model_copy(update={"postgres": postgres})
+    fleet = target.fleet.model_copy(update={"clusters": {CLUSTER: cluster}})
+    path = target.fleet_path.with_name(_fleet_file("limited"))
+    path.write_text(yaml.safe_dump(_document(fleet), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    environment = {**target.environment, FLEET_VARIABLE: str(path)}
+    return Target(load_fleet(path), path, environment, target.servers)
 
 
 def _fleet_file(name: str) -> str:

@@ -16,7 +16,19 @@ from types import ModuleType
 
 from rich.console import Console
 
-from benchmarks import fleet_load, growth, limits, memory, noop, peers, spirit_replay, verify_depths, window_cost
+from benchmarks import (
+    fleet_load,
+    footprint,
+    growth,
+    limits,
+    memory,
+    noop,
+    peers,
+    spirit_replay,
+    verify_depths,
+    window_cost,
+    workers,
+)
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, NotRun, Result
 from benchmarks.machine import Machine, package_versions
@@ -44,7 +56,19 @@ SUBJECTS = {
     subject.name: subject
     for subject in (
         Subject.of(module)
-        for module in (spirit_replay, peers, noop, window_cost, memory, growth, verify_depths, limits, fleet_load)
+        for module in (
+            spirit_replay,
+            peers,
+            noop,
+            window_cost,
+            memory,
+            growth,
+            verify_depths,
+            limits,
+            workers,
+            footprint,
+            fleet_load,
+        )
     )
 }
 

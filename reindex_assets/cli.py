@@ -31,6 +31,7 @@ from reindex_assets.cli_options import (
     exit_statuses,
     open_fleet,
 )
+from reindex_assets.cli_worker import worker
 from reindex_assets.comparison import SETTLE_SECONDS
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Fleet
@@ -55,6 +56,7 @@ schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 app.add_typer(local_app, name="local")
 app.add_typer(fleet_app, name="fleet")
+app.command()(worker)
 
 
 @app.command()

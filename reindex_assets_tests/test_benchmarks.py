@@ -171,7 +171,8 @@ def test_a_bar_is_met_missed_or_not_judged() -> None:
 
 def test_each_bar_is_for_another_figure_of_a_known_subject() -> None:
     assert len({bar.figure for bar in BARS}) == len(BARS)
-    assert {bar.figure.partition(".")[0] for bar in BARS} == SUBJECTS.keys()
+    # What two workers and what is left behind come to has no bar: it is for docs/scaling.md.
+    assert {bar.figure.partition(".")[0] for bar in BARS} == SUBJECTS.keys() - {"workers", "footprint"}
 
 
 def test_the_json_says_of_each_figure_where_it_was_measured() -> None:
