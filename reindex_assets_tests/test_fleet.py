@@ -5,6 +5,7 @@ What lives here: texts of fleet files, valid and not. What does not: anything th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -538,3 +539,12 @@ def test_a_cron_line_that_is_accepted_is_one_for_dagster_too(line: str, is_valid
     else:
         with pytest.raises(ValueError, match="not a cron line"):
             checked_cron(line)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/fleet.md"])
+def test_the_example_of_a_page_is_valid(tmp_path: Path, page: str) -> None:
+    text = (Path(__file__).resolve().parent.parent / page).read_text(encoding="utf-8")
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "clusters:" in block]
+    fleet = load_fleet(write(tmp_path, example))
+    assert "us-east-1-prod" in fleet.clusters
+    assert all(fleet.rules(name) for name in fleet.clusters)
