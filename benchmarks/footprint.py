@@ -121,12 +121,9 @@ def _parts(target: Target) -> Parts:
         for client in clients:
             client.command("SYSTEM FLUSH LOGS")
             where = f"database = currentDatabase() AND table IN ({names})"
-            made += int(
-                client.query(
-                    f"SELECT count() FROM system.part_log WHERE {where} AND event_type = 'NewPart'"
-                ).first_item["count()"]
-            )
-            active += int(
-                client.query(f"SELECT count() FROM system.parts WHERE {where} AND active").first_item["count()"]
-            )
+            [(new,)] = client.query(
+                f"SELECT count() FROM system.part_log WHERE {where} AND event_type = 'NewPart'"
+            ).result_rows
+            [(now,)] = client.query(f"SELECT count() FROM system.parts WHERE {where} AND active").result_rows
+            made, active = made + int(new), active + int(now)
     return Parts(made, active)

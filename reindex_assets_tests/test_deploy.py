@@ -351,7 +351,9 @@ def test_dagster_takes_our_event_storage_and_not_the_charts(tmp_path: Path, monk
     storage = ref.event_storage_data
     assert storage is not None
     assert (storage.module_name, storage.class_name) == ("reindex_assets.event_storage", "EventStorage")
-    assert set(read(ROOT / "dagster.yaml")["concurrency"]) == set(ref.settings["concurrency"])
+    concurrency = ref.settings["concurrency"]
+    assert isinstance(concurrency, dict)
+    assert set(read(ROOT / "dagster.yaml")["concurrency"]) == set(concurrency)
 
 
 def test_the_charts_own_sections_that_would_say_otherwise_are_off() -> None:

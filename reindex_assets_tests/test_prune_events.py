@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterInstance
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import make_dsn
 
 from reindex_assets.asset_names import asset_key
 from reindex_assets.fleet import Fleet
@@ -36,7 +37,9 @@ CHECKS = [AssetCheckKey(WRITES, name) for name in ("counts_agree", "rows_agree",
 def storage(instance: DagsterInstance) -> Iterator[Connection]:
     """Dagster's own database."""
     names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "DB"}
-    connection = psycopg2.connect(**{name: os.environ[f"DAGSTER_PG_{variable}"] for name, variable in names.items()})
+    connection = psycopg2.connect(
+        make_dsn(**{name: os.environ[f"DAGSTER_PG_{variable}"] for name, variable in names.items()})
+    )
     connection.autocommit = True
     with contextlib.closing(connection):
         yield connection
