@@ -48,7 +48,7 @@ CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY + timedelta(days=3), days=5, scale=0.001, seed=4)
 WRITES = asset_key(CLUSTER, Step.WRITE)
 #: A run reads for seconds, and each of its days is done by itself: so there is a middle in which it can die.
-ROWS_PER_SECOND = 200
+ROWS_PER_SECOND = 300
 RUN_CONFIG = {"ops": {op_name(CLUSTER): {"config": {"group_scorecards": 1}}}}
 SILENT_SECONDS = 30
 
