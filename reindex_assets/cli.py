@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reindex_assets.cli_appeals import appeals
 from reindex_assets.cli_options import (
     COULD_NOT_TELL,
     DIFFERENT,
@@ -53,6 +54,7 @@ app = typer.Typer(
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 app.add_typer(local_app, name="local")
+app.command()(appeals)
 
 
 @app.command()

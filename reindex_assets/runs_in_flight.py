@@ -12,7 +12,14 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, Run
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name
+from reindex_assets.asset_names import (
+    all_job_name,
+    asset_key,
+    checks_job_name,
+    job_name,
+    purge_asset_key,
+    purge_job_name,
+)
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.model import KINDS, PROCESS, Kind, Slice
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
@@ -46,10 +53,13 @@ def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
     """Whether a run is of the fleet's assets or their checks: by its job, or by what was selected (a backfill's job is not ours)."""
     places = [(cluster, kind) for cluster in fleet.clusters for kind in KINDS]
     jobs = {named(cluster, kind) for cluster, kind in places for named in (job_name, checks_job_name)}
-    if run.job_name in jobs | {all_job_name(cluster) for cluster in fleet.clusters}:
+    if run.job_name in jobs | {
+        named(cluster) for cluster in fleet.clusters for named in (all_job_name, purge_job_name)
+    }:
         return True
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-    return any(asset_key(cluster, step, kind) in keys for cluster, kind in places for step in Step)
+    ours = {asset_key(cluster, step, kind) for cluster, kind in places for step in Step}
+    return not keys.isdisjoint(ours | {purge_asset_key(cluster) for cluster in fleet.clusters})
 
 
 def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:

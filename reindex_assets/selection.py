@@ -12,10 +12,13 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Relations
-from reindex_assets.model import END_TIME, FIRST_TIME, PROCESS, Kind, Slice, days_between
+from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind, Slice, days_between
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
 _SEPARATOR = "\x1f"
+
+#: Slices that one session locks at once: Postgres keeps the locks of all its sessions in one table of limited size.
+MAX_SLICES = 400
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def group_slices(
     rows: Mapping[Slice, int],
     max_rows: int,
     kind: Kind = PROCESS,
-    max_slices: int = 400,
+    max_slices: int = MAX_SLICES,
 ) -> list[SliceGroup]:
     """Covers `slices` with rectangles of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
 
@@ -150,12 +153,18 @@ SOURCE_TIMES = "{timed} AS {of_time}"
 #: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated as one row in 200; again a CASE counts as one half.
 _OF_GROUP = r"customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
 IN_CUSTOMERS = f"c.{_OF_GROUP}"
-_IN_SCOPE = f"""\
+_IN_PROFILES = f"""\
 {IN_CUSTOMERS}
   AND CASE WHEN c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
            THEN c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f'))
-           ELSE true END
+           ELSE true END"""
+_IN_SCOPE = f"""\
+{_IN_PROFILES}
   AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
+#: An appeal of the group's customers, of whatever template and day: the rest of the scorecards.
+IS_APPEAL = f"""\
+{_IN_PROFILES}
+  AND c.scorecard_type IN ({", ".join(map(str, APPEAL_TYPES))})"""
 
 _FROM = "current_setting('reindex.from')::timestamptz"
 _UNTIL = "current_setting('reindex.until')::timestamptz"
@@ -230,6 +239,12 @@ FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}
 ORDER BY 1, 4, 2, 3"""
 
+#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of either kind is of one of the group's days. One
+#: without a usable time counts under the day of its creation.
+_TIME_OF_EITHER_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}} ELSE c.{PROCESS.time_column} END)"
+_DAY_OF_EITHER_KIND = f"(CASE WHEN isfinite({_TIME_OF_EITHER_KIND}) THEN {_TIME_OF_EITHER_KIND} ELSE c.created_at END)"
+IN_DAYS_OF_EITHER_KIND = f"({_DAY_OF_EITHER_KIND} >= {_FROM} AND {_DAY_OF_EITHER_KIND} < {_UNTIL})"
+
 _JOIN_CONVERSATIONS = """\
 JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
 
@@ -293,8 +308,11 @@ OF_CUSTOMERS = """\
 customer IN {customers:Array(String)}
   AND (NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"""
 
-_RANGE = """\
-template_type = {template_type:UInt8} AND day BETWEEN {first_day:Date32} AND {last_day:Date32}"""
+
+#: Rows of either kind that stand on the group's days.
+ON_DAYS = "day BETWEEN {first_day:Date32} AND {last_day:Date32}"
+
+_RANGE = f"template_type = {{template_type:UInt8}} AND {ON_DAYS}"
 
 #: Rows that stand in a slice of the group; each engine's `day` is the UTC day of the slice's time.
 IN_SLICES = f"{OF_CUSTOMERS}\n  AND {_RANGE}"
