@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import quote
 
-from reindex_assets.alerts import News, Problem, ProblemKind, Severity, Standing, day_ranges
+from reindex_assets.alerts import APPEALS_CHECK, News, Problem, ProblemKind, Severity, Standing, day_ranges
 from reindex_assets.model import Slice
 
 #: Lines of details in one message, shared by the groups it has.
@@ -47,6 +47,13 @@ _REMEDIES = {
     ),
     ProblemKind.AUTOMATION: (
         "It does not do its work until this is corrected. Its page under Automation in the UI has the whole error."
+    ),
+}
+
+#: What else helps against some of the red checks.
+_OF_CHECKS = {
+    APPEALS_CHECK: (
+        "Appeals of all customers and days at once are removed by the job purge_appeals_<cluster>, or by 'reindex-assets appeals --purge'."
     ),
 }
 
@@ -100,7 +107,9 @@ def compose(
             items = _run_items(news, look, links)
         else:
             items = _items([problem for problem in told if problem.kind is kind], open_problems, look, links)
-        groups.append((_HEADINGS[kind], items, f"What to do: {_REMEDIES[kind]}"))
+        checks = {problem.check for problem in told if problem.kind is kind}
+        remedies = [_REMEDIES[kind], *(text for check, text in _OF_CHECKS.items() if check in checks)]
+        groups.append((_HEADINGS[kind], items, f"What to do: {' '.join(remedies)}"))
     groups.append(("GREEN AGAIN", _recovered_items(news.recovered), ""))
     groups = [group for group in groups if group[1]]
     lines_each = MOST_LINES // max(1, len(groups))

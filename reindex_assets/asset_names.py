@@ -30,6 +30,21 @@ def all_job_name(cluster_name: str) -> str:
     return f"all_{_dagster_name(cluster_name)}"
 
 
+def purge_asset_key(cluster_name: str) -> AssetKey:
+    """The key of the asset that holds the purges of a cluster's appeals."""
+    return AssetKey([cluster_name, "appeals_purge"])
+
+
+def purge_job_name(cluster_name: str) -> str:
+    """The name of the job that purges a cluster's appeals, and of the group of its asset."""
+    return "purge_appeals_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+
+
+def purge_op_name(cluster_name: str) -> str:
+    """The name of the op behind that asset: what run config is given for."""
+    return f"run_{purge_job_name(cluster_name)}"
+
+
 def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
     """The name of the op behind a cluster's assets: what run config is given for."""
     return f"reindex_{job_name(cluster_name, kind)}"

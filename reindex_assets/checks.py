@@ -6,7 +6,7 @@ What lives here: names, descriptions, severities, and the events. What does not:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from dagster import (
@@ -14,12 +14,15 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
+    MetadataValue,
     MultiPartitionsDefinition,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.definitions.metadata import RawMetadataValue
 from dagster_shared.utils.warnings import PreviewWarning
 
-from reindex_assets.alerts import GIVEN_UP_CHECK
+from reindex_assets.alerts import APPEALS_CHECK, GIVEN_UP_CHECK
+from reindex_assets.asset_names import purge_asset_key
 from reindex_assets.differences import Difference
 from reindex_assets.model import Slice
 from reindex_assets.verdicts import (
@@ -39,12 +42,17 @@ _REPAIR = "The repair sensor reindexes the partition by itself when it is on; el
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its name, what it means to an operator, and its rule."""
+    """A check: its name, what it means to an operator, its rule, and where a red one leads beside its partition."""
 
     name: str
     description: str
     severity: AssetCheckSeverity
     judge: Callable[[Evidence], Verdict]
+    leads_to: Callable[[AssetKey], Mapping[str, RawMetadataValue]] = lambda asset: {}
+
+
+def _leads_to_purge(asset: AssetKey) -> Mapping[str, RawMetadataValue]:
+    return {"purge": MetadataValue.asset(purge_asset_key(asset.path[0]))}
 
 
 CHECKS = (
@@ -78,11 +86,13 @@ CHECKS = (
         none_of(Difference.DUPLICATED, "stand more than once", "every row stands once"),
     ),
     Check(
-        "no_appeals",
+        APPEALS_CHECK,
         "No scorecard of an appeal (scorecard_type 1, 2 or 3 in Postgres) stands in ClickHouse, nor its scores. Red: dashboards count "
-        f"appeals as work. {_REPAIR}",
+        f"appeals as work. {_REPAIR} The job purge_appeals_<cluster> removes those of all customers and days at once, without reindexing "
+        "anything: its asset is linked from a red verdict.",
         AssetCheckSeverity.ERROR,
         none_of(Difference.APPEAL, "belong to appeals", "no appeals"),
+        _leads_to_purge,
     ),
     Check(
         "no_orphan_scores",
@@ -157,7 +167,7 @@ def evaluation(
         passed=verdict.passed,
         severity=check.severity,
         description=f"{item}: {verdict.sentence}.",
-        metadata=dict(verdict.metadata),
+        metadata={**verdict.metadata, **({} if verdict.passed else check.leads_to(asset))},
         partition=item.partition_key,
         target_materialization_data=target,
     )

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reindex_assets.cli_appeals import appeals
 from reindex_assets.cli_fleet import fleet_app
 from reindex_assets.cli_options import (
     COULD_NOT_TELL,
@@ -57,6 +58,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(local_app, name="local")
 app.add_typer(fleet_app, name="fleet")
 app.command()(worker)
+app.command()(appeals)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dagster import Definitions, definitions, in_process_executor
 
 from reindex_assets.alert_sensor import build_alert_sensor
+from reindex_assets.appeals_asset import build_purge, build_purge_job
 from reindex_assets.assets import build_assets
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.janitor import build_janitor
@@ -38,8 +39,11 @@ def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: M
     modes = {name: fleet.rules(name, mode).mode for name in names}
     daily = {name: all_jobs[name] if of is Mode.ALL else jobs[name, of.kinds[0]] for name, of in modes.items()}
     return Definitions(
-        assets=[build_assets(fleet, name, kind) for name, kind in places],
-        jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values()],
+        assets=[
+            *(build_assets(fleet, name, kind) for name, kind in places),
+            *(build_purge(fleet, name) for name in names),
+        ],
+        jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values(), *(build_purge_job(name) for name in names)],
         schedules=[
             *(build_daily_schedule(fleet, name, job) for name, job in daily.items()),
             *(

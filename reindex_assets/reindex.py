@@ -11,17 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
-from reindex_assets.errors import (
-    ConfigurationError,
-    ReindexError,
-    ShardUnreachableError,
-    SliceBusyError,
-    SourceUnreachableError,
-)
+from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.group_placement import GroupPlacement
@@ -31,18 +23,16 @@ from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
 from reindex_assets.placement import check_placement
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
+from reindex_assets.retries import UNREACHABLE, retrying
 from reindex_assets.schema import check_conversations, check_schema
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
-from reindex_assets.source import SourceSession
+from reindex_assets.source import SourceSession, lock_scope
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.staging import StagingNames
 from reindex_assets.store import ExtractMark, SliceStore
 
 T = TypeVar("T")
-
-_UNREACHABLE = (SourceUnreachableError, ShardUnreachableError)
-_TRANSIENT = (*_UNREACHABLE, SliceBusyError)
 
 
 @dataclass(frozen=True)
@@ -190,7 +180,7 @@ class Reindex:
             self._let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
-            if len(group.slices) > 1 and not isinstance(error, _UNREACHABLE):
+            if len(group.slices) > 1 and not isinstance(error, UNREACHABLE):
                 # One of them is at fault, and which is not known: each alone.
                 self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
                 return [
@@ -216,7 +206,7 @@ class Reindex:
 
     def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet) -> list[SliceOutcome]:
         session = self._source()
-        with session.locked(f"{self._cluster_name}/{self._kind.name}", group.slices):
+        with session.locked(lock_scope(self._cluster_name, self._kind), group.slices):
             if chain[0] is Step.EXTRACT:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
@@ -248,19 +238,7 @@ class Reindex:
         self._on_progress(self._progress)
 
     def _retrying(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
-        def before_sleep(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._on_retry(f"{what}: try {state.attempt_number} failed, trying again: {error}")
-            # Whatever the session was doing is undone; the next try connects anew, and may use other replicas: it does everything again.
-            self._let_go()
-
-        return Retrying(
-            retry=retry_if_exception_type(_TRANSIENT),
-            stop=stop_after_attempt(attempts or self._options.attempts),
-            wait=wait_random_exponential(multiplier=1, max=15),
-            before_sleep=before_sleep,
-            reraise=True,
-        )(call)
+        return retrying(what, call, attempts or self._options.attempts, self._on_retry, self._let_go)
 
     def _source(self) -> SourceSession:
         if self._session is None:

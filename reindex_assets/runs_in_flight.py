@@ -12,7 +12,14 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, Run
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name
+from reindex_assets.asset_names import (
+    all_job_name,
+    asset_key,
+    checks_job_name,
+    job_name,
+    purge_asset_key,
+    purge_job_name,
+)
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.model import KINDS, PROCESS, Kind, Slice
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
@@ -51,12 +58,17 @@ def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
     """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
     return [
-        cluster
-        for cluster in fleet.clusters
-        if run.job_name
-        in {all_job_name(cluster), *(named(cluster, kind) for kind in KINDS for named in (job_name, checks_job_name))}
-        or any(asset_key(cluster, step, kind) in keys for kind in KINDS for step in Step)
+        cluster for cluster in fleet.clusters if run.job_name in _jobs(cluster) or not keys.isdisjoint(_assets(cluster))
     ]
+
+
+def _jobs(cluster: str) -> set[str]:
+    of_kinds = {named(cluster, kind) for kind in KINDS for named in (job_name, checks_job_name)}
+    return of_kinds | {all_job_name(cluster), purge_job_name(cluster)}
+
+
+def _assets(cluster: str) -> set[AssetKey]:
+    return {asset_key(cluster, step, kind) for kind in KINDS for step in Step} | {purge_asset_key(cluster)}
 
 
 def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:

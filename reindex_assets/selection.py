@@ -12,13 +12,16 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Relations
-from reindex_assets.model import END_TIME, FIRST_TIME, PROCESS, Kind, Slice
+from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind, Slice
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
 _SEPARATOR = "\x1f"
 _A_DAY = timedelta(days=1)
 #: Runs of consecutive days in one group: each is a range of its own in every statement of Postgres.
 _MAX_SPANS = 20
+
+#: Slices that one session locks at once: Postgres keeps the locks of all its sessions in one table of limited size.
+MAX_SLICES = 400
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def group_slices(
     rows: Mapping[Slice, int],
     max_rows: int,
     kind: Kind = PROCESS,
-    max_slices: int = 400,
+    max_slices: int = MAX_SLICES,
 ) -> list[SliceGroup]:
     """Puts `slices` into groups of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
 
@@ -177,12 +180,18 @@ SOURCE_TIMES = "{timed} AS {of_time}"
 #: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated as one row in 200; again a CASE counts as one half.
 _OF_GROUP = r"customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
 IN_CUSTOMERS = f"c.{_OF_GROUP}"
-_IN_SCOPE = f"""\
+_IN_PROFILES = f"""\
 {IN_CUSTOMERS}
   AND CASE WHEN c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
            THEN c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f'))
-           ELSE true END
+           ELSE true END"""
+_IN_SCOPE = f"""\
+{_IN_PROFILES}
   AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
+#: An appeal of the group's customers, of whatever template and day: the rest of the scorecards.
+IS_APPEAL = f"""\
+{_IN_PROFILES}
+  AND c.scorecard_type IN ({", ".join(map(str, APPEAL_TYPES))})"""
 
 _FROM, _UNTIL = "reindex.from", "reindex.until"
 _FLOOR = "current_setting('reindex.floor')::timestamptz"
@@ -256,6 +265,11 @@ FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}
 ORDER BY 1, 4, 2, 3"""
 
+#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of either kind is of one of the group's days. One
+#: without a usable time counts under the day of its creation.
+_TIME_OF_EITHER_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}} ELSE c.{PROCESS.time_column} END)"
+_DAY_OF_EITHER_KIND = f"(CASE WHEN isfinite({_TIME_OF_EITHER_KIND}) THEN {_TIME_OF_EITHER_KIND} ELSE c.created_at END)"
+
 _JOIN_CONVERSATIONS = """\
 JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
 
@@ -302,6 +316,11 @@ def _in_days(time: str, group: SliceGroup) -> str:
     return f"({' OR '.join(ranges)})"
 
 
+def in_days_of_either_kind(group: SliceGroup) -> str:
+    """A scorecard of whatever kind that counts as one of the group's days: text for `source_sql`."""
+    return _in_days(_DAY_OF_EITHER_KIND, group)
+
+
 def _created_in_days(group: SliceGroup) -> str:
     """The same of the creation; what was created before the fleet's first day counts as created on it."""
     first_is_floor = f"c.created_at < {_bound(_UNTIL, 0)} AND {_bound(_FROM, 0)} <= {_FLOOR}"
@@ -338,8 +357,10 @@ OF_CUSTOMERS = """\
 customer IN {customers:Array(String)}
   AND (NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"""
 
-_RANGE = """\
-template_type = {template_type:UInt8} AND day IN {days:Array(Date32)}"""
+#: Rows of either kind that stand on the group's days.
+ON_DAYS = "day IN {days:Array(Date32)}"
+
+_RANGE = f"template_type = {{template_type:UInt8}} AND {ON_DAYS}"
 
 #: Rows that stand in a slice of the group; each engine's `day` is the UTC day of the slice's time.
 IN_SLICES = f"{OF_CUSTOMERS}\n  AND {_RANGE}"

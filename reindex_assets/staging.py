@@ -50,6 +50,14 @@ class StagingNames:
     def identities(self) -> str:
         return f"{_PREFIX}_{self.owner}_{self.group}_identities"
 
+    @property
+    def appeals(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_appeals"
+
+    @property
+    def appeal_places(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_appeal_places"
+
     def all(self, tables: Iterable[Table]) -> list[str]:
         return [name for table in tables for name in (self.rows(table), self.difference(table))] + [self.identities]
 
@@ -209,7 +217,7 @@ def keys_to_delete(shard: ShardConnection, names: StagingNames, table: Table, gr
     columns = ", ".join(
         "{template_type:UInt8} AS template_type" if name == "template_type" else name for name in table.key
     )
-    return _keys(
+    return keys_of(
         shard.table(
             f"SELECT {columns} FROM {quoted(names.difference(table))} WHERE is_delete",
             {"template_type": group.kind.template_type},
@@ -232,7 +240,7 @@ def strays(shard: ShardConnection, names: StagingNames, table: Table, group: Sli
     for condition in ("true", ids):
         if not shard.rows(f"SELECT 1 AS found {elsewhere}\n  AND {condition} LIMIT 1", scope):
             return []
-    return _keys(shard.table(f"SELECT DISTINCT {', '.join(table.key)} {elsewhere}\n  AND {whole}", scope), table)
+    return keys_of(shard.table(f"SELECT DISTINCT {', '.join(table.key)} {elsewhere}\n  AND {whole}", scope), table)
 
 
 def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot: int) -> tuple[list[Key], list[Key]]:
@@ -256,13 +264,30 @@ def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot
         scope,
     )
     is_newer = pc.cast(found.column("is_newer"), pa.bool_())
-    return _keys(found.filter(pc.invert(is_newer)), table), _keys(found.filter(is_newer), table)
+    return keys_of(found.filter(pc.invert(is_newer)), table), keys_of(found.filter(is_newer), table)
+
+
+def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> dict[Key, int]:
+    """The rows that `delete_rows` would delete, by key; keys without any are left out."""
+    found: dict[Key, int] = {}
+    for some in _blocks(keys):
+        columns = table.key[: len(some[0])]
+        rows = shard.table(
+            f"SELECT {', '.join(columns)}, count() AS found FROM {table.name} WHERE {_at_keys(columns)} "
+            f"GROUP BY {', '.join(columns)}",
+            {"keys": some, "older_than": older_than},
+        )
+        found |= dict(zip(_key_columns(rows, columns), rows.column("found").to_pylist(), strict=True))
+    return found
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:
     """Deletes the rows at `keys` whose version is below `older_than`. Starts no mutation when there are no keys.
 
     A lightweight DELETE costs 0.2 s and more in every partition that it looks into, so each statement names its partition.
+
+    Args:
+        keys: whole keys of the table, or their first columns up to some column: scores may be named by their scorecard's key.
     """
     day_position = table.key.index("day")
     by_month: dict[int, list[Key]] = {}
@@ -270,12 +295,19 @@ def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older
         day = _day(key[day_position])
         by_month.setdefault(day.year * 100 + day.month, []).append(key)
     for month, month_keys in sorted(by_month.items()):
-        for start in range(0, len(month_keys), KEYS_PER_DELETE):
+        for some in _blocks(month_keys):
             shard.command(
-                f"DELETE FROM {table.name} IN PARTITION {month} "
-                f"WHERE ({', '.join(table.key)}) IN %(keys)s AND version < %(older_than)s",
-                {"keys": month_keys[start : start + KEYS_PER_DELETE], "older_than": older_than},
+                f"DELETE FROM {table.name} IN PARTITION {month} WHERE {_at_keys(table.key[: len(some[0])])}",
+                {"keys": some, "older_than": older_than},
             )
+
+
+def _blocks(keys: Sequence[Key]) -> list[Sequence[Key]]:
+    return [keys[start : start + KEYS_PER_DELETE] for start in range(0, len(keys), KEYS_PER_DELETE)]
+
+
+def _at_keys(columns: Sequence[str]) -> str:
+    return f"({', '.join(columns)}) IN %(keys)s AND version < %(older_than)s"
 
 
 def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older_than: int) -> dict[Slice, int]:
@@ -292,9 +324,14 @@ def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older
     return {Slice.of_row(row): _count(row["found"]) for row in found}
 
 
-def _keys(found: pa.Table, table: Table) -> list[Key]:
+def keys_of(found: pa.Table, table: Table) -> list[Key]:
+    """The keys in the columns of an answer."""
+    return _key_columns(found, table.key)
+
+
+def _key_columns(found: pa.Table, names: Sequence[str]) -> list[Key]:
     columns = []
-    for name in table.key:
+    for name in names:
         column = found.column(name)
         if name == "day":
             columns.append(column.cast(pa.date32()).to_pylist())
