@@ -62,7 +62,8 @@ class ShardConnection:
 
     def __init__(self, index: int, shard: Shard, clickhouse: ClickHouse, comment: str) -> None:
         self.index = index
-        self.label = f"shard {index} ({shard.host}:{shard.port})"
+        number = "retiring shard" if index >= len(clickhouse.shards) else f"shard {index}"
+        self.label = f"{number} ({shard.host}:{shard.port})"
         self.database = clickhouse.database
         self._shard = shard
         self._clickhouse = clickhouse
@@ -163,12 +164,18 @@ class ShardSet:
     """All shards of a cluster, in the order of the fleet file.
 
     Each shard has one worker thread, so that one client is never used by two threads and every shard works at once.
+
+    Args:
+        with_retiring: also those that are being emptied, after the others. They are asked like any other; their number, as no row
+            belongs on them, lies beyond `len`.
     """
 
-    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets") -> None:
+    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets", with_retiring: bool = False) -> None:
+        addresses = (*clickhouse.shards, *(clickhouse.retiring if with_retiring else ()))
         self.connections = tuple(
-            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(clickhouse.shards)
+            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(addresses)
         )
+        self._count = len(clickhouse.shards)
         self._workers = [
             ThreadPoolExecutor(1, thread_name_prefix=f"shard-{connection.index}") for connection in self.connections
         ]
@@ -182,7 +189,8 @@ class ShardSet:
         self.close()
 
     def __len__(self) -> int:
-        return len(self.connections)
+        """How many shards rows are placed on."""
+        return self._count
 
     def submit(self, index: int, work: Callable[[ShardConnection], T]) -> Future[T]:
         """Runs `work` on one shard's thread."""

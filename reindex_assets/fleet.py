@@ -135,6 +135,13 @@ class ClickHouse(_Strict):
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     query_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
+    retiring: tuple[Shard, ...] = Field(
+        default=(),
+        description=(
+            "Former shards that `reindex-assets reshard` empties: it reads and deletes their rows, and nothing is written there. "
+            "Without a meaning once they hold nothing more."
+        ),
+    )
 
     @field_validator("database")
     @classmethod
@@ -149,6 +156,14 @@ class ClickHouse(_Strict):
         twice = sorted({f"{host}:{port}" for host, port in addresses if addresses.count((host, port)) > 1})
         if twice:
             raise ValueError(f"the same address stands for several shards: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _retiring_apart(self) -> ClickHouse:
+        addresses = [(shard.host, shard.port) for shard in (*self.shards, *self.retiring)]
+        twice = sorted({f"{one.host}:{one.port}" for one in self.retiring if addresses.count((one.host, one.port)) > 1})
+        if twice:
+            raise ValueError(f"a retiring shard stands there twice, or among the shards too: {', '.join(twice)}")
         return self
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.fleet import Cluster
+from reindex_assets.layout_record import LAYOUT_TABLE, create_layout_table, has_layout_table
 from reindex_assets.model import TABLES, Table
 
 #: Raise it whenever the shape below changes; it stands in the tables' comment.
@@ -61,6 +62,9 @@ def apply_schema(cluster: Cluster) -> list[str]:
         found = {table.name: _differences(shard, table) for table in TABLES}
         _refuse(shard, found)
         done = []
+        had_layout = has_layout_table(shard)
+        shard.command(create_layout_table(cluster.clickhouse.replicated))
+        done.append(f"{shard.label}: {LAYOUT_TABLE} {'is up to date' if had_layout else 'created'}")
         for table in TABLES:
             if found[table.name] is None:
                 shard.command(create_table(table, cluster.clickhouse.replicated))
