@@ -31,6 +31,8 @@ from reindex_assets.appeal_report import AppealLook, CustomerAppeals, PurgeRepor
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet
+from reindex_assets.layout import contradiction
+from reindex_assets.layout_record import is_unknown, read_records
 from reindex_assets.model import CONVERSATION, KINDS, SCORE, SCORECARD, Kind, Slice, Table, days_between
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.retries import retrying
@@ -152,6 +154,11 @@ class AppealPurge:
 
     def _check_shards(self, shards: ShardSet) -> None:
         check_schema(shards)
+        records = read_records(shards)
+        # Of shards that no run has written yet, all that can be known is the fleet file.
+        refusal = None if is_unknown(records) else contradiction(shards, self._cluster_name, records)
+        if refusal is not None:
+            raise refusal
         drop_left_overs(shards, self._source().is_owner_alive)
 
     # --- the look

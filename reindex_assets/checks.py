@@ -143,15 +143,16 @@ def evaluations(
     names: Collection[str],
     evidence: Evidence,
     target: AssetCheckEvaluationTargetMaterializationData | None,
+    remark: str = "",
 ) -> Iterator[AssetCheckEvaluation]:
-    """The verdict of each selected check on one slice.
+    """The verdict of each selected check on one slice; a `remark` is added to those that are not good.
 
     They are events of their own instead of `AssetCheckResult`s, because in a run over a range Dagster stores a result with no
     partition; an event that names its partition is kept for that partition (Dagster 1.13).
     """
     for check in CHECKS:
         if check.name in names:
-            yield evaluation(check, asset, evidence.parity.slice, check.judge(evidence), target)
+            yield evaluation(check, asset, evidence.parity.slice, check.judge(evidence), target, remark)
 
 
 def evaluation(
@@ -160,13 +161,14 @@ def evaluation(
     item: Slice,
     verdict: Verdict,
     target: AssetCheckEvaluationTargetMaterializationData | None,
+    remark: str = "",
 ) -> AssetCheckEvaluation:
     return AssetCheckEvaluation(
         asset_key=asset,
         check_name=check.name,
         passed=verdict.passed,
         severity=check.severity,
-        description=f"{item}: {verdict.sentence}.",
+        description=f"{item}: {verdict.sentence}." + (f" {remark}." if remark and not verdict.passed else ""),
         metadata={**verdict.metadata, **({} if verdict.passed else check.leads_to(asset))},
         partition=item.partition_key,
         target_materialization_data=target,

@@ -32,6 +32,7 @@ from reindex_assets.cli_options import (
     exit_statuses,
     open_fleet,
 )
+from reindex_assets.cli_reshard import reshard
 from reindex_assets.cli_worker import worker
 from reindex_assets.comparison import SETTLE_SECONDS
 from reindex_assets.errors import ConfigurationError
@@ -59,6 +60,7 @@ app.add_typer(local_app, name="local")
 app.add_typer(fleet_app, name="fleet")
 app.command()(worker)
 app.command()(appeals)
+app.command()(reshard)
 
 
 @app.command()
@@ -79,14 +81,11 @@ def reindex(
             "--everything", help="Read, compare and write also what nothing has touched since it was proved equal."
         ),
     ] = False,
-    allow_reshard: Annotated[
-        bool, typer.Option("--allow-reshard", help="Write although most live rows stand on other shards.")
-    ] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days. The runs show in the Dagster UI."""
-    config = {"dry_run": dry_run, "clean_up": clean_up, "allow_reshard": allow_reshard, "everything": everything}
+    config = {"dry_run": dry_run, "clean_up": clean_up, "everything": everything}
     with exit_statuses():
         reports = reindex_range(
             open_fleet(fleet),

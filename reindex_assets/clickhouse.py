@@ -36,7 +36,7 @@ from reindex_assets.replicas import (
 T = TypeVar("T")
 
 #: Codes after which the same work may succeed: time-outs, network, load, memory, parts, read-only replicas, Keeper.
-TRANSIENT_CODES = frozenset({159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 319, 425, 439, 999})
+TRANSIENT_CODES = frozenset({159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 289, 319, 425, 439, 999})
 _AUTHENTICATION_CODES = frozenset({192, 193, 194, 497, 516})
 _UNKNOWN_TABLE_CODES = frozenset({60, 81})
 
@@ -75,6 +75,7 @@ class ShardConnection:
 
     def __init__(self, index: int, shard: Shard, clickhouse: ClickHouse, comment: str) -> None:
         self.index = index
+        self._name = "retiring shard" if index >= len(clickhouse.shards) else f"shard {index}"
         self.database = clickhouse.database
         self._addresses = shard.addresses
         self._clickhouse = clickhouse
@@ -89,7 +90,7 @@ class ShardConnection:
     @property
     def label(self) -> str:
         """How errors call it."""
-        return f"shard {self.index} ({self.replica})"
+        return f"{self._name} ({self.replica})"
 
     @property
     def replica(self) -> str:
@@ -123,7 +124,7 @@ class ShardConnection:
             raise failures[0]
         self._address = None
         each = "; ".join(str(failure) for failure in failures)
-        raise ShardUnreachableError(f"none of the {len(failures)} replicas of shard {self.index} can be used: {each}")
+        raise ShardUnreachableError(f"none of the {len(failures)} replicas of {self._name} can be used: {each}")
 
     def _connected(self, address: Replica) -> Client:
         clickhouse = self._clickhouse
@@ -241,12 +242,18 @@ class ShardSet:
     """All shards of a cluster, in the order of the fleet file.
 
     Each shard has one worker thread, so that one client is never used by two threads and every shard works at once.
+
+    Args:
+        with_retiring: also those that are being emptied, after the others. They are asked like any other; their number, as no row
+            belongs on them, lies beyond `len`.
     """
 
-    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets") -> None:
+    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets", with_retiring: bool = False) -> None:
+        addresses = (*clickhouse.shards, *(clickhouse.retiring if with_retiring else ()))
         self.connections = tuple(
-            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(clickhouse.shards)
+            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(addresses)
         )
+        self._count = len(clickhouse.shards)
         self._workers = [
             ThreadPoolExecutor(1, thread_name_prefix=f"shard-{connection.index}") for connection in self.connections
         ]
@@ -260,7 +267,8 @@ class ShardSet:
         self.close()
 
     def __len__(self) -> int:
-        return len(self.connections)
+        """How many shards rows are placed on."""
+        return self._count
 
     def submit(self, index: int, work: Callable[[ShardConnection], T]) -> Future[T]:
         """Runs `work` on one shard's thread."""
@@ -332,6 +340,18 @@ def combined(failures: list[ReindexError]) -> ReindexError:
         return failures[0]
     worst = next((error for error in failures if isinstance(error, ShardUnreachableError)), failures[0])
     return type(worst)("; ".join(str(error) for error in failures))
+
+
+def merge_tree(sort: str, replicated: bool, named_path: bool, *arguments: str) -> str:
+    """The engine of a table, as `ENGINE =` takes it.
+
+    Args:
+        sort: "" or "Replacing".
+        named_path: the same path in Keeper wherever it is created: the server's own default holds the table's UUID, which differs.
+    """
+    path = ("'/clickhouse/tables/{shard}/{database}/{table}'", "'{replica}'") if replicated and named_path else ()
+    inside = ", ".join((*path, *arguments))
+    return f"{'Replicated' if replicated else ''}{sort}MergeTree" + (f"({inside})" if inside else "")
 
 
 def quoted(identifier: str) -> str:

@@ -38,6 +38,18 @@ class PlacementError(ReindexError):
     """The fleet file's shards disagree with where the live rows are: writing would move most of them."""
 
 
+class LayoutError(PlacementError):
+    """The shards' own record says that their rows are placed otherwise than the fleet file has it, or are being moved: nobody may write.
+
+    Attributes:
+        is_moving: a reshard is under way, which ends this by itself.
+    """
+
+    def __init__(self, message: str, is_moving: bool = False) -> None:
+        super().__init__(message)
+        self.is_moving = is_moving
+
+
 class SliceBusyError(ReindexError):
     """Another run holds the slice: its result would be mixed with ours."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -217,6 +217,13 @@ class ClickHouse(_Strict):
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     query_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
+    retiring: tuple[Shard, ...] = Field(
+        default=(),
+        description=(
+            "Former shards that `reindex-assets reshard` empties: it reads and deletes their rows, and nothing is written there. "
+            "Without a meaning once they hold nothing more."
+        ),
+    )
 
     @field_validator("database")
     @classmethod
@@ -227,24 +234,35 @@ class ClickHouse(_Strict):
 
     @model_validator(mode="after")
     def _distinct_addresses(self) -> ClickHouse:
-        known: dict[str, int] = {}
-        for number, shard in enumerate(self.shards):
+        known: dict[str, str] = {}
+        for place, number, shard in self.numbered():
             for address in shard.addresses:
                 name = str(address).lower()
                 if name in known:
                     raise misplaced(
-                        f"the address {address} stands for shard {known[name]} already: every shard and replica has one of its own",
-                        "shards",
+                        f"the address {address} stands for {known[name]} already: every shard and replica has one of its own",
+                        place,
                         number,
                     )
-                known[name] = number
+                known[name] = f"shard {number}" if place == "shards" else "a retiring shard"
             if len(shard.addresses) > 1 and not self.replicated:
                 raise misplaced(
                     "several replicas need 'replicated: true': tables that don't replicate would hold other rows on each",
-                    "shards",
+                    place,
                     number,
                 )
         return self
+
+    def numbered(self) -> Iterator[tuple[str, int, Shard]]:
+        """Every shard with the list in which it stands, and its place there."""
+        for place, shards in (("shards", self.shards), ("retiring", self.retiring)):
+            for number, shard in enumerate(shards):
+                yield place, number, shard
+
+    @property
+    def have_replicas(self) -> bool:
+        """Whether any shard has more than one address."""
+        return any(len(shard.addresses) > 1 for shard in (*self.shards, *self.retiring))
 
 
 class Customer(_Strict):
@@ -407,14 +425,14 @@ class Fleet(_Strict):
         """Two clusters in one database would delete each other's rows."""
         known: dict[tuple[str, str], str] = {}
         for name, cluster in self.clusters.items():
-            for number, shard in enumerate(cluster.clickhouse.shards):
+            for key, number, shard in cluster.clickhouse.numbered():
                 for address in shard.addresses:
                     place = (str(address).lower(), cluster.clickhouse.database)
                     if known.setdefault(place, name) != name:
                         raise misplaced(
                             f"{address} with database {cluster.clickhouse.database} is a shard of cluster {known[place]} already: each of "
                             "them would take the other's rows for wrong. Correct the address, or give this cluster a database of its own",
-                            *("clusters", name, "clickhouse", "shards", number),
+                            *("clusters", name, "clickhouse", key, number),
                         )
         return self
 

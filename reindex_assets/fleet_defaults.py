@@ -12,7 +12,7 @@ from typing import Any
 #: The blocks of a cluster that may have defaults.
 BLOCKS = ("postgres", "clickhouse")
 #: Keys of theirs that belong to one cluster.
-ADDRESSES = ("host", "shards")
+ADDRESSES = ("host", "shards", "retiring")
 
 
 def with_defaults(document: object) -> object:

@@ -31,6 +31,7 @@ def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None
                 "clickhouse": {
                     **_block(cluster.clickhouse, environ),
                     "shards": [_shard(shard) for shard in cluster.clickhouse.shards],
+                    "retiring": [_shard(shard) for shard in cluster.clickhouse.retiring],
                 },
                 "customers": {
                     customer: {"profiles": list(one.profiles) or "all"} for customer, one in cluster.customers.items()

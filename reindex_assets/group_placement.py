@@ -37,6 +37,10 @@ _IN_WINDOW = """\
 toDate32(conversation_start_time) BETWEEN {near_days:Array(Date32)}[1] AND {near_days:Array(Date32)}[-1]
   AND toDate32(conversation_start_time) IN {near_days:Array(Date32)}"""
 _BY_ID = "conversation_id IN {ids:Array(String)}"
+#: Rows on a shard whose conversation it may not hold; `resolve` knows.
+MAY_BE_ELSEWHERE = (
+    f"(({', '.join(_KEY)}) NOT IN ({_SELECT}{_IN_WINDOW}) OR conversation_id IN {{several:Array(String)}})"
+)
 
 
 class GroupPlacement:
@@ -119,6 +123,11 @@ class GroupPlacement:
             return "toUInt64(0)"
         return f"countIf({shard_expression(self.shard_count)} != {{shard:UInt16}})"
 
+    @property
+    def scope(self) -> dict[str, object]:
+        """What the group's questions to a shard take, those with `MAY_BE_ELSEWHERE` too."""
+        return {**shard_scope(self._group), **self._window(), "several": self._several}
+
     def ask_misplaced(self, table: Table) -> Mapping[str, Callable[[ShardConnection], pa.Table]]:
         """What to ask each shard besides: its rows of conversations that it may not hold."""
         if not self._is_looked_up:
@@ -128,9 +137,9 @@ SELECT customer, day, toString(template_id) AS template, profile, conversation_i
        toInt32({shard_expression(self.shard_count)}) AS shard, toInt64(count()) AS found
 FROM {table.name}
 WHERE {IN_SLICES}
-  AND (({", ".join(_KEY)}) NOT IN ({_SELECT}{_IN_WINDOW}) OR conversation_id IN {{several:Array(String)}})
+  AND {MAY_BE_ELSEWHERE}
 GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shard"""
-        scope = {**shard_scope(self._group), **self._window(), "several": self._several}
+        scope = self.scope
         return {_misplaced(table): lambda shard: shard.table(sql, scope)}
 
     def misplaced_in(self, answers: Mapping[tuple[str, int], Any]) -> Iterator[tuple[tuple[Slice, str], str, int, int]]:
@@ -155,7 +164,8 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
         """Adds the conversations that a question finds."""
         scope = {**shard_scope(self._group), **self._window(), **parameters}
         keys, homes = [self._keys], [self._homes]
-        for shard, rows in enumerate(self._shards.map(lambda connection: connection.table(sql, scope))):
+        # A conversation on a shard that is being emptied keeps nothing there.
+        for shard, rows in enumerate(self._shards.map(lambda one: one.table(sql, scope))[: len(self._shards)]):
             if rows.num_rows:
                 found = _keys(rows)
                 found = found.filter(pc.invert(pc.is_in(found, value_set=self._keys)))

@@ -192,6 +192,8 @@ SCORECARD = Table("scorecard", SCORECARD_COLUMNS, ("scorecard_id",))
 SCORE = Table("score", SCORE_COLUMNS, ("scorecard_id", "score_id"))
 #: In the order in which rows are inserted: a visible scorecard has its scores. Deletes run in the opposite order.
 TABLES = (SCORE, SCORECARD)
+#: Where each shard says which one it is (layout_record.py).
+LAYOUT_TABLE = "reindex_layout"
 
 
 def days_between(first: date, last: date) -> list[date]:

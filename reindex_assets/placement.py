@@ -63,7 +63,7 @@ FROM sample"""
 
 
 def check_placement(shards: ShardSet, kind: Kind) -> None:
-    """Refuses to write when the live rows stand where another list of shards would put them.
+    """Refuses a fleet file when the live rows stand where another list of shards would put them: for shards without a record (layout.py).
 
     Raises:
         PlacementError: fewer than 80 % of the rows (of 20 or more) stand on the shard that the fleet file gives them.
@@ -95,6 +95,6 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     )
     raise PlacementError(
         f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) stand where the fleet file's {count} shards "
-        f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, "
-        "run with allow_reshard (it moves nearly every row of the slices it is given)"
+        f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, 'reindex-assets "
+        "reshard --from-shards N' moves the rows, where N is how many there were (the first N of 'shards' and 'retiring')"
     )

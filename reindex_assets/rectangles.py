@@ -59,7 +59,7 @@ def plan_rectangles(fleet: Fleet, customers: Sequence[str], first_day: date, las
     ]
 
 
-def neighbours(cluster: Cluster, customers: Sequence[str]) -> list[list[str]]:
+def neighbours(cluster: Cluster, customers: Collection[str]) -> list[list[str]]:
     """`customers` in the order of the fleet file, cut into runs of neighbours: a range can hold no others.
 
     >>> from types import SimpleNamespace

@@ -6,21 +6,23 @@ What does not: Dagster (assets.py), the flow of one group (pipeline.py), and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
-from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
 from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.group_placement import GroupPlacement
+from reindex_assets.layout import assert_layout, settle_layout
+from reindex_assets.layout_locks import writing
+from reindex_assets.layout_record import is_unknown, read_records
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
-from reindex_assets.placement import check_placement
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
 from reindex_assets.retries import UNREACHABLE, retrying
@@ -42,6 +44,7 @@ class ReindexOptions:
     Attributes:
         group_scorecards: scorecards that are read by one query and written together; bounds the memory of a run.
         attempts: tries of a group after a passing fault.
+        allow_reshard: the run is part of the reshard to the fleet file's shards, and may write while that is under way.
         everything: read, compare and write also the slices that nothing has touched since they were proved equal.
     """
 
@@ -110,7 +113,8 @@ class Reindex:
         if chain == (Step.EXTRACT, Step.WRITE):
             raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
         self._progress = Progress(0, 0, len(wanted), 0)
-        with ShardSet(self._cluster.clickhouse, f"reindex_assets run {self._run_id}".rstrip()) as shards:
+        comment = f"reindex_assets run {self._run_id}".rstrip()
+        with ShardSet(self._cluster.clickhouse, comment, with_retiring=self._options.allow_reshard) as shards:
             self._shards = shards
             try:
                 if Step.WRITE in chain:
@@ -133,8 +137,10 @@ class Reindex:
         check_schema(shards)
         if self._kind.is_of_conversations:
             check_conversations(shards)
-        if not self._options.allow_reshard:
-            check_placement(shards, self._kind)
+        dry_run = self._options.write.dry_run
+        settle_layout(shards, self._source, self._cluster_name, self._cluster, self._kind, dry_run)
+        if not dry_run or not is_unknown(read_records(shards)):
+            assert_layout(shards, self._cluster_name, self._options.allow_reshard)
         drop_left_overs(shards, self._source().is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], shards: ShardSet) -> list[SliceOutcome]:
@@ -175,6 +181,9 @@ class Reindex:
         rows_before = self._progress.rows
         try:
             outcomes = self._retrying(str(group), lambda: self._run_group(group, chain, shards), attempts)
+        except LayoutError:
+            # None of the others may be written either.
+            raise
         except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
             # It may be broken; the next group connects anew.
             self._let_go()
@@ -206,7 +215,8 @@ class Reindex:
 
     def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet) -> list[SliceOutcome]:
         session = self._source()
-        with session.locked(lock_scope(self._cluster_name, self._kind), group.slices):
+        scope = lock_scope(self._cluster_name, self._kind)
+        with session.locked(scope, group.slices), self._placed(session, chain, shards):
             if chain[0] is Step.EXTRACT:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
@@ -222,6 +232,21 @@ class Reindex:
             with self._pipeline(group, chain, shards, mark) as pipeline:
                 pipeline.take(lambda table: self._store.read(item, step, table))
                 return pipeline.finish([], session.assert_alive)
+
+    @contextmanager
+    def _placed(self, session: SourceSession, chain: tuple[Step, ...], shards: ShardSet) -> Iterator[None]:
+        """The shards are those of the fleet file, and stay so while a group is written."""
+        if Step.WRITE not in chain or self._options.write.dry_run:
+            yield
+            return
+        try:
+            with writing(session, self._cluster_name):
+                assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+                yield
+        except SliceBusyError:
+            # A reshard waits for the writers: it has said so on the shards already.
+            assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+            raise
 
     def _pipeline(
         self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, mark: ExtractMark

@@ -26,6 +26,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.checks import LEFT_FAILED, ROWS_AGREE, evaluation
 from reindex_assets.fleet import Fleet
+from reindex_assets.layout import layout_problem
 from reindex_assets.model import PROCESS, SCORE, Kind, Slice, days_between
 from reindex_assets.parity import SliceParity, explain
 from reindex_assets.partitions import range_tags, watched_days
@@ -86,6 +87,12 @@ class _Tick:
         self._rules = RepairRules(watch.attempts, watch.cool_down_seconds, watch.slices_a_tick)
 
     def run(self) -> SensorResult | SkipReason:
+        # Every run would be refused, and would count as a repair that failed.
+        refusal = layout_problem(self._cluster_name, self._cluster)
+        if refusal is not None:
+            if not refusal.is_moving:
+                raise refusal
+            return SkipReason(f"nothing is looked at or repaired meanwhile: {refusal}")
         now = time.time()
         cursor = read_cursor(self._context.cursor)
         first, last = watched_days(datetime.now(UTC).date(), self._fleet, self._cluster_name)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.fleet import Replica
-from reindex_assets.model import TABLES
+from reindex_assets.model import LAYOUT_TABLE, TABLES
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1
 REPLICATED_SETTINGS: Mapping[str, object] = MappingProxyType({"mutations_sync": 1, "lightweight_deletes_sync": 1})
 
 #: Tables whose rows are read: ours, and the product's.
-_READ = (*(table.name for table in TABLES), "conversation")
+_READ = (*(table.name for table in TABLES), LAYOUT_TABLE, "conversation")
 
 _failed: dict[str, float] = {}
 _lock = threading.Lock()

@@ -25,6 +25,7 @@ from reindex_assets.comparison import Comparison
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.gaps import Gap, find_gaps
+from reindex_assets.layout import layout_problem
 from reindex_assets.model import Kind, Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.proof_store import ProofStore
@@ -87,12 +88,19 @@ def run_checks(
             ),
         )
         _remember(context, plan, parities, proofs)
+        remark = _remark(plan) if not all(parity.is_equal for parity in parities) else ""
         verdicts: list[AssetCheckEvaluation] = []
         for parity in parities:
             item = parity.slice
             evidence = Evidence(parity, gaps.get(item), left.get(item), left_of.get(item.customer, []))
-            verdicts += evaluations(asset, names, evidence, about.get(item.partition_key))
+            verdicts += evaluations(asset, names, evidence, about.get(item.partition_key), remark)
         store_verdicts(context, verdicts)
+
+
+def _remark(plan: CheckPlan) -> str:
+    """That a reshard is under way, or is needed: a cause that no reindexing of the partition mends."""
+    refusal = layout_problem(plan.cluster_name, plan.fleet.clusters[plan.cluster_name])
+    return "" if refusal is None else str(refusal)
 
 
 def _compare(

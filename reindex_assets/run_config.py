@@ -64,8 +64,8 @@ class ReindexConfig(Config):
     )
     allow_reshard: bool = Field(
         default=False,
-        description="Write even though most live rows stand on other shards than the fleet file gives them. "
-        "Moves nearly every row of the partitions: only after the number or order of shards has really changed.",
+        description="The run is part of the reshard to the fleet file's shards, and may write while that is under way. "
+        "`reindex-assets reshard` begins the reshard, sets this, and ends it; a run alone can't.",
     )
     everything: bool = Field(
         default=False,
@@ -87,5 +87,5 @@ class ReindexConfig(Config):
             self.group_scorecards,
             self.attempts,
             self.allow_reshard,
-            self.everything or is_repair,
+            self.everything or is_repair or self.allow_reshard,
         )

@@ -5,10 +5,11 @@ What lives here: creating the two tables, and refusing tables of another shape. 
 
 from __future__ import annotations
 
-from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.clickhouse import ShardConnection, ShardSet, merge_tree
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.fleet import ClickHouse, Cluster, Shard
-from reindex_assets.model import TABLES, Table
+from reindex_assets.layout_record import create_layout_table, has_layout_table
+from reindex_assets.model import LAYOUT_TABLE, TABLES, Table
 
 #: Raise it whenever the shape below changes; it stands in the tables' comment.
 SCHEMA_VERSION = 1
@@ -26,8 +27,7 @@ def create_table(table: Table, replicated: bool = False, named_path: bool = Fals
     Args:
         named_path: the same path in Keeper wherever it is created: the server's own default holds the table's UUID, which differs.
     """
-    path = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}', " if named_path else ""
-    engine = f"ReplicatedReplacingMergeTree({path}version)" if replicated else "ReplacingMergeTree(version)"
+    engine = merge_tree("Replacing", replicated, named_path, "version")
     return "\n".join(
         (
             f"CREATE TABLE IF NOT EXISTS {table.name}",
@@ -62,15 +62,17 @@ def apply_schema(cluster: Cluster) -> list[str]:
     """
 
     clickhouse = cluster.clickhouse
-    have_replicas = any(len(shard.addresses) > 1 for shard in clickhouse.shards)
 
     def apply(shard: ShardConnection) -> list[str]:
         found = {table.name: _differences(shard, table) for table in TABLES}
         _refuse(shard, found)
         done = []
+        had_layout = has_layout_table(shard)
+        shard.command(create_layout_table(clickhouse))
+        done.append(f"{shard.label}: {LAYOUT_TABLE} {'is up to date' if had_layout else 'created'}")
         for table in TABLES:
             if found[table.name] is None:
-                shard.command(create_table(table, clickhouse.replicated, have_replicas))
+                shard.command(create_table(table, clickhouse.replicated, clickhouse.have_replicas))
                 done.append(f"{shard.label}: {table.name} created (schema {SCHEMA_VERSION})")
             else:
                 done.append(f"{shard.label}: {table.name} is up to date (schema {SCHEMA_VERSION})")

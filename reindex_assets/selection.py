@@ -353,9 +353,11 @@ def source_scope(group: SliceGroup) -> dict[str, str]:
 # --- ClickHouse -----------------------------------------------------------------------------------------------------
 
 #: Rows of the group's customers, wherever they stand.
-OF_CUSTOMERS = """\
-customer IN {customers:Array(String)}
-  AND (NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"""
+OF_ANY_PROFILE = "customer IN {customers:Array(String)}"
+OF_PROFILES = (
+    "(NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"
+)
+OF_CUSTOMERS = f"{OF_ANY_PROFILE}\n  AND {OF_PROFILES}"
 
 #: Rows of either kind that stand on the group's days.
 ON_DAYS = "day IN {days:Array(Date32)}"

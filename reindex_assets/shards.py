@@ -105,7 +105,7 @@ class GroupWriter:
         #: Of every scorecard on every shard, as one of them may have stood on any.
         self._identities = _Waiting()
         self._writes: SliceWrites = {
-            item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards))}
+            item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards.connections))}
             for item in group.slices
         }
         self._direct: list[bool] = []

@@ -156,7 +156,7 @@ def staging_tables(shard_clients: Sequence[Client]) -> list[str]:
         for shard, client in enumerate(shard_clients)
         for (name,) in client.query(
             "SELECT name FROM system.tables WHERE database = currentDatabase() AND name NOT IN"
-            " ('scorecard', 'score', 'conversation', 'written')"
+            " ('scorecard', 'score', 'conversation', 'reindex_layout', 'written')"
         ).result_rows
     ]
 
@@ -171,11 +171,11 @@ def with_customers(fleet: Fleet, customers: Mapping[str, Sequence[str]]) -> Flee
     return fleet.model_copy(update={"clusters": {CLUSTER: cluster}})
 
 
-def with_shards(fleet: Fleet, numbers: Sequence[int]) -> Fleet:
+def with_shards(fleet: Fleet, numbers: Sequence[int], retiring: Sequence[int] = ()) -> Fleet:
     """The fleet with these of its shards, in this order."""
     cluster = fleet.clusters[CLUSTER]
-    shards = tuple(cluster.clickhouse.shards[number] for number in numbers)
-    clickhouse = cluster.clickhouse.model_copy(update={"shards": shards})
+    shards, emptied = (tuple(cluster.clickhouse.shards[number] for number in chosen) for chosen in (numbers, retiring))
+    clickhouse = cluster.clickhouse.model_copy(update={"shards": shards, "retiring": emptied})
     return fleet.model_copy(update={"clusters": {CLUSTER: cluster.model_copy(update={"clickhouse": clickhouse})}})
 
 

@@ -280,9 +280,12 @@ def test_shards_in_another_order_are_noticed_by_the_conversations_they_hold(
     fleet: Fleet, shard_clients: list[Client]
 ) -> None:
     reindex(fleet)
+    for client in shard_clients:
+        client.command("TRUNCATE TABLE reindex_layout")
     # Scorecards and conversations move together, so another order is as right as this one; but not when the conversations are gone.
     reindex(running.with_shards(fleet, [1, 0, 2, 3]))
     for client in shard_clients:
+        client.command("TRUNCATE TABLE reindex_layout")
         client.command("TRUNCATE TABLE conversation")
     with pytest.raises(PlacementError, match="live conversation scorecards"):
         reindex(fleet)
