@@ -1,4 +1,4 @@
-"""The command line: reindex, verify, repairs, schema, demo and the local stack.
+"""The command line: reindex, verify, repairs, backfill, status, schema, demo and the local stack.
 
 What lives here: arguments and their commands. What does not: options of several commands (cli_options.py), what the commands do
 (launch.py, verification.py, schema.py, local/) and what they print (output.py, output_json.py, report.py).
@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from reindex_assets.cli_backfill import add_backfill_commands
 from reindex_assets.cli_options import (
     COULD_NOT_TELL,
     DIFFERENT,
@@ -53,6 +54,7 @@ app = typer.Typer(
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 app.add_typer(local_app, name="local")
+add_backfill_commands(app)
 
 
 @app.command()
