@@ -152,7 +152,8 @@ def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, mark: int
         },
         dynamic_partitions_store=instance,
         all_partitions=False,
-        title=f"{batch.cluster_name}, {kind.name}: {batch.name}, {customers}",
+        # Dagster takes no longer one.
+        title=f"{batch.name}, {kind.name}: {batch.cluster_name}, {customers}"[:100],
         description=f"Of the backfill {name}, a run for each of: {', '.join(batch.customers)}. See: reindex-assets status --name {name}",
         run_config=None,
     )

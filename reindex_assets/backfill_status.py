@@ -91,7 +91,9 @@ class BackfillStatus:
 def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
     """The status of a backfill, at `now` in epoch seconds."""
     states = _states(backfill)
-    rows = _rows(backfill.instance, backfill.done_ids, backfill.asked)
+    written: dict[_Whose, list[_Written]] = defaultdict(list)
+    for place, rows in _rows(backfill.instance, backfill.done_ids, backfill.asked).items():
+        written[_whose(place)].append(rows)
     windows = _windows(backfill)
     busy = _busy_seconds(backfill.runs, now)
     whose = sorted({_whose(place) for place in backfill.asked})
@@ -112,7 +114,7 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
     for who in whose:
         cluster_name, kind_name, customer = who
         seconds = pace.seconds_a_slice(who)
-        read = [rows[place] for place in backfill.asked if _whose(place) == who and place in rows]
+        read = written[who]
         customers.append(
             CustomerStatus(
                 cluster_name=cluster_name,

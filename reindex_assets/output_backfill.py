@@ -86,7 +86,7 @@ def print_plan(console: Console, plan: BackfillPlan, forecast: Forecast) -> None
             table.add_column(name, overflow="fold")
         for name in ("windows", "days", "scorecards\nabout", "scores\nabout", "by itself\nabout"):
             table.add_column(name, justify="right")
-        for (cluster_name, kind_name, customer), windows in list(by_customer.items())[:_SHOWN]:
+        for (cluster_name, kind_name, customer), windows in sorted(by_customer.items())[:_SHOWN]:
             table.add_row(cluster_name, kind_name, customer, *_cells(windows, forecast))
         table.add_section()
         table.add_row("total", "", "", *_cells(plan.windows, forecast))
@@ -189,7 +189,9 @@ def status_table(status: BackfillStatus) -> RenderableType:
         _rate(rows / status.elapsed_seconds if status.elapsed_seconds > 0 else None),
         _left(status.seconds_left),
     )
-    return Group(table, Text(_sentence(status)))
+    rest = len(status.customers) - _SHOWN
+    more = f"and {rest:,} more customers (--json has them all)\n" if rest > 0 else ""
+    return Group(table, Text(more + _sentence(status)))
 
 
 def _window_cells(windows: Mapping[str, int]) -> list[str | Text]:
@@ -212,7 +214,9 @@ def _left(seconds: float | None) -> str:
 def _sentence(status: BackfillStatus) -> str:
     failed = status.windows.get("failed", 0)
     if failed:
-        some = f"{failed:,} windows have days that failed or were cancelled: their runs say why. "
+        some = (
+            f"{failed:,} windows have days that failed or were cancelled: their runs, or the page Backfills, say why. "
+        )
         return some + "Correct that, then launch the backfill again: it does what is left."
     if status.ended:
         return f"Done, in {duration_words(status.elapsed_seconds)}."

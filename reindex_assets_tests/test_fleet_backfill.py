@@ -230,13 +230,13 @@ def test_a_backfill_outlives_whatever_is_killed(
 
     # The daemon is stopped, and then killed, while it asks for the runs.
     with running_daemon(log) as daemon:
-        until(lambda: instance.get_runs_count() >= 1, 60, lambda: daemon.log)
+        until(lambda: instance.get_runs_count() >= 1, 120, lambda: daemon.log)
         daemon.stop()
     assert not [one for one in stored(instance) if one.status is not BulkActionStatus.REQUESTED]
     assert instance.get_runs_count() < windows
     with running_daemon(log) as daemon:
         asked_for = instance.get_runs_count()
-        until(lambda: instance.get_runs_count() > asked_for, 60, lambda: daemon.log)
+        until(lambda: instance.get_runs_count() > asked_for, 120, lambda: daemon.log)
         daemon.kill()
     assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "2d", "--yes").words
 
@@ -277,7 +277,7 @@ def _kill_a_run(instance: DagsterInstance, daemon: Daemon) -> str:
         at_work[:] = [run.run_id for run in runs if run.parent_run_id is None]
         return bool(at_work)
 
-    until(begun, 60, lambda: daemon.log)
+    until(begun, 120, lambda: daemon.log)
     pid = pid_of_run(instance, at_work[0])
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
