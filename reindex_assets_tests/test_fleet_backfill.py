@@ -21,6 +21,7 @@ import yaml
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._utils.error import SerializableErrorInfo
 from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner
 
@@ -42,6 +43,7 @@ PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=6, scale=0.002, seed=21)
 FIRST, LAST = PLAN.first_day, PLAN.last_day
 DAYS = ["--from", str(FIRST), "--to", str(LAST)]
 NAME = f"{FIRST}..{LAST}"
+_LOAD_ERROR = "DagsterAssetBackfillDataLoadError"
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,22 @@ def test_a_launch_asks_first_and_says_that_no_daemon_is_alive(instance: DagsterI
     assert status.json["windows"] == {"done": 0, "running": 0, "failed": 0, "left": 12}
     assert {one["kind"] for one in status.json["customers"]} == {"process", "conversation"}
     assert status.json["seconds_left"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "fails"),
+    [
+        ("Asset AssetKey(['local', 'process', 'shard_writes']) existed at storage-time, but no longer does. ", False),
+        ("Targeted partitions for asset AssetKey(['a']) have been removed since this backfill was stored.", True),
+    ],
+)
+def test_a_backfill_waits_for_assets_that_are_not_loaded(instance: DagsterInstance, words: str, fails: bool) -> None:
+    command("backfill", *DAYS, "--customers", "acme", "--yes")
+    [backfill] = stored(instance)
+    error = SerializableErrorInfo(f"dagster._core.errors.{_LOAD_ERROR}: {words}", [], _LOAD_ERROR)
+    instance.update_backfill(backfill.with_status(BulkActionStatus.FAILING).with_error(error))  # type: ignore[no-untyped-call]
+    [now] = stored(instance)
+    assert (now.status is BulkActionStatus.FAILING) is fails
 
 
 # --- the same launch again

@@ -137,8 +137,6 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "REINDEX_MODE": "process",
         # A run plans an event for each of its partitions: written one by one they cost a connection each.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
-        # A backfill waits for a code location that does not load, instead of failing.
-        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
         # Freed memory goes back to the system: a run over a large window takes 370 MB instead of 530, in the same time.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
