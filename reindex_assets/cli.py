@@ -1,4 +1,4 @@
-"""The command line: reindex, verify, repairs, schema, demo and the local stack.
+"""The command line: reindex, verify, repairs, backfill, status, schema, demo and the local stack.
 
 What lives here: arguments and their commands. What does not: options of several commands (cli_options.py), what the commands do
 (launch.py, verification.py, schema.py, local/) and what they print (output.py, output_json.py, report.py).
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from reindex_assets.cli_appeals import appeals
+from reindex_assets.cli_backfill import add_backfill_commands
 from reindex_assets.cli_fleet import fleet_app
 from reindex_assets.cli_options import (
     COULD_NOT_TELL,
@@ -61,6 +62,7 @@ app.add_typer(fleet_app, name="fleet")
 app.command()(worker)
 app.command()(appeals)
 app.command()(reshard)
+add_backfill_commands(app)
 
 
 @app.command()

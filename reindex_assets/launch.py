@@ -24,6 +24,7 @@ from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
 from reindex_assets.reindex import Progress
+from reindex_assets.run_tags import CUSTOMER_TAG
 
 POLL_SECONDS = 0.25
 
@@ -88,7 +89,7 @@ def launch(
                 },
                 instance=instance,
                 run_id=run_id,
-                tags=range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
+                tags=_tags(rectangle),
                 raise_on_error=False,
             )
             outcome.append(result.success)
@@ -115,6 +116,12 @@ def launch(
     on_progress(reader.read())
     report = _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
     return replace(report, kind=kind.name, before=before, after=_counted(fleet, rectangle, kind))
+
+
+def _tags(rectangle: Rectangle) -> dict[str, str]:
+    """Of a run that is not queued: the queue sets the customer's on the others."""
+    customer = {CUSTOMER_TAG: rectangle.customers[0]} if len(rectangle.customers) == 1 else {}
+    return {**range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day), **customer}
 
 
 def _counted(fleet: Fleet, rectangle: Rectangle, kind: Kind) -> Mapping[str, int] | None:

@@ -344,13 +344,12 @@ def test_the_instance_of_the_chart_is_that_of_dagster_yaml() -> None:
     assert there == here
 
 
-def test_dagster_takes_our_event_storage_and_not_the_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagster_takes_our_storages_and_not_the_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_PG_PASSWORD", "none")
     (tmp_path / "dagster.yaml").write_text(as_the_chart_writes_it(read(VALUES)), encoding="utf-8")
     ref = InstanceRef.from_dir(str(tmp_path))
-    storage = ref.event_storage_data
-    assert storage is not None
-    assert (storage.module_name, storage.class_name) == ("reindex_assets.event_storage", "EventStorage")
+    taken = [(one.module_name, one.class_name) for one in (ref.event_storage_data, ref.run_storage_data) if one]
+    assert taken == [("reindex_assets.event_storage", "EventStorage"), ("reindex_assets.run_storage", "RunStorage")]
     concurrency = ref.settings["concurrency"]
     assert isinstance(concurrency, dict)
     assert set(read(ROOT / "dagster.yaml")["concurrency"]) == set(concurrency)

@@ -6,60 +6,62 @@ runs do.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, build_schedule_context
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, build_schedule_context
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.asset_names import asset_key, job_name, op_name
+from reindex_assets.asset_names import job_name
+from reindex_assets.backfill_launch import BackfillRequest, launch_backfill, plan_backfill
 from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Customer, Fleet
 from reindex_assets.launch import launch
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
-from reindex_assets_tests.backfills import ask_for_backfill
+from reindex_assets.run_tags import (
+    BACKFILL_CLUSTER_TAG,
+    BACKFILL_CUSTOMER_TAG,
+    BACKFILL_ID_TAG,
+    CLUSTER_TAG,
+    CUSTOMER_TAG,
+)
+from reindex_assets_tests.backfills import until
+from reindex_assets_tests.conftest import connect_source
 from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets_tests.hand_made_rows import add_scorecard
 from reindex_assets_tests.repair_loop import RepairLoop
 
-CLUSTER_TAG, BACKFILL_TAG = "cluster", "dagster/backfill"
 OTHER = "voice-prod"
+POOL = f"clickhouse_{CLUSTER}"
 DAYS = [date(2026, 1, 5) + timedelta(days=number) for number in range(9)]
-#: A run that finds a difference looks again after so long, and costs nothing meanwhile.
-LOOK_AGAIN_SECONDS = 5
-DRY_RUN = {"ops": {op_name(CLUSTER): {"config": {"dry_run": True, "settle_seconds": LOOK_AGAIN_SECONDS}}}}
-
 _LAUNCH = """mutation($runs: [ExecutionParams!]!) { launchMultipleRuns(executionParamsList: $runs) {
     ... on LaunchMultipleRunsResult { launchMultipleRunsResult { __typename } } } }"""
 
 
 @pytest.fixture
 def two_clusters(fleet: Fleet) -> Fleet:
-    """A fleet with a second cluster. Nothing connects to it."""
-    other = fleet.clusters[CLUSTER].model_copy(update={"customers": {"umbrella": Customer()}})
+    """A fleet with a second cluster, of other customers on the same engines."""
+    other = fleet.clusters[CLUSTER].model_copy(update={"customers": {"hooli": Customer(), "umbrella": Customer()}})
     return fleet.model_copy(update={"clusters": {**fleet.clusters, OTHER: other}})
+
+
+#: Tags of which each value has a limit of its own.
+EACH = (CLUSTER_TAG, CUSTOMER_TAG, BACKFILL_CLUSTER_TAG, BACKFILL_CUSTOMER_TAG)
 
 
 def limits_by_tag() -> dict[str, int]:
     """What dagster.yaml says."""
     document = yaml.safe_load((Path(__file__).parents[1] / "dagster.yaml").read_text(encoding="utf-8"))
     return {limit["key"]: limit["limit"] for limit in document["concurrency"]["runs"]["tag_concurrency_limits"]}
-
-
-def until(done: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.3)
 
 
 # --- each limit meets its runs
@@ -69,15 +71,20 @@ def test_dagster_heeds_the_limits_that_the_file_says(instance: DagsterInstance) 
     queue = instance.get_concurrency_config().run_queue_config
     assert queue is not None
     assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == limits_by_tag()
-    # A limit by a tag that no run has is no limit: whoever adds one shows here which runs it meets.
-    assert set(limits_by_tag()) == {CLUSTER_TAG, BACKFILL_TAG}
-    # Of each cluster, and of all backfills together.
+    # A limit by a tag that no run has is no limit: whoever adds one shows below which runs it meets.
+    assert set(limits_by_tag()) == {*EACH, BACKFILL_ID_TAG}
+    # Of each cluster and customer, and of all backfills together.
     assert {limit["key"]: limit.get("value") for limit in queue.tag_concurrency_limits} == {
-        CLUSTER_TAG: {"applyLimitPerUniqueValue": True},
-        BACKFILL_TAG: None,
+        **{tag: {"applyLimitPerUniqueValue": True} for tag in EACH},
+        BACKFILL_ID_TAG: None,
     }
-    # Neither takes every slot.
-    assert max(limits_by_tag().values()) < queue.max_concurrent_runs
+    # None takes every slot, and backfills leave one of each cluster and customer to schedules and repairs.
+    limits = limits_by_tag()
+    assert max(limits.values()) < queue.max_concurrent_runs
+    assert limits[BACKFILL_CLUSTER_TAG] < limits[CLUSTER_TAG]
+    assert limits[BACKFILL_CUSTOMER_TAG] < limits[CUSTOMER_TAG]
+    # What the queue lets go of a cluster finds a slot of its pool.
+    assert instance.get_concurrency_config().pool_config.default_pool_limit == limits[CLUSTER_TAG]
 
 
 def test_every_pool_of_the_assets_has_a_limit(instance: DagsterInstance, two_clusters: Fleet) -> None:
@@ -124,7 +131,7 @@ def test_runs_of_the_command_line_carry_their_cluster(fleet: Fleet, instance: Da
     report = launch(fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[0]), {"dry_run": True})
     run = instance.get_run_by_id(report.run_id)
     assert run is not None
-    assert run.tags[CLUSTER_TAG] == CLUSTER
+    assert (run.tags[CLUSTER_TAG], run.tags[CUSTOMER_TAG]) == (CLUSTER, "globex")
 
 
 # --- each limit holds
@@ -149,46 +156,115 @@ def most_at_once(stays: Sequence[Stay]) -> int:
 
 @pytest.mark.usefixtures("clean")
 def test_a_daemon_with_more_to_do_keeps_to_every_limit(
-    fleet: Fleet, instance: DagsterInstance, source: Connection, tmp_path: Path
+    two_clusters: Fleet, instance: DagsterInstance, source: Connection, tmp_path: Path
 ) -> None:
-    limits = limits_by_tag()
+    fleet, limits = two_clusters, limits_by_tag()
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump(fleet.model_dump(mode="json")))
+    for day in DAYS:
+        for customer in ("acme", "globex", "hooli", "umbrella"):
+            add_scorecard(source, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), customer=customer)
+    # Before the daemon is up, which looks for backfills but every 30 s. Of acme two windows, of the others one.
+    _launch_backfill(instance, fleet, {CLUSTER: ["acme"]}, 4)
+    _launch_backfill(instance, fleet, {CLUSTER: ["globex"], OTHER: ["hooli", "umbrella"]}, 7)
+    of_backfills = 5
     queue = instance.get_concurrency_config().run_queue_config
     assert queue is not None
-    for day in DAYS:
-        for customer in ("acme", "globex"):
-            add_scorecard(source, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), customer=customer)
-    # Before the daemon is up, which looks for backfills but every 30 s. Two runs each: one a customer.
-    for days in (DAYS[:3], DAYS[3:6]):
-        ask_for_backfill(
-            instance,
-            fleet,
-            [Slice(customer, day) for customer in ("acme", "globex") for day in days],
-            [asset_key(CLUSTER, step) for step in Step],
-            DRY_RUN,
-        )
+    max_runs = queue.max_concurrent_runs
 
-    with running_dagster(tmp_path / "dagster.log", {}) as dagster:
-        begun = RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
-        until(lambda: instance.get_runs_count(begun) == limits[BACKFILL_TAG], 60)
-        _launch(dagster, [Slice("acme", day) for day in DAYS[6:]])
-        until(lambda: all(run.is_finished for run in instance.get_runs()), 120)
+    in_progress = RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+    with (
+        ThreadPoolExecutor(1) as thread,
+        running_dagster(tmp_path / "dagster.log", {"REINDEX_FLEET": str(path)}) as dagster,
+    ):
+        with nobody_reads(fleet):
+            until(lambda: instance.get_runs_count() == of_backfills, 120)
+            until(lambda: slots_taken(instance) == limits[BACKFILL_CLUSTER_TAG], 120)
+            # Of one customer, as many as it may have at once: one has to wait, as a window of it is at work.
+            _launch(dagster, [Slice("acme", day) for day in DAYS[-limits[CUSTOMER_TAG] :]])
+            until(lambda: slots_taken(instance) == limits[CLUSTER_TAG], 120)
+            until(lambda: instance.get_runs_count(in_progress) == max_runs, 120)
+            # No queue holds this one back: the pool does, inside.
+            alone = Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1])
+            by_hand = thread.submit(launch, fleet, instance, alone, {})
+            until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1, 120)
+            # More of each are waiting.
+            waiting = [run.tags for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))]
+            assert {(tags[CUSTOMER_TAG], BACKFILL_ID_TAG in tags) for tags in waiting} == {
+                ("acme", True),
+                ("acme", False),
+                ("umbrella", True),
+            }
+        report = by_hand.result(120)
+        until(lambda: all(run.is_finished for run in instance.get_runs()), 150)
+    assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
 
-    stays = []
-    for run in instance.get_runs():
-        times = instance.get_run_stats(run.run_id)
-        assert times.launch_time is not None
-        assert times.end_time is not None
-        stays.append(Stay(run.tags, times.launch_time, times.end_time))
-    of_cluster = [stay for stay in stays if stay.tags.get(CLUSTER_TAG) == CLUSTER]
-    of_backfills = [stay for stay in stays if BACKFILL_TAG in stay.tags]
-    assert (len(of_cluster), len(of_backfills)) == (limits[CLUSTER_TAG] + 1, limits[BACKFILL_TAG] + 1)
-    assert not [stay for stay in of_backfills if CLUSTER_TAG in stay.tags], "dagster.yaml says that they have none"
-    assert most_at_once(of_cluster) == limits[CLUSTER_TAG]
-    assert most_at_once(of_backfills) == limits[BACKFILL_TAG]
-    assert most_at_once(stays) <= queue.max_concurrent_runs
-    # Their pool was there as soon as they were, with the default limit.
+    stays = {run.run_id: _stay(instance, run) for run in instance.get_runs()}
+    queued = [stay for run_id, stay in stays.items() if run_id != report.run_id]
+    assert len(queued) == of_backfills + limits[CUSTOMER_TAG]
+    # Each limit was reached, though more were waiting, and never passed.
+    for tag in EACH:
+        values = {stay.tags[tag] for stay in queued if tag in stay.tags}
+        most = {value: most_at_once([stay for stay in queued if stay.tags.get(tag) == value]) for value in values}
+        assert max(most.values()) == limits[tag], (tag, most)
+    assert most_at_once([stay for stay in queued if BACKFILL_ID_TAG in stay.tags]) == limits[BACKFILL_ID_TAG]
+    assert most_at_once(queued) == max_runs
+    # All that a limit is about was set on the runs that it is about.
+    assert all(tag in stay.tags for stay in queued for tag in (CLUSTER_TAG, CUSTOMER_TAG))
+    assert {tag for stay in queued for tag in stay.tags} >= set(limits)
+    for stay in queued:
+        if BACKFILL_ID_TAG in stay.tags:
+            assert stay.tags[BACKFILL_CLUSTER_TAG] == stay.tags[CLUSTER_TAG]
+            assert stay.tags[BACKFILL_CUSTOMER_TAG] == stay.tags[CUSTOMER_TAG]
+        else:
+            assert BACKFILL_CLUSTER_TAG not in stay.tags
+
+    # Of the shards: one run more than the pool has slots was there, and one of them had to wait.
     pools = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
-    assert pools[f"clickhouse_{CLUSTER}"] == instance.get_concurrency_config().pool_config.default_pool_limit
+    assert pools[POOL] == instance.get_concurrency_config().pool_config.default_pool_limit
+    ours = {run_id: stay for run_id, stay in stays.items() if stay.tags[CLUSTER_TAG] == CLUSTER}
+    steps = [_step(instance, run_id) for run_id in ours]
+    assert most_at_once(list(ours.values())) > pools[POOL]
+    assert most_at_once(steps) == pools[POOL]
+
+
+@contextlib.contextmanager
+def nobody_reads(fleet: Fleet) -> Iterator[None]:
+    """Holds the scorecards in Postgres: runs get as far as their first statement, and wait there until the context ends."""
+    with contextlib.closing(connect_source(fleet)) as connection:
+        connection.autocommit = False
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE director.scorecards IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
+def slots_taken(instance: DagsterInstance) -> int:
+    """Runs that work on the shards of the cluster."""
+    return instance.event_log_storage.get_concurrency_info(POOL).active_slot_count
+
+
+def _launch_backfill(instance: DagsterInstance, fleet: Fleet, chosen: Mapping[str, Sequence[str]], days: int) -> None:
+    """A backfill over the fleet's first days in windows."""
+    request = BackfillRequest(chosen, [PROCESS], DAYS[0], DAYS[6], days)
+    launch_backfill(instance, fleet, plan_backfill(instance, request))
+
+
+def _stay(instance: DagsterInstance, run: DagsterRun) -> Stay:
+    times = instance.get_run_stats(run.run_id)
+    # A run of the command line is in no queue.
+    begin = times.launch_time or times.start_time
+    assert begin is not None
+    assert times.end_time is not None
+    return Stay(run.tags, begin, times.end_time)
+
+
+def _step(instance: DagsterInstance, run_id: str) -> Stay:
+    """When a run held a slot of its pool."""
+    [step] = instance.get_run_step_stats(run_id)
+    assert step.start_time is not None
+    assert step.end_time is not None
+    return Stay({}, step.start_time, step.end_time)
 
 
 def _launch(dagster: DagsterProcesses, slices: Sequence[Slice]) -> None:
@@ -205,7 +281,7 @@ def _launch(dagster: DagsterProcesses, slices: Sequence[Slice]) -> None:
     runs = [
         {
             "selector": selector,
-            "runConfigData": DRY_RUN,
+            "runConfigData": {},
             "executionMetadata": {
                 "tags": [{"key": key, "value": value} for key, value in tags(item).items()],
             },

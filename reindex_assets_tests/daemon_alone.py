@@ -1,0 +1,72 @@
+"""Dagster's daemon as a process of its own, without a webserver, to be stopped and killed.
+
+What lives here: starting and ending it, and the processes of its runs. What does not: tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dagster import DagsterEventType, DagsterInstance
+
+_PID = re.compile(r"pid: (\d+)")
+
+
+class Daemon:
+    """A running daemon, with the code server that it has started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """As a deployment does it: the daemon is asked to end."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """`kill -9` of the daemon alone; runs are children of the code server, and go on."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
+        self._process.wait(60)
+
+
+@contextlib.contextmanager
+def running_daemon(log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+    """`dagster-daemon run` in the DAGSTER_HOME of the environment. With the context it ends, and all that it has started."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster._daemon", "run", "-m", "reindex_assets.definitions"],
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield Daemon(process, log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def pid_of_run(instance: DagsterInstance, run_id: str) -> int | None:
+    """The process of a run; None while it has none."""
+    for record in instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
+        event = record.event_log_entry.dagster_event
+        found = _PID.search(event.message or "") if event is not None else None
+        if found is not None:
+            return int(found[1])
+    return None
