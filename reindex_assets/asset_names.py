@@ -21,8 +21,13 @@ def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
 
 
 def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of a cluster's job, and of its group of assets."""
+    """The name of a cluster's job."""
     return f"{kind.name}_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+
+
+def group_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of a cluster's group of assets: the UI sorts groups by name, and cuts long names in the middle."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", cluster_name) + f"_{kind.name}"
 
 
 def all_job_name(cluster_name: str) -> str:

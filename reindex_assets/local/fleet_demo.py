@@ -194,7 +194,10 @@ def _plant(console: Console, fleet: Fleet, days: list[date], story: Mapping[str,
         faults = plant_everywhere(fleet, days)
     except LookupError as error:
         raise DemoError(f"too few scorecards to spoil ({error}): choose a larger --scale") from error
-    table = _table("planted faults", right=[drift.value.replace("_", "\n") for drift in Drift])
+    table = _table(
+        "planted faults",
+        right=[drift.value.replace("_", "\n").replace("duplicated", "dupli-\ncated") for drift in Drift],
+    )
     for name, one in story.items():
         planted = Counter(fault.drift for kind in KINDS for fault in faults[name, kind])
         one.planted = planted.total()
@@ -247,15 +250,19 @@ def _heal(console: Console, stack: LocalStack, fleet: Fleet, story: Mapping[str,
         for run in _repair_runs(dagster):
             _note(fleet, story, run)
         ticks = [tick for sensor in sensors for tick in dagster.ticks(sensor)]
-    failed = [tick for tick in ticks if tick["status"] == "FAILURE"]
-    if failed:
-        raise DemoError(f"{len(failed)} ticks of the sensors failed, the last: {failed[0]['error']['message']}")
     seconds = [tick["endTimestamp"] - tick["timestamp"] for tick in ticks]
     console.print(
         f"{len(sensors)} sensors made {len(ticks)} ticks, {sum(seconds) / len(seconds):.1f} s each on average, the longest "
         f"{max(seconds):.1f} s; Dagster with its runs took {memory / 2**20:,.0f} MiB at most",
         highlight=False,
     )
+    failed = [tick for tick in ticks if tick["status"] == "FAILURE"]
+    if failed:
+        # The next tick does it again. Dagster breaks off one that takes longer than a minute: this machine has too much to do.
+        cause = failed[0]["error"]["cause"] or failed[0]["error"]
+        console.print(
+            f"{len(failed)} ticks failed and were made again, the last: {cause['message'].strip()[:200]}", markup=False
+        )
 
 
 def _watch(
@@ -287,9 +294,9 @@ def _watch(
                     with Comparison(fleet, name, kind) as comparison:
                         left[name, kind] = frozenset(one.slice for one in comparison.sums(slices) if not one.is_equal)
             for name, one in story.items():
-                red = sum(len(left[name, kind]) for kind in KINDS)
-                bar.update(tasks[name], completed=one.red_slices - red)
-                if not red and one.seconds is None:
+                still_red = sum(len(left[name, kind]) for kind in KINDS)
+                bar.update(tasks[name], completed=one.red_slices - still_red)
+                if not still_red and one.seconds is None:
                     one.seconds = time.monotonic() - begun
                     bar.stop_task(tasks[name])
             memory = max(memory, _memory(dagster.pid))
