@@ -166,6 +166,8 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "REINDEX_MODE": "process" if CLUSTER in layout.homes else "all",
         # A run plans an event for each of its partitions: written one by one they cost a connection each.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
+        # Dagster breaks off a sensor's tick after 60 s: with 16 of them on two busy cores the first look may take longer.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "180",
         # Freed memory goes back to the system: a run over a large window takes 370 MB instead of 530, in the same time.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
