@@ -1,9 +1,10 @@
 # The two commands of a newcomer: `make demo` and `make test`. Everything is set up on first use, in .venv.
-.PHONY: demo test dev bench bench-spirit lint format setup clean
+.PHONY: demo demo-fleet test dev bench bench-spirit lint format setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
+FLEET_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 
@@ -22,6 +23,11 @@ setup: .venv/ready
 # A real Postgres, real ClickHouse shards, data, drift, repair, proof. Starts the local stack in .local afresh.
 demo: setup
 	$(BIN)/reindex-assets demo $(DEMO_OPTIONS)
+
+# The same with a fleet: 8 clusters of 95 customers, both kinds, drift everywhere, repaired by Dagster's daemon and its sensors.
+# Smaller: make demo-fleet FLEET_OPTIONS="--clusters 3 --customers 9"
+demo-fleet: setup
+	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
 # Two at a time, each with a local stack of its own; the tests of one file stay together. In the order of the files: by default those
 # with the fewest tests come last, and one of these takes minutes.

@@ -20,9 +20,9 @@ from benchmarks.measure import Measured, Meter
 from benchmarks.stacks import DAGSTER_LOG
 from benchmarks.target import Target
 from reindex_assets.asset_names import asset_key
+from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.pipeline import Step
-from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 
 #: Longer than the largest backfill may ever take here.
 _PATIENCE_SECONDS = 3_600.0

@@ -31,7 +31,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from reindex_assets.appeal_places import TYPE_NAMES
 from reindex_assets.appeal_report import Outcome, PurgeReport, customer_rows, example_rows
 from reindex_assets.appeals import AppealPurge, PurgeProgress, plan_purges
-from reindex_assets.asset_names import OWNERS, purge_asset_key, purge_job_name, purge_op_name
+from reindex_assets.asset_names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
 from reindex_assets.background import in_background
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet
@@ -58,7 +58,7 @@ def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
                 key,
                 skippable=True,
                 description=_DESCRIPTION,
-                group_name=purge_job_name(cluster_name),
+                group_name=purge_group_name(cluster_name),
                 owners=OWNERS,
                 kinds={"postgres", "clickhouse"},
                 tags={"cluster": cluster_name},

@@ -21,8 +21,13 @@ def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
 
 
 def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of a cluster's job, and of its group of assets."""
+    """The name of a cluster's job."""
     return f"{kind.name}_{_dagster_name(cluster_name)}"
+
+
+def group_name(cluster_name: str, kind: Kind = PROCESS) -> str:
+    """The name of a cluster's group of assets: the UI sorts groups by name, and cuts long names in the middle."""
+    return f"{_dagster_name(cluster_name)}_{kind.name}"
 
 
 def all_job_name(cluster_name: str) -> str:
@@ -36,8 +41,13 @@ def purge_asset_key(cluster_name: str) -> AssetKey:
 
 
 def purge_job_name(cluster_name: str) -> str:
-    """The name of the job that purges a cluster's appeals, and of the group of its asset."""
-    return "purge_appeals_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_name)
+    """The name of the job that purges a cluster's appeals."""
+    return f"purge_appeals_{_dagster_name(cluster_name)}"
+
+
+def purge_group_name(cluster_name: str) -> str:
+    """The name of the group of that asset: beside those of the cluster."""
+    return f"{_dagster_name(cluster_name)}_appeals"
 
 
 def purge_op_name(cluster_name: str) -> str:

@@ -23,7 +23,7 @@ from dagster import (
 )
 from dagster_shared.utils.warnings import BetaWarning
 
-from reindex_assets.asset_names import OWNERS, asset_key, job_name, op_name
+from reindex_assets.asset_names import OWNERS, asset_key, group_name, op_name
 from reindex_assets.background import BackgroundRun
 from reindex_assets.checks import check_specs
 from reindex_assets.errors import ReindexError
@@ -155,7 +155,7 @@ def _specs(
             description=_DESCRIPTIONS[step].format(
                 kind=kind.name.capitalize(), placement=_PLACEMENTS[kind.is_of_conversations]
             ),
-            group_name=job_name(cluster_name, kind),
+            group_name=group_name(cluster_name, kind),
             owners=OWNERS,
             kinds=_KINDS[step],
             tags={"cluster": cluster_name, "kind": kind.name},

@@ -17,7 +17,7 @@ from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet
-from reindex_assets.local import connections
+from reindex_assets.local import connections, oracle
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan
@@ -25,7 +25,6 @@ from reindex_assets.model import CONVERSATION, PROCESS
 from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Reindex, ReindexOptions
 from reindex_assets.reshard_work import ReshardOptions, ReshardOutcome, ReshardWork
-from reindex_assets_tests import oracle
 from reindex_assets_tests.conftest import CUSTOMERS, FIRST_DAY
 from reindex_assets_tests.running import errors, slices_of, with_shards
 

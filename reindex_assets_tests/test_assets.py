@@ -33,6 +33,7 @@ from reindex_assets.checks import CHECKS
 from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice, days_between
@@ -40,7 +41,6 @@ from reindex_assets.modes import Mode
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import range_tags, slices_of_range
 from reindex_assets.pipeline import Step
-from reindex_assets_tests import oracle
 from reindex_assets_tests.conftest import CUSTOMERS
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 1, 4)

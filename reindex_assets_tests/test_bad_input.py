@@ -15,11 +15,11 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.model import Slice
 from reindex_assets.parity import explain
 from reindex_assets_tests.comparing import compare
 from reindex_assets_tests.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded, update_scorecard
-from reindex_assets_tests.oracle import assert_equal, differences
 
 DAY = CREATED_AT.date()
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

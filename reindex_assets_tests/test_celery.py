@@ -25,8 +25,10 @@ from reindex_assets.celery_worker import worker_app
 from reindex_assets.cli import app
 from reindex_assets.fleet import load_fleet
 from reindex_assets.janitor import JANITOR
+from reindex_assets.local.dagster_processes import running_dagster
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
 from reindex_assets.pipeline import Step
@@ -39,8 +41,6 @@ from reindex_assets_tests.celery_processes import (
     running_workers,
 )
 from reindex_assets_tests.conftest import FIRST_DAY
-from reindex_assets_tests.dagster_processes import running_dagster
-from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.running import slices_of
 
 CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))

@@ -30,6 +30,7 @@ from reindex_assets.asset_names import repair_sensor_name
 from reindex_assets.fleet import load_fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
 from reindex_assets.repair_ledger import RepairCursor
@@ -37,7 +38,6 @@ from reindex_assets.repair_request import ASK_AGAIN
 from reindex_assets.repairs import Ledger, Repair
 from reindex_assets_tests.conftest import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port
-from reindex_assets_tests.oracle import assert_equal, differences
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 31), days=2, scale=0.0006, seed=9)
 RANGE = ["--from", "2026-01-31", "--to", "2026-02-01"]

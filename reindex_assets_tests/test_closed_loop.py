@@ -25,15 +25,15 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import REPAIR_TAG, repair_sensor_name
 from reindex_assets.fleet import Fleet, Watch
+from reindex_assets.local import oracle
+from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.watch_state import WatchState, WatchStore
-from reindex_assets_tests import oracle
 from reindex_assets_tests.alert_receivers import WebReceiver, web_receiver
 from reindex_assets_tests.conftest import CUSTOMERS
-from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets_tests.living_application import LivingApplication
 from reindex_assets_tests.merges import merge_all
 from reindex_assets_tests.plain_loader import load_plainly

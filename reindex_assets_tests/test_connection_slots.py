@@ -29,6 +29,7 @@ from reindex_assets.errors import SourceBusyError, SourceUnreachableError
 from reindex_assets.fleet import Fleet, Postgres
 from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.local.processes import LOOPBACK
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
@@ -39,7 +40,6 @@ from reindex_assets.watch import WatchLimits, look
 from reindex_assets.watch_state import WatchState
 from reindex_assets_tests.comparing import compare_settled
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_postgres
-from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.repair_loop import RepairLoop
 from reindex_assets_tests.standby import READER, replicated
 

@@ -19,6 +19,7 @@ from reindex_assets.count_rows import count_both_sides
 from reindex_assets.differences import Difference
 from reindex_assets.errors import PlacementError, SchemaMismatchError
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
@@ -29,7 +30,7 @@ from reindex_assets.proof_store import ProofStore
 from reindex_assets.reindex import Reindex, ReindexOptions
 from reindex_assets.watch import WatchLimits, look
 from reindex_assets.watch_state import WatchState
-from reindex_assets_tests import oracle, running
+from reindex_assets_tests import running
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.merges import merge_all
 from reindex_assets_tests.running import errors, slices_of

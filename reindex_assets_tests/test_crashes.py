@@ -24,11 +24,11 @@ from reindex_assets import shards, staging
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.conftest import CUSTOMERS, connect_source
-from reindex_assets_tests.oracle import assert_equal, differences
 from reindex_assets_tests.running import Once, attempt, errors, reindex, slices_of, staging_tables
 
 #: Small, as every kill is followed by a whole run.

@@ -27,13 +27,13 @@ from dagster._core.instance.ref import InstanceRef
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import load_fleet
+from reindex_assets.local.dagster_processes import DagsterProcesses
 from reindex_assets.local.layout import CLUSTER, Layout, write_environment
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
 from reindex_assets.partitions import range_tags
 from reindex_assets.settings import Settings
 from reindex_assets_tests.celery_processes import DAGSTER_YAML
-from reindex_assets_tests.dagster_processes import DagsterProcesses
 from reindex_assets_tests.hand_made_rows import add_scorecard
 
 ROOT = Path(__file__).parents[1]

@@ -16,13 +16,14 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.differences import Difference
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, PlantedDrift, plant
 from reindex_assets.local.drift_changes import CHANGES
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceDifferences, SliceParity, explain
-from reindex_assets_tests import application, oracle
+from reindex_assets_tests import application
 from reindex_assets_tests.comparing import compare, compare_settled
 from reindex_assets_tests.merges import no_merges
 from reindex_assets_tests.plain_loader import load_plainly

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.local.drift import Drift, PlantedDrift, plant
 from reindex_assets.local.drift_changes import CHANGES
 from reindex_assets.local.made_data import DataPlan, make_source
-from reindex_assets_tests.oracle import assert_equal, differences
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets_tests.plain_loader import load_plainly
 
 CUSTOMER = "acme"

@@ -31,13 +31,13 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.launch import launch
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.rectangles import Rectangle
 from reindex_assets_tests.backfills import until
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.daemon_alone import Daemon, pid_of_run, running_daemon
 from reindex_assets_tests.hand_made_rows import silent_port
-from reindex_assets_tests.oracle import assert_equal, differences
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=6, scale=0.002, seed=21)
 FIRST, LAST = PLAN.first_day, PLAN.last_day

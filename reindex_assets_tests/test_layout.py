@@ -19,13 +19,13 @@ from reindex_assets.errors import ConfigurationError, LayoutError, PlacementErro
 from reindex_assets.fleet import ClickHouse, Fleet
 from reindex_assets.layout_record import LayoutState, read_records, same_tables
 from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import Slice
 from reindex_assets.pipeline import Step
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.reshard import plan_reshard
 from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
-from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.running import content, with_shards
 
 ITEM = Slice("acme", date(2026, 1, 5))

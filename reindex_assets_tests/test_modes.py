@@ -17,6 +17,7 @@ from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name,
 from reindex_assets.checks import CHECKS
 from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
@@ -29,7 +30,7 @@ from reindex_assets.run_config import ReindexScope
 from reindex_assets.runs_in_flight import is_of_fleet, slices_in_flight
 from reindex_assets.settings import Settings
 from reindex_assets.verification import verify
-from reindex_assets_tests import oracle, running
+from reindex_assets_tests import running
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.repair_loop import RepairLoop
 

@@ -13,11 +13,11 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.made_data import make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.model import Slice
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.application import Scorecard, delete, scorecards_of, update
-from reindex_assets_tests.oracle import assert_equal, differences
 from reindex_assets_tests.running import PLAN, holds_plan, reindex, reported, slices_of
 
 OLD, NEW = PLAN.all_days[0], PLAN.all_days[1]

@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets import shards, staging
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.made_data import make_source
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import Slice
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
@@ -26,7 +27,6 @@ from reindex_assets_tests.application import (
     update,
     write_as_application,
 )
-from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.running import PLAN, Once, reindex, reported, slices_of
 
 SLICES = slices_of(PLAN)

@@ -10,10 +10,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.local import oracle
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.model import SCORE, SCORECARD
-from reindex_assets_tests import oracle, plain_loader
-from reindex_assets_tests.oracle import assert_equal, differences
+from reindex_assets_tests import plain_loader
 from reindex_assets_tests.plain_loader import load_plainly
 
 FIRST_DAY = date(2026, 1, 30)

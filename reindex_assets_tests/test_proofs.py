@@ -22,6 +22,7 @@ from reindex_assets.clickhouse import ShardSet
 from reindex_assets.comparison import Comparison
 from reindex_assets.extract import QuarantinedRow, read_quarantined
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
@@ -35,7 +36,7 @@ from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import WriteOptions
 from reindex_assets.source import SourceSession
 from reindex_assets.store import ROWS, SliceStore
-from reindex_assets_tests import application, oracle, running
+from reindex_assets_tests import application, running
 from reindex_assets_tests.application import Scorecard
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.hand_made_rows import add_scorecard, with_postgres

@@ -22,10 +22,10 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.insert_block import ArrowStream
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.conftest import CUSTOMERS, FIRST_DAY, connect_shards
-from reindex_assets_tests.oracle import assert_equal
 from reindex_assets_tests.running import reindex, slices_of
 
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY, days=3, scale=0.003, seed=13)

@@ -28,6 +28,7 @@ from reindex_assets.definitions import build_defs
 from reindex_assets.differences import Difference
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet, Watch
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
@@ -36,7 +37,6 @@ from reindex_assets.partitions import range_tags
 from reindex_assets.repair_request import ask_again
 from reindex_assets.repairs import GivenUp
 from reindex_assets.watch_state import SliceMarks, WatchState, WatchStore
-from reindex_assets_tests import oracle
 from reindex_assets_tests.backfills import ask_for_backfill
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.hand_made_rows import silent_port, with_shard_port

@@ -23,6 +23,7 @@ from reindex_assets.fleet import Fleet, Replica, Shard
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.model import PROCESS, TABLES, Slice
 from reindex_assets.parts import compare_parts
 from reindex_assets.reindex import Reindex, ReindexOptions
@@ -34,7 +35,6 @@ from reindex_assets.watch_state import WatchState
 from reindex_assets_tests import running
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.hand_made_rows import silent_port, with_clickhouse
-from reindex_assets_tests.oracle import assert_equal, differences
 from reindex_assets_tests.proxies import Proxy
 from reindex_assets_tests.running import slices_of, with_shards
 from reindex_assets_tests.test_proofs import prove, unread

@@ -23,6 +23,7 @@ from reindex_assets.backfill_launch import BackfillRequest, launch_backfill, pla
 from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Customer, Fleet
 from reindex_assets.launch import launch
+from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.partitions import range_tags
@@ -36,7 +37,6 @@ from reindex_assets.run_tags import (
 )
 from reindex_assets_tests.backfills import until
 from reindex_assets_tests.conftest import connect_source
-from reindex_assets_tests.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets_tests.hand_made_rows import add_scorecard
 from reindex_assets_tests.repair_loop import RepairLoop
 

@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.asset_names import REPAIR_TAG, asset_key
 from reindex_assets.checks import CHECKS
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import make_source
@@ -23,7 +24,7 @@ from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.verification import verify
-from reindex_assets_tests import application, oracle
+from reindex_assets_tests import application
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.test_assets import FIRST, LAST, PLAN, WRITES, every_partition, numbers, run, verdicts
 

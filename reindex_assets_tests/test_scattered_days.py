@@ -18,10 +18,10 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import change_source, make_source
+from reindex_assets.local.oracle import differences
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets_tests.hand_made_rows import add_scorecard
-from reindex_assets_tests.oracle import differences
 from reindex_assets_tests.running import PLAN, reindex, reported, slices_of
 
 #: The last two are of another month than the first; BETWEEN lies in the gap.

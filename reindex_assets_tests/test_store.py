@@ -16,12 +16,12 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.fleet import Fleet
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice
 from reindex_assets.pipeline import Step
 from reindex_assets.rows import SHARD
 from reindex_assets.store import EXTRACT, ROWS, ExtractMark, SliceStore
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded
-from reindex_assets_tests.oracle import assert_equal
 
 ONE = Slice("acme", date(2026, 1, 5))
 OTHER = Slice("acme", date(2026, 1, 6))

@@ -20,6 +20,7 @@ from reindex_assets.errors import (
 )
 from reindex_assets.fleet import Fleet, Relations, SecretRef
 from reindex_assets.local.layout import CLUSTER
+from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import Slice
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets_tests.comparing import compare
@@ -32,7 +33,6 @@ from reindex_assets_tests.hand_made_rows import (
     with_postgres,
     with_shard_port,
 )
-from reindex_assets_tests.oracle import assert_equal
 
 DAY = date(2026, 1, 5)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

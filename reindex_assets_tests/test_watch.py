@@ -21,6 +21,7 @@ from reindex_assets.comparison import Comparison
 from reindex_assets.differences import Difference
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
+from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import change_source, make_source
 from reindex_assets.model import Slice
@@ -29,7 +30,7 @@ from reindex_assets.parts import slices_in_parts
 from reindex_assets.selection import SliceGroup
 from reindex_assets.watch import WatchLimits
 from reindex_assets.watch_state import WatchState
-from reindex_assets_tests import application, oracle, running
+from reindex_assets_tests import application, running
 from reindex_assets_tests.conftest import connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port, with_postgres, with_shard_port
 from reindex_assets_tests.merges import merge_all, merge_over_a_dropped_part, no_merges

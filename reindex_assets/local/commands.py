@@ -47,12 +47,23 @@ def up(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="The first day kept true. Without: that of the fleet file."),
     ] = None,
+    clusters: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Make a fleet of so many clusters (at most 8), whose shards share --shards engines.",
+            show_default=False,
+        ),
+    ] = None,
+    customers: Annotated[
+        int | None, typer.Option(help="With --clusters: how many customers in all. Without: 95 of 8 clusters.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Starts what does not run, and writes the fleet file and the environment that point at it."""
     console = Console()
     with _readable_errors():
-        stack = _stack(root, shards)
+        stack = _stack(root, shards) if clusters is None else _fleet_stack(root, shards, clusters, customers)
         started_at = time.monotonic()
         with console.status("Starting PostgreSQL and the shards"):
             stack.up(
@@ -104,6 +115,14 @@ def _stack(root: Path, shards: int | None = None) -> LocalStack:
             f"the local stack needs the package {error.name}: pip install 'reindex-assets[local]'"
         ) from error
     return LocalStack(root, shards)
+
+
+def _fleet_stack(root: Path, engines: int | None, clusters: int, customers: int | None) -> LocalStack:
+    _stack(root)  # tells what is not installed
+    from reindex_assets.local.fleet_plan import DEFAULT_ENGINES, plan_fleet
+    from reindex_assets.local.stack import LocalStack
+
+    return LocalStack(root, plan=plan_fleet(clusters, customers, engines or DEFAULT_ENGINES))
 
 
 def _customer(text: str) -> tuple[str, tuple[str, ...]]:

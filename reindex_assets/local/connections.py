@@ -1,6 +1,6 @@
 """Connections to the local stack as an application has them: with the right to write. Production code never uses these.
 
-What lives here: opening them. What does not: any statement.
+What lives here: opening them, and making the databases that they are to. What does not: any other statement.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import psycopg2
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.clickhouse import quoted
 from reindex_assets.fleet import Cluster
+from reindex_assets.local.layout import SHARD_DATABASE
 
 
 def connect_source(cluster: Cluster) -> Connection:
@@ -29,14 +31,23 @@ def connect_source(cluster: Cluster) -> Connection:
 
 def connect_shards(cluster: Cluster) -> list[Client]:
     """One client per shard, in the shards' order."""
+    return [_connect(cluster, number, cluster.clickhouse.database) for number in range(len(cluster.clickhouse.shards))]
+
+
+def create_databases(cluster: Cluster) -> None:
+    """The cluster's database on each of its shards; what is there already is left in peace."""
+    for number in range(len(cluster.clickhouse.shards)):
+        with _connect(cluster, number, SHARD_DATABASE) as client:
+            client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(cluster.clickhouse.database)}")
+
+
+def _connect(cluster: Cluster, number: int, database: str) -> Client:
     clickhouse = cluster.clickhouse
-    return [
-        clickhouse_connect.get_client(
-            host=shard.host,
-            port=shard.port,
-            username=clickhouse.user,
-            password=clickhouse.password.resolve().get_secret_value(),
-            database=clickhouse.database,
-        )
-        for shard in clickhouse.shards
-    ]
+    shard = clickhouse.shards[number]
+    return clickhouse_connect.get_client(
+        host=shard.host,
+        port=shard.port,
+        username=clickhouse.user,
+        password=clickhouse.password.resolve().get_secret_value(),
+        database=database,
+    )

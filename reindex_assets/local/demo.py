@@ -115,6 +115,9 @@ def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
     new = not stack.fleet_path.exists()
     fleet = stack.up(DEFAULT_CUSTOMERS, first) if new else stack.up()
     use_local_environment(stack.root)
+    if CLUSTER not in fleet.clusters:
+        # A fleet has its data from `demo --fleet`.
+        return
     with contextlib.closing(connect_source(fleet.clusters[CLUSTER])) as source, source.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM director.scorecards)")
         row = cursor.fetchone()

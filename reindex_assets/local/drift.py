@@ -1,6 +1,6 @@
 """The drift planter: spoils ClickHouse in one known way at a time, so that tests and the demo know the truth.
 
-What lives here: each kind of drift, done with plain SQL on rows that stand in the slice (customer, day, process), and words
+What lives here: each kind of drift, done with plain SQL on rows that stand in the slice (customer, day, kind), and words
 for what was done. What does not: any of the product's own reading and writing (a mistake there must not hide here), the
 statements (drift_rows.py), a column's wrong value (drift_changes.py), appeals (drift_appeals.py), and made data.
 
@@ -28,6 +28,7 @@ from reindex_assets.local.drift_rows import (
     has_rows,
     score_id_of,
 )
+from reindex_assets.model import PROCESS, Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -93,6 +94,7 @@ def plant(
     count: int = 1,
     seed: int = 1,
     source: Connection | None = None,
+    kind: Kind = PROCESS,
 ) -> list[PlantedDrift]:
     """Plants one kind of drift on `count` scorecards of a slice.
 
@@ -102,17 +104,18 @@ def plant(
         shard_clients: of all the shards, in their order.
         seed: which scorecards, and which variant of the drift.
         source: the Postgres source, where APPEAL finds its rows.
+        kind: whose scorecards.
 
     Raises:
         LookupError: the slice has fewer scorecards to spoil.
         ValueError: the drift needs something that was not given.
     """
     if drift is Drift.APPEAL:
-        return _appeal(shard_clients, customer, day, count, seed, source)
+        return _appeal(shard_clients, customer, day, count, seed, source, kind)
     if drift is Drift.WRONG_SHARD and len(shard_clients) < 2:
         raise ValueError("wrong_shard needs a second shard")
     kinds = list(Drift)
-    victims = choose_victims(shard_clients, customer, day, count, seed, kind=kinds.index(drift), kinds=len(kinds))
+    victims = choose_victims(shard_clients, customer, day, count, seed, kind, kind=kinds.index(drift), kinds=len(kinds))
     return [_PLANTERS[drift](shard_clients, victim) for victim in victims]
 
 
@@ -204,12 +207,13 @@ def _stale_after_move(clients: Sequence[Client], victim: Victim) -> PlantedDrift
     step = 1 if (victim.seed + victim.number) % 2 else -1
     neighbours = [victim.day + timedelta(days=step), victim.day - timedelta(days=step)]
     # Rather a day where the customer has rows: the first or the last day of all has one such neighbour only.
-    day = next((other for other in neighbours if has_rows(clients, victim.customer, other)), neighbours[0])
+    day = next((other for other in neighbours if has_rows(clients, victim, other)), neighbours[0])
     day_microseconds = 86_400_000_000
     # One second later within the day, so that it stands on another shard too.
     within = (victim.epoch_microseconds % day_microseconds + 1_000_000) % day_microseconds
     moved = (victim.epoch_microseconds // day_microseconds + (day - victim.day).days) * day_microseconds + within
-    target = moved // 1_000_000 % len(clients)
+    # A conversation has stayed where it was.
+    target = victim.shard if victim.of.is_of_conversations else moved // 1_000_000 % len(clients)
     for table in INSERT_ORDER:
         replace = {"scorecard_time": "fromUnixTimestamp64Micro({moved:Int64}, 'UTC')"}
         copy_rows(clients, table, victim, replace=replace, target=target, parameters={"moved": moved})
@@ -229,14 +233,14 @@ _PLANTERS: Mapping[Drift, Callable[[Sequence[Client], Victim], PlantedDrift]] = 
 
 
 def _appeal(
-    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, source: Connection | None
+    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, source: Connection | None, kind: Kind
 ) -> list[PlantedDrift]:
     if source is None:
         raise ValueError("appeal needs the source: its rows are those of Postgres")
     planted = []
-    for appeal in appeals_of(source, customer, day, count, seed):
+    for appeal in appeals_of(source, customer, day, count, seed, kind):
         shard = appeal.epoch_seconds % len(clients)
-        insert_appeal(source, clients[shard], customer, appeal, SETTINGS)
+        insert_appeal(source, clients[shard], customer, appeal, SETTINGS, kind)
         detail = f"an appeal (scorecard_type {appeal.scorecard_type}) with its scores was copied from Postgres"
         planted.append(
             PlantedDrift(Drift.APPEAL, customer, day, appeal.scorecard_id, shard, detail, appeal.profile, INSERT_ORDER)

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from reindex_assets.model import APPEAL_TYPES, PROCESS, SCORECARD, TABLES, TIME, Column
+from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, TIME, Column, Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -31,26 +31,27 @@ class Appeal:
     updated_microseconds: int
 
 
-_FIND = f"""
+_FIND = """
 SELECT
     c.profile,
     c.scorecard_id::text,
     c.scorecard_type,
-    floor(extract(epoch FROM c.{PROCESS.time_column}))::bigint,
+    floor(extract(epoch FROM {time}))::bigint,
     floor(extract(epoch FROM c.updated_at) * 1000000)::bigint
 FROM director.scorecards AS c
 JOIN director.scorecard_template_revisions AS r USING (customer, profile, template_id, template_revision_id)
+{chats}
 WHERE c.customer = %(customer)s
     AND c.scorecard_type = ANY (%(types)s)
-    AND r.template_type = {PROCESS.template_type}
-    AND c.{PROCESS.time_column} >= %(since)s
-    AND c.{PROCESS.time_column} < %(until)s
+    AND r.template_type = %(template_type)s
+    AND {time} >= %(since)s
+    AND {time} < %(until)s
 ORDER BY hashtextextended(c.profile || c.scorecard_id, %(seed)s), c.profile, c.scorecard_id
 LIMIT %(count)s
 """
 
 
-def appeals_of(source: Connection, customer: str, day: date, count: int, seed: int) -> list[Appeal]:
+def appeals_of(source: Connection, customer: str, day: date, count: int, seed: int, kind: Kind) -> list[Appeal]:
     """Some appeals of a slice.
 
     Raises:
@@ -59,9 +60,10 @@ def appeals_of(source: Connection, customer: str, day: date, count: int, seed: i
     since = datetime.combine(day, time(), UTC)
     with source.cursor() as cursor:
         cursor.execute(
-            _FIND,
+            _FIND.format(time=_time(kind), chats=_chats(kind)),
             {
                 "customer": customer,
+                "template_type": kind.template_type,
                 "types": list(APPEAL_TYPES),
                 "since": since,
                 "until": since + timedelta(days=1),
@@ -72,13 +74,13 @@ def appeals_of(source: Connection, customer: str, day: date, count: int, seed: i
         found = [Appeal(profile, UUID(scorecard_id), *rest) for profile, scorecard_id, *rest in cursor.fetchall()]
     if len(found) < count:
         raise LookupError(
-            f"{customer} {day}: Postgres has only {len(found)} appeals of process scorecards, not {count}"
+            f"{customer} {day}: Postgres has only {len(found)} appeals of {kind.name} scorecards, not {count}"
         )
     return found
 
 
 def insert_appeal(
-    source: Connection, client: Client, customer: str, appeal: Appeal, settings: Mapping[str, int]
+    source: Connection, client: Client, customer: str, appeal: Appeal, settings: Mapping[str, int], kind: Kind
 ) -> None:
     """Copies an appeal and its scores to a shard. Its version is the time of its last edit: long ago."""
     for table in TABLES:
@@ -87,11 +89,12 @@ def insert_appeal(
             query = cursor.mogrify(
                 f"""
                 COPY (
-                    SELECT {", ".join(_as_text(column) for column in table.columns)}, %(version)s
+                    SELECT {", ".join(_as_text(column, kind) for column in table.columns)}, %(version)s
                     FROM director.scorecards AS c
                     {_SCORES if table is not SCORECARD else ""}
                     JOIN director.scorecard_template_revisions AS r
                         USING (customer, profile, template_id, template_revision_id)
+                    {_chats(kind)}
                     WHERE (c.customer, c.profile, c.scorecard_id) = (%(customer)s, %(profile)s, %(scorecard_id)s::uuid)
                 ) TO STDOUT
                 """,
@@ -115,8 +118,16 @@ def insert_appeal(
 _SCORES = "JOIN historic.scorecard_scores AS s USING (customer, profile, scorecard_id)"
 
 
-def _as_text(column: Column) -> str:
-    source = column.source.format(time=f"c.{PROCESS.time_column}")
+def _time(kind: Kind) -> str:
+    return f"{'chat' if kind.is_of_conversations else 'c'}.{kind.time_column}"
+
+
+def _chats(kind: Kind) -> str:
+    return "JOIN app.chats AS chat USING (customer, profile, conversation_id)" if kind.is_of_conversations else ""
+
+
+def _as_text(column: Column, kind: Kind) -> str:
+    source = column.source.format(time=_time(kind))
     if column.arrow == TIME:
         return f"to_char({source} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
     return source

@@ -13,19 +13,21 @@ from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from reindex_assets.model import Kind
+
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 #: Deduplication would swallow a copy in silence; and what is planted is there when `plant` returns.
 SETTINGS = {"insert_deduplicate": 0, "async_insert": 0, "mutations_sync": 2, "lightweight_deletes_sync": 2}
 
-VICTIM_ROWS = """customer = {customer:String} AND template_type = 2 AND day = toDate32({day:String})
+VICTIM_ROWS = """customer = {customer:String} AND template_type = {template_type:UInt8} AND day = toDate32({day:String})
     AND profile = {profile:String} AND scorecard_id = {scorecard_id:UUID}"""
 
 
 @dataclass(frozen=True)
 class Victim:
-    """A scorecard of the slice. `seed` is that of the call, `number` says which of its victims this one is."""
+    """A scorecard of the slice, of the kind `of`. `seed` is that of the call, `number` says which of its victims this one is."""
 
     customer: str
     day: date
@@ -35,6 +37,7 @@ class Victim:
     epoch_microseconds: int
     seed: int
     number: int
+    of: Kind
 
     def derived_id(self) -> UUID:
         """An id that no engine has, the same for the same seed."""
@@ -43,6 +46,7 @@ class Victim:
     def parameters(self) -> dict[str, object]:
         return {
             "customer": self.customer,
+            "template_type": self.of.template_type,
             "day": self.day.isoformat(),
             "profile": self.profile,
             "scorecard_id": str(self.scorecard_id),
@@ -50,7 +54,7 @@ class Victim:
 
 
 def choose_victims(
-    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, *, kind: int, kinds: int
+    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, of: Kind, *, kind: int, kinds: int
 ) -> list[Victim]:
     """Scorecards of a slice, by the seed; rather those that no other of the kinds would choose first.
 
@@ -68,7 +72,7 @@ def choose_victims(
                 toString(scorecard_id),
                 toUnixTimestamp64Micro(scorecard_time)
             FROM scorecard FINAL
-            WHERE customer = {customer:String} AND template_type = 2 AND day = toDate32({day:String})
+            WHERE customer = {customer:String} AND template_type = {template_type:UInt8} AND day = toDate32({day:String})
             ORDER BY second_choice, place
             LIMIT {count:UInt32}
             """,
@@ -77,15 +81,18 @@ def choose_victims(
                 "kind": kind,
                 "seed": seed,
                 "customer": customer,
+                "template_type": of.template_type,
                 "day": day.isoformat(),
                 "count": count,
             },
         ).result_rows
         found += [(*row, shard) for row in rows]
     if len(found) < count:
-        raise LookupError(f"{customer} {day}: only {len(found)} process scorecards in ClickHouse, {count} to be spoilt")
+        raise LookupError(
+            f"{customer} {day}: only {len(found)} {of.name} scorecards in ClickHouse, {count} to be spoilt"
+        )
     return [
-        Victim(customer, day, profile, UUID(scorecard_id), shard, microseconds, seed, number)
+        Victim(customer, day, profile, UUID(scorecard_id), shard, microseconds, seed, number, of)
         for number, (_, _, profile, scorecard_id, microseconds, shard) in enumerate(sorted(found)[:count])
     ]
 
@@ -136,8 +143,9 @@ def score_id_of(clients: Sequence[Client], victim: Victim) -> str:
     return str(rows[0][0])
 
 
-def has_rows(clients: Sequence[Client], customer: str, day: date) -> bool:
+def has_rows(clients: Sequence[Client], victim: Victim, day: date) -> bool:
+    """Whether the victim's customer has scorecards of its kind on another day."""
     query = """SELECT count() FROM scorecard
-        WHERE customer = {customer:String} AND template_type = 2 AND day = toDate32({day:String})"""
-    parameters = {"customer": customer, "day": day.isoformat()}
+        WHERE customer = {customer:String} AND template_type = {template_type:UInt8} AND day = toDate32({day:String})"""
+    parameters = {**victim.parameters(), "day": day.isoformat()}
     return any(client.query(query, parameters=parameters).result_rows[0][0] for client in clients)

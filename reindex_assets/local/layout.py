@@ -28,8 +28,10 @@ from reindex_assets.local.files import LocalStackError, write_atomically
 from reindex_assets.local.postgres import DAGSTER_DATABASE, SOURCE_DATABASE, USER
 from reindex_assets.local.processes import LOOPBACK
 
-#: The name of the cluster that the local stack is.
+#: The name of the cluster that the local stack is, unless it was made as a fleet.
 CLUSTER = "local"
+#: The engines' own, which a stack of one cluster uses.
+SHARD_DATABASE = "default"
 DEFAULT_CUSTOMERS: Mapping[str, Sequence[str]] = {"acme": (), "globex": (), "initech": ()}
 DEFAULT_DAYS = 30
 
@@ -37,15 +39,32 @@ _FLEET_COMMENT = "# Written by 'reindex-assets local up', which renews the addre
 
 
 @dataclass(frozen=True)
+class Home:
+    """Where one cluster lives in the stack.
+
+    Attributes:
+        source_database: in PostgreSQL.
+        shard_database: in each engine that is one of its shards.
+        engines: their numbers, in the order of its shards. Clusters may share engines, by a database each.
+    """
+
+    source_database: str
+    shard_database: str
+    engines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
-    """What the stack was made with, kept across restarts: the ports, one per shard, in their order."""
+    """What the stack was made with, kept across restarts: the ports, one per engine, in their order, and where each cluster lives."""
 
     postgres_port: int | None
     shard_ports: tuple[int | None, ...]
+    homes: Mapping[str, Home]
 
     @staticmethod
-    def new(shards: int) -> Layout:
-        return Layout(None, (None,) * shards)
+    def new(shards: int, homes: Mapping[str, Home] | None = None) -> Layout:
+        """Without ports yet. No homes: one cluster, which has every engine for itself."""
+        return Layout(None, (None,) * shards, homes or _single_home(shards))
 
     @staticmethod
     def load(root: Path) -> Layout | None:
@@ -57,7 +76,13 @@ class Layout:
         path = _layout_path(root)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            return Layout(document["postgres_port"], tuple(document["shard_ports"]))
+            ports = tuple(document["shard_ports"])
+            # A file of before there were fleets says nothing of homes.
+            homes = {
+                name: Home(home["source_database"], home["shard_database"], tuple(home["engines"]))
+                for name, home in document.get("homes", {}).items()
+            }
+            return Layout(document["postgres_port"], ports, homes or _single_home(len(ports)))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -83,6 +108,10 @@ class Layout:
         ports = list(self.shard_ports)
         ports[number] = port
         return replace(self, shard_ports=tuple(ports))
+
+
+def _single_home(shards: int) -> dict[str, Home]:
+    return {CLUSTER: Home(SOURCE_DATABASE, SHARD_DATABASE, tuple(range(shards)))}
 
 
 def _layout_path(root: Path) -> Path:
@@ -133,10 +162,12 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "DAGSTER_PG_USER": USER,
         "DAGSTER_PG_PASSWORD": password,
         "DAGSTER_PG_DB": DAGSTER_DATABASE,
-        # What the demo loads.
-        "REINDEX_MODE": "process",
+        # What the demos load.
+        "REINDEX_MODE": "process" if CLUSTER in layout.homes else "all",
         # A run plans an event for each of its partitions: written one by one they cost a connection each.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
+        # Dagster breaks off a sensor's tick after 60 s: with 16 of them on two busy cores the first look may take longer.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "180",
         # Freed memory goes back to the system: a run over a large window takes 370 MB instead of 530, in the same time.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
@@ -148,32 +179,28 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
 
 
 def write_fleet(
-    root: Path, layout: Layout, customers: Mapping[str, Sequence[str]] | None, first_day: date | None
+    root: Path,
+    layout: Layout,
+    customers: Mapping[str, Mapping[str, Sequence[str]]] | None,
+    first_day: date | None,
 ) -> Fleet:
     """Writes `fleet.yaml`: new addresses, and of an existing file everything that the caller doesn't replace.
+
+    Args:
+        customers: of each cluster, with their profiles; None keeps those of the file.
 
     Raises:
         ConfigurationError: the existing file is invalid, or a customer's name is.
     """
     path = fleet_path(root)
     existing = load_fleet(path) if path.exists() else None
-    known = existing.clusters[CLUSTER].customers if existing and CLUSTER in existing.clusters else None
-    if customers is not None or known is None:
-        given = DEFAULT_CUSTOMERS if customers is None else customers
-        known = {name: Customer(profiles=tuple(profiles)) for name, profiles in given.items()}
-    postgres, clickhouse = _addresses(layout)
-    if existing and CLUSTER in existing.clusters:
-        before = existing.clusters[CLUSTER]
-        postgres = before.postgres.model_copy(
-            update={name: getattr(postgres, name) for name in postgres.model_fields_set}
-        )
-        clickhouse = before.clickhouse.model_copy(
-            update={name: getattr(clickhouse, name) for name in clickhouse.model_fields_set}
-        )
-    cluster = Cluster(postgres=postgres, clickhouse=clickhouse, customers=known)
+    ours = {
+        name: _cluster(layout, home, existing.clusters.get(name) if existing else None, (customers or {}).get(name))
+        for name, home in layout.homes.items()
+    }
     if first_day is None:
         first_day = existing.first_day if existing else datetime.now(UTC).date() - timedelta(days=DEFAULT_DAYS)
-    clusters = {**(existing.clusters if existing else {}), CLUSTER: cluster}
+    clusters = {**(existing.clusters if existing else {}), **ours}
     fleet = (
         existing.model_copy(update={"clusters": clusters, "first_day": first_day})
         if existing
@@ -187,22 +214,43 @@ def write_fleet(
     return load_fleet(path)
 
 
-def _addresses(layout: Layout) -> tuple[Postgres, ClickHouse]:
+def _cluster(
+    layout: Layout, home: Home, before: Cluster | None, customers: Mapping[str, Sequence[str]] | None
+) -> Cluster:
+    """A cluster with its addresses of now, and with what it had before of the rest."""
+    known = before.customers if before else None
+    if customers is not None or known is None:
+        given = DEFAULT_CUSTOMERS if customers is None else customers
+        known = {name: Customer(profiles=tuple(profiles)) for name, profiles in given.items()}
+    postgres, clickhouse = _addresses(layout, home)
+    if before:
+        postgres = before.postgres.model_copy(
+            update={name: getattr(postgres, name) for name in postgres.model_fields_set}
+        )
+        clickhouse = before.clickhouse.model_copy(
+            update={name: getattr(clickhouse, name) for name in clickhouse.model_fields_set}
+        )
+    return Cluster(postgres=postgres, clickhouse=clickhouse, customers=known)
+
+
+def _addresses(layout: Layout, home: Home) -> tuple[Postgres, ClickHouse]:
     """Where the servers are. Only the fields set here are the stack's own: the others are the user's to change."""
     assert layout.postgres_port is not None
     password = SecretRef(env=PASSWORD_VARIABLE)
+    ports = [layout.shard_ports[number] for number in home.engines]
     return (
         Postgres(
             host=LOOPBACK,
             port=layout.postgres_port,
-            database=SOURCE_DATABASE,
+            database=home.source_database,
             user=USER,
             password=password,
             sslmode="disable",
         ),
         ClickHouse(
+            database=home.shard_database,
             password=password,
-            shards=tuple(Shard(host=LOOPBACK, port=port) for port in layout.shard_ports if port is not None),
+            shards=tuple(Shard(host=LOOPBACK, port=port) for port in ports if port is not None),
         ),
     )
 

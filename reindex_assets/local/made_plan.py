@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from reindex_assets.model import PROCESS, days_between
@@ -34,6 +34,7 @@ class DataPlan:
         scale: 1.0 = the product's own size, 15,000 to 57,000 process scorecards a customer and day.
         conversation_share: conversation scorecards, made beside the process ones as noise, as a share of them.
         criteria: of the templates, in turn; a scorecard has a score for each criterion of its template.
+        weights: of a customer that has more or fewer scorecards than the scale says, by this factor.
     """
 
     customers: Mapping[str, tuple[str, ...]]
@@ -43,6 +44,7 @@ class DataPlan:
     seed: int = 1
     conversation_share: float = 0.3
     criteria: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def last_day(self) -> date:
@@ -68,7 +70,8 @@ class Slot:
 def day_size(plan: DataPlan, customer: str, day: date) -> int:
     """Process scorecards that the plan gives a customer on a day, appeals not counted. Never zero."""
     span = LARGEST_DAY - SMALLEST_DAY
-    return max(1, round(plan.scale * (SMALLEST_DAY + span * fraction(plan.seed, "size", customer, day))))
+    scale = plan.scale * plan.weights.get(customer, 1.0)
+    return max(1, round(scale * (SMALLEST_DAY + span * fraction(plan.seed, "size", customer, day))))
 
 
 def slots_of(plan: DataPlan) -> list[Slot]:

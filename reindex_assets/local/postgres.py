@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import quote_ident
 
 from reindex_assets.local.files import LocalStackError
 from reindex_assets.local.processes import (
@@ -209,8 +211,8 @@ class LocalPostgres:
             return False
         return True
 
-    def prepare_databases(self, port: int, password: str) -> None:
-        """Both databases, and the tables of the source. What is there already is left in peace.
+    def prepare_databases(self, port: int, password: str, sources: Sequence[str] = (SOURCE_DATABASE,)) -> None:
+        """Dagster's database, and those of the sources with their tables. What is there already is left in peace.
 
         Raises:
             LocalStackError: the server refuses our password: it was made with another one.
@@ -228,23 +230,24 @@ class LocalPostgres:
             with server.cursor() as cursor:
                 cursor.execute("SELECT datname FROM pg_database")
                 existing = {row[0] for row in cursor.fetchall()}
-                for database in (SOURCE_DATABASE, DAGSTER_DATABASE):
+                for database in (*sources, DAGSTER_DATABASE):
                     if database not in existing:
-                        cursor.execute(f"CREATE DATABASE {database}")
-        self._create_source_tables(port, password)
+                        cursor.execute(f"CREATE DATABASE {quote_ident(database, cursor)}")
+        for database in sources:
+            self._create_source_tables(port, password, database)
 
-    def _create_source_tables(self, port: int, password: str) -> None:
+    def _create_source_tables(self, port: int, password: str, database: str) -> None:
         statements = resources.files("reindex_assets").joinpath("sql/source.sql").read_text(encoding="utf-8")
         version = f"source.sql {hashlib.sha256(statements.encode()).hexdigest()}"
         # One transaction: the comment says "done" exactly when it is. Without it every `up` would wait for
         # all writers of the tables, since CREATE INDEX IF NOT EXISTS locks before it looks.
-        connection = self.connect(port, password, SOURCE_DATABASE)
+        connection = self.connect(port, password, database)
         with contextlib.closing(connection), connection, connection.cursor() as cursor:
             cursor.execute(_SOURCE_VERSION)
             row = cursor.fetchone()
             if row is None or row[0] != version:
                 cursor.execute(statements)
-                cursor.execute(f"COMMENT ON DATABASE {SOURCE_DATABASE} IS %s", (version,))
+                cursor.execute(f"COMMENT ON DATABASE {quote_ident(database, cursor)} IS %s", (version,))
 
     def _clear_after_crash(self, patience_seconds: float = ORPHAN_SECONDS) -> None:
         """Waits for (then ends) the workers of a dead server, and removes its pid file.

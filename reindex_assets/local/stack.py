@@ -1,5 +1,7 @@
 """The life of the local stack: one PostgreSQL and N ClickHouse shards in one directory, up, down, asked, reset.
 
+The shards are those of one cluster; or of all clusters of a fleet, which share them by a database each (fleet_plan.py).
+
 What lives here: the order of things, and the choice of ports. What does not: how one server is run (postgres.py,
 shards.py), what the files say (layout.py), and rows.
 
@@ -22,10 +24,11 @@ from typing import Literal
 import psutil
 
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import Fleet
+from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.local import layout as files
 from reindex_assets.local.environment import DEFAULT_ROOT, PASSWORD_VARIABLE, environment_path, load_local_environment
 from reindex_assets.local.files import exclusive_lock
+from reindex_assets.local.fleet_plan import FleetPlan
 from reindex_assets.local.layout import CLUSTER, Layout
 from reindex_assets.local.postgres import LocalPostgres
 from reindex_assets.local.processes import PortTakenError, choose_port
@@ -60,16 +63,18 @@ class ServiceStatus:
 class LocalStack:
     """The local stack in `root`. Nothing happens before a method is called."""
 
-    def __init__(self, root: Path = DEFAULT_ROOT, shards: int | None = None) -> None:
+    def __init__(self, root: Path = DEFAULT_ROOT, shards: int | None = None, plan: FleetPlan | None = None) -> None:
         """
         Args:
             root: the stack's own directory.
             shards: how many shards; None means as many as the stack was made with, or 4.
+            plan: a fleet to make instead of one cluster; not together with `shards`.
         """
         if shards is not None and shards < 1:
             raise ConfigurationError(f"a stack needs at least one shard, not {shards}")
         self.root = root.expanduser().resolve()
-        self._shards_wanted = shards
+        self._shards_wanted = shards if plan is None else plan.engines
+        self._plan = plan
         self.postgres = LocalPostgres(self.root / "postgres")
 
     @property
@@ -90,7 +95,7 @@ class LocalStack:
         The password goes into this process's environment, so that the returned fleet can be used at once.
 
         Args:
-            customers: the customers and their profiles; None keeps those of the fleet file.
+            customers: the customers and their profiles; None keeps those of the fleet file. A fleet has those of its plan.
             first_day: None keeps that of the fleet file.
         """
         with self._locked():
@@ -100,14 +105,16 @@ class LocalStack:
             # The shards start while Postgres does.
             layout, starting = self._spawn_shards(layout, password)
             layout = self._start_postgres(layout, password)
-            self.postgres.prepare_databases(_known(layout.postgres_port), password)
+            sources = [home.source_database for home in layout.homes.values()]
+            self.postgres.prepare_databases(_known(layout.postgres_port), password, sources)
             for shard in starting:
                 layout = self._await_shard(layout, shard, password)
             files.slices_path(self.root).mkdir(exist_ok=True)
             files.write_environment(self.root, layout, password)
-            fleet = files.write_fleet(self.root, layout, customers, first_day)
+            fleet = files.write_fleet(self.root, layout, self._customers(layout, customers), first_day)
             os.environ[PASSWORD_VARIABLE] = password
-            _apply_schema(fleet)
+            for name in layout.homes:
+                _apply_schema(fleet.clusters[name])
             return fleet
 
     def down(self) -> None:
@@ -185,8 +192,14 @@ class LocalStack:
             ConfigurationError: it was made with another number of shards than is wanted now.
         """
         layout = Layout.load(self.root)
+        homes = self._plan.homes if self._plan is not None else None
         if layout is None:
-            return Layout.new(self._shards_wanted or DEFAULT_SHARDS)
+            return Layout.new(self._shards_wanted or DEFAULT_SHARDS, homes)
+        if homes is not None and homes != layout.homes:
+            raise ConfigurationError(
+                f"the stack in {self.root} was made with other clusters ({', '.join(layout.homes)}) or places of their shards: it can't "
+                "become another fleet. Leave the number of clusters out, or start anew with 'reindex-assets local reset'"
+            )
         if self._shards_wanted not in (None, layout.shard_count):
             raise ConfigurationError(
                 f"the stack in {self.root} was made with {layout.shard_count} shards, and its rows lie accordingly: "
@@ -194,6 +207,27 @@ class LocalStack:
                 "'reindex-assets local reset'"
             )
         return layout
+
+    def _customers(
+        self, layout: Layout, customers: Mapping[str, Sequence[str]] | None
+    ) -> dict[str, Mapping[str, Sequence[str]]] | None:
+        """The customers of each cluster; None keeps those of the fleet file.
+
+        Raises:
+            ConfigurationError: customers were given to a fleet, or nobody knows those of the fleet.
+        """
+        if customers is not None and CLUSTER not in layout.homes:
+            raise ConfigurationError(
+                f"the stack in {self.root} is a fleet, whose customers are those of its plan: name none"
+            )
+        if customers is not None:
+            return {CLUSTER: customers}
+        if self._plan is None and CLUSTER not in layout.homes and not self.fleet_path.exists():
+            raise ConfigurationError(
+                f"{self.fleet_path} is gone, and with it the customers of the fleet: "
+                f"'reindex-assets local up --clusters {len(layout.homes)}' writes it again"
+            )
+        return None if self._plan is None else {one.name: one.customers for one in self._plan.clusters}
 
     def _spawn_shards(self, layout: Layout, password: str) -> tuple[Layout, list[LocalShard]]:
         """Starts the shards that don't run, without waiting for them; returns them and the ports."""
@@ -261,12 +295,12 @@ def _known(port: int | None) -> int:
     return port
 
 
-def _apply_schema(fleet: Fleet) -> None:
+def _apply_schema(cluster: Cluster) -> None:
     # Here, not at the top: asking for a stack's status needs no ClickHouse client.
-    from reindex_assets.local.connections import connect_shards
+    from reindex_assets.local.connections import connect_shards, create_databases
     from reindex_assets.schema import apply_schema
 
-    cluster = fleet.clusters[CLUSTER]
+    create_databases(cluster)
     apply_schema(cluster)
     conversation = resources.files("reindex_assets").joinpath("sql/conversation.sql").read_text(encoding="utf-8")
     for client in connect_shards(cluster):

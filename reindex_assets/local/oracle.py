@@ -1,4 +1,4 @@
-"""The oracle of the tests: does ClickHouse show exactly what Postgres holds? It shares no code with the product.
+"""The oracle of tests and demonstrations: does ClickHouse show exactly what Postgres holds? It shares no code with the product.
 
 What lives here: its own column list, its own SQL, its own shard rule, and words for each difference. What does not: any
 import from reindex_assets (a mistake would then be made, and forgiven, on both sides), and any tolerance.

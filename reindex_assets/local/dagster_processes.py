@@ -1,6 +1,7 @@
 """Dagster as an operator runs it: webserver, daemon and code location as processes of their own.
 
-What lives here: starting and stopping them, and the questions that the UI asks by GraphQL. What does not: tests.
+What lives here: starting and stopping them, and the questions that the UI asks by GraphQL. What does not: any import of Dagster, and
+what a demonstration or a test does with it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +19,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reindex_assets.local.files import LocalStackError, tail
+from reindex_assets.local.processes import LOOPBACK, choose_port
+
 _LOCATION = "reindex_assets.definitions"
 
 
 class DagsterProcesses:
-    """A running Dagster, by the address of its webserver."""
+    """A running Dagster, by the address of its webserver.
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    Attributes:
+        pid: of the process that began all the others, where that is one of ours.
+    """
+
+    def __init__(self, port: int, pid: int | None = None) -> None:
+        self.url = f"http://{LOOPBACK}:{port}"
+        self.pid = pid
 
     def ask(self, query: str, variables: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Asks the webserver by GraphQL."""
@@ -69,20 +77,24 @@ def _selector(name: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_dagster(log: Path, environment: Mapping[str, str]) -> Iterator[DagsterProcesses]:
-    """`dagster dev` on a free port, in the DAGSTER_HOME of the environment; everything is ended with the context."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+def running_dagster(
+    log: Path, environment: Mapping[str, str], preferred_port: int | None = None
+) -> Iterator[DagsterProcesses]:
+    """`dagster dev` in the DAGSTER_HOME of the environment, on the preferred port if that is free; everything is ended with the context.
+
+    Raises:
+        LocalStackError: it ended while starting, or never answered; the message ends with its log.
+    """
+    port = choose_port(preferred_port, taken=())
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-m", _LOCATION, "-h", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", "dagster", "dev", "-m", _LOCATION, "-h", LOOPBACK, "-p", str(port)],
             env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    dagster = DagsterProcesses(port)
+    dagster = DagsterProcesses(port, process.pid)
     try:
         _await(dagster, process, log)
         yield dagster
@@ -101,7 +113,8 @@ def running_dagster(log: Path, environment: Mapping[str, str]) -> Iterator[Dagst
 def _await(dagster: DagsterProcesses, process: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert process.poll() is None, log.read_text(encoding="utf-8")[-3000:]
+        if process.poll() is not None:
+            raise LocalStackError(f"Dagster ended while starting; the end of {log}:\n{tail(log)}")
         try:
             found = dagster.ask("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
             if [entry["loadStatus"] for entry in found["workspaceOrError"]["locationEntries"]] == ["LOADED"]:
@@ -109,4 +122,4 @@ def _await(dagster: DagsterProcesses, process: subprocess.Popen[bytes], log: Pat
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.3)
-    raise AssertionError(f"Dagster has not started: {log.read_text(encoding='utf-8')[-3000:]}")
+    raise LocalStackError(f"Dagster has not started within {seconds:.0f} s; the end of {log}:\n{tail(log)}")
