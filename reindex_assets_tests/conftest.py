@@ -27,6 +27,9 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
 from reindex_assets_tests.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 
+# Fixtures of several files: what a conftest imports, its tests find.
+from reindex_assets_tests.shard_servers import client_of_the_shard, database_of_its_own, lone_shard  # noqa: F401
+
 CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 FIRST_DAY = date(2026, 1, 1)
 BREAKABLE_CUSTOMERS = {"acme": ("main", "voice"), "globex": ()}
@@ -160,13 +163,17 @@ def shard_clients(fleet: Fleet) -> Iterator[list[Client]]:
 @pytest.fixture
 def clean(source: Connection, shard_clients: list[Client]) -> None:
     """Empties the source and every shard before the test (a whole module: `pytestmark = usefixtures("clean")`)."""
-    with source.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
+    empty_source(source)
     for client in shard_clients:
         for table in ("scorecard", "score", "conversation"):
             client.command(f"TRUNCATE TABLE {table}")
         # A test may place its rows on other shards than the one before it.
         client.command("TRUNCATE TABLE IF EXISTS reindex_layout")
+
+
+def empty_source(source: Connection) -> None:
+    with source.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
 
 
 def connect_source(fleet: Fleet) -> Connection:

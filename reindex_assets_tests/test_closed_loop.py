@@ -41,7 +41,10 @@ from reindex_assets_tests.repair_loop import WRITES
 
 SECONDS = float(os.environ.get("REINDEX_LOOP_SECONDS", "15"))
 #: By default when it is measured; a busy test machine may be late itself.
-SETTLE_SECONDS = Watch().settle_seconds if "REINDEX_LOOP_SECONDS" in os.environ else 12.0
+MEASURED = "REINDEX_LOOP_SECONDS" in os.environ
+SETTLE_SECONDS = Watch().settle_seconds if MEASURED else 12.0
+#: Between two looks. Each step of the story waits for a look: a test need not wait as long.
+INTERVAL_SECONDS = Watch().interval_seconds if MEASURED else 5
 TODAY = datetime.now(UTC).date()
 PLAN = DataPlan(CUSTOMERS, TODAY - timedelta(days=5), days=6, scale=0.003, seed=8)
 SENSOR = repair_sensor_name(CLUSTER)
@@ -71,7 +74,9 @@ def dagster(
     load_plainly(source, shard_clients)
     WatchStore(fleet, CLUSTER, PROCESS).save(WatchState())
     document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
-    document["watch"].update(attempts=2, cool_down_seconds=2, settle_seconds=SETTLE_SECONDS)
+    document["watch"].update(
+        attempts=2, cool_down_seconds=2, settle_seconds=SETTLE_SECONDS, interval_seconds=INTERVAL_SECONDS
+    )
     path = tmp_path / "fleet.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     environment = {"REINDEX_FLEET": str(path), "REINDEX_ALERT_URLS": receiver.url(rto=5)}

@@ -157,56 +157,60 @@ def test_after_changes_in_postgres_only_these_are_written(
     oracle.assert_equal(source, shard_clients, kind="conversation")
 
 
+#: How a scorecard loses its place, and what is said of it.
+WITHOUT_A_PLACE = [
+    (
+        "UPDATE director.scorecards SET conversation_id = 'gone' WHERE scorecard_id = %(card)s::uuid",
+        "is not in app.chats",
+    ),
+    (
+        "UPDATE director.scorecards SET conversation_id = NULL WHERE scorecard_id = %(card)s::uuid",
+        "is not in app.chats",
+    ),
+    (
+        f"DELETE FROM app.chats WHERE {CHAT}",
+        "is not in app.chats",
+    ),
+    (
+        f"UPDATE app.chats SET conversation_start_time = NULL WHERE {CHAT}",
+        "conversation_start_time is NULL",
+    ),
+    (
+        f"UPDATE app.chats SET conversation_start_time = 'infinity' WHERE {CHAT}",
+        "conversation_start_time is infinite",
+    ),
+    (
+        "UPDATE director.scorecards SET template_revision_id = gen_random_uuid() WHERE scorecard_id = %(card)s::uuid",
+        "does not exist",
+    ),
+]
+
+
 @pytest.mark.usefixtures("held")
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (
-            "UPDATE director.scorecards SET conversation_id = 'gone' WHERE scorecard_id = %(card)s::uuid",
-            "is not in app.chats",
-        ),
-        (
-            "UPDATE director.scorecards SET conversation_id = NULL WHERE scorecard_id = %(card)s::uuid",
-            "is not in app.chats",
-        ),
-        (
-            f"DELETE FROM app.chats WHERE {CHAT}",
-            "is not in app.chats",
-        ),
-        (
-            f"UPDATE app.chats SET conversation_start_time = NULL WHERE {CHAT}",
-            "conversation_start_time is NULL",
-        ),
-        (
-            f"UPDATE app.chats SET conversation_start_time = 'infinity' WHERE {CHAT}",
-            "conversation_start_time is infinite",
-        ),
-        (
-            "UPDATE director.scorecards SET template_revision_id = gen_random_uuid() WHERE scorecard_id = %(card)s::uuid",
-            "does not exist",
-        ),
-    ],
-)
 def test_a_scorecard_that_has_no_place_is_told_and_leaves_clickhouse(
-    fleet: Fleet, source: Connection, shard_clients: list[Client], edit: str, reason: str
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     reindex(fleet)
-    customer, profile, card, chat = scorecard_of(source, ITEM)
-    with source.cursor() as cursor:
-        cursor.execute(
-            "UPDATE director.scorecards SET created_at = %s WHERE scorecard_id = %s::uuid",
-            (datetime(2026, 1, 31, 23, tzinfo=UTC), card),
-        )
-        cursor.execute(edit, {"card": card, "chat": chat, "customer": customer, "profile": profile})
-        assert cursor.rowcount == 1
+    # Each in a slice of its own.
+    slices = SLICES[: len(WITHOUT_A_PLACE)]
+    lost = [scorecard_of(source, item) for item in slices]
+    for item, (customer, profile, card, chat), (edit, _) in zip(slices, lost, WITHOUT_A_PLACE, strict=True):
+        with source.cursor() as cursor:
+            cursor.execute(
+                "UPDATE director.scorecards SET created_at = %s WHERE scorecard_id = %s::uuid",
+                (f"{item.day} 23:00Z", card),
+            )
+            cursor.execute(edit, {"card": card, "chat": chat, "customer": customer, "profile": profile})
+            assert cursor.rowcount == 1
     outcomes = reindex(fleet)
-    [told] = [row for outcome in outcomes for row in outcome.quarantined if row.scorecard_id == card]
-    assert reason in told.reason
-    assert told.slice == ITEM
-    assert shards_of(shard_clients, card) == []
-    # The other kind says nothing of it.
-    others = Reindex(fleet, CLUSTER).run([ITEM])
-    assert all(row.scorecard_id != card for outcome in others for row in outcome.quarantined)
+    # The other kind says nothing of them.
+    others = [row.scorecard_id for outcome in Reindex(fleet, CLUSTER).run(slices) for row in outcome.quarantined]
+    for item, (_, _, card, _), (_, reason) in zip(slices, lost, WITHOUT_A_PLACE, strict=True):
+        [told] = [row for outcome in outcomes for row in outcome.quarantined if row.scorecard_id == card]
+        assert reason in told.reason
+        assert told.slice == item
+        assert shards_of(shard_clients, card) == []
+        assert card not in others
     merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
 

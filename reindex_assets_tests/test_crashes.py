@@ -7,7 +7,9 @@ not: crashes of the local stack as such (test_local_crashes.py).
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -31,17 +33,17 @@ from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.conftest import CUSTOMERS, connect_source
 from reindex_assets_tests.running import Once, attempt, errors, reindex, slices_of, staging_tables
 
-#: Small, as every kill is followed by a whole run.
+#: Small, as every kill is followed by a whole run. Half of the kills hit a first load, half a repair: each has about as many steps.
 PLAN = DataPlan(CUSTOMERS, date(2026, 2, 1), days=2, scale=0.003, seed=12)
 SLICES = slices_of(PLAN)
-KILLS = 20
+KILLS = 14
 ONCE = ReindexOptions(WriteOptions(batch_rows=300), attempts=1)
 
 
-class KilledRun:
-    """A run in a process of its own, imported and waiting."""
+class KilledRuns:
+    """Runs one after the other, each in a process of its own."""
 
-    def __init__(self, stack: LocalStack, first_load: bool) -> None:
+    def __init__(self, stack: LocalStack) -> None:
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -50,8 +52,6 @@ class KilledRun:
                 str(stack.fleet_path),
                 str(PLAN.first_day),
                 str(PLAN.last_day),
-                # A first load group by group, so that a kill leaves some done; a repair, which starts mutations, at once.
-                "300" if first_load else "100000",
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,27 +62,36 @@ class KilledRun:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def begin(self) -> None:
-        assert self._line() == "ready"
+    def _begin(self, first_load: bool) -> int:
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        # A first load group by group, so that a kill leaves some done; a repair, which starts mutations, at once.
+        self._process.stdin.write("300\n" if first_load else "100000\n")
         self._process.stdin.flush()
+        begun, pid = self._line().split()
+        assert begun == "begun"
+        return int(pid)
 
-    def seconds(self) -> float:
-        """How long the run takes when nobody kills it."""
+    def seconds(self, first_load: bool) -> float:
+        """How long a run takes when nobody kills it."""
+        self._begin(first_load)
         begun = time.monotonic()
-        self.begin()
         assert self._line() == "done"
-        return time.monotonic() - begun
+        seconds = time.monotonic() - begun
+        assert self._line() == "ended"
+        return seconds
 
-    def kill_after(self, seconds: float) -> bool:
-        """Begins, and kills; whether it was still at work."""
-        self.begin()
+    def kill_after(self, first_load: bool, seconds: float) -> bool:
+        """Begins one, and kills it; whether it was still at work."""
+        pid = self._begin(first_load)
         time.sleep(seconds)
-        self._process.kill()
-        killed = self._line() == ""
-        self._process.wait()
-        return killed
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        said = self._line()
+        if said == "done":
+            assert self._line() == "ended"
+            return False
+        assert said == "ended"
+        return True
 
     def close(self) -> None:
         self._process.kill()
@@ -108,40 +117,37 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_one_more_run(
     stack: LocalStack, fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     make_source(source, PLAN)
-    seconds = {}
-    with contextlib.closing(KilledRun(stack, first_load=True)) as run:
-        seconds[True] = run.seconds()
-    spoil(source, shard_clients, seed=1)
-    with contextlib.closing(KilledRun(stack, first_load=False)) as run:
-        seconds[False] = run.seconds()
-    assert_equal(source, shard_clients)
+    with contextlib.closing(KilledRuns(stack)) as runs:
+        seconds = {True: runs.seconds(first_load=True)}
+        spoil(source, shard_clients, seed=1)
+        seconds[False] = runs.seconds(first_load=False)
+        assert_equal(source, shard_clients)
 
-    chance = random.Random(20)
-    # Spread evenly over the run, in a random order.
-    moments = [(number + chance.random()) / KILLS for number in range(KILLS)]
-    chance.shuffle(moments)
-    killed = left_unequal = tries = 0
-    while killed < KILLS:
-        tries += 1
-        assert tries <= 2 * KILLS
-        first_load, moment = killed % 2 == 0, moments[killed]
-        with contextlib.closing(KilledRun(stack, first_load)) as run:
+        chance = random.Random(20)
+        # Spread evenly over the run, in a random order.
+        moments = [(number + chance.random()) / KILLS for number in range(KILLS)]
+        chance.shuffle(moments)
+        killed = left_unequal = tries = 0
+        while killed < KILLS:
+            tries += 1
+            assert tries <= 2 * KILLS
+            first_load, moment = killed % 2 == 0, moments[killed]
             if first_load:
                 empty(shard_clients)
             else:
                 spoil(source, shard_clients, seed=10 + tries)
-            if not run.kill_after(moment * seconds[first_load]):
+            if not runs.kill_after(first_load, moment * seconds[first_load]):
                 # It had ended already: the machine is faster now than when the run was timed.
                 seconds[first_load] *= 0.8
                 continue
-        at = f"kill {killed} at {moment:.0%} of a {'first load' if first_load else 'repair'}"
-        killed += 1
-        left_unequal += bool(differences(source, shard_clients))
+            at = f"kill {killed} at {moment:.0%} of a {'first load' if first_load else 'repair'}"
+            killed += 1
+            left_unequal += bool(differences(source, shard_clients))
 
-        reindex(fleet, SLICES)
+            reindex(fleet, SLICES)
 
-        assert differences(source, shard_clients) == [], at
-        assert staging_tables(shard_clients) == [], at
+            assert differences(source, shard_clients) == [], at
+            assert staging_tables(shard_clients) == [], at
     # Most kills must have left something to do.
     assert left_unequal >= KILLS // 2
 

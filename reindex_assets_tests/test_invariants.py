@@ -225,13 +225,14 @@ def test_a_repair_of_deleted_rows_is_not_swallowed_by_block_deduplication(
     fleet: Fleet, source: Connection, shard_clients: list[Client], condition: str
 ) -> None:
     # From the same files, slice by slice, the second write inserts the very same blocks again, versions included.
-    reindex(fleet, SLICES, steps=[Step.EXTRACT, Step.ROWS])
-    reindex(fleet, SLICES, steps=[Step.WRITE])
+    slices = [item for item in SLICES if item.customer == "acme"]
+    reindex(fleet, slices, steps=[Step.EXTRACT, Step.ROWS])
+    reindex(fleet, slices, steps=[Step.WRITE])
     for client in shard_clients:
         for table in ("scorecard", "score"):
             client.command(f"DELETE FROM {table} WHERE {condition}", settings={"lightweight_deletes_sync": 2})
-    assert differences(source, shard_clients)
+    assert differences(source, shard_clients, ["acme"])
 
-    reindex(fleet, SLICES, steps=[Step.WRITE])
+    reindex(fleet, slices, steps=[Step.WRITE])
 
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, ["acme"])

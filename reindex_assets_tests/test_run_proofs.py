@@ -25,8 +25,8 @@ from reindex_assets.pipeline import Step
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.verification import verify
 from reindex_assets_tests import application
+from reindex_assets_tests.asset_runs import FIRST, LAST, PLAN, WRITES, every_partition, numbers, run, verdicts
 from reindex_assets_tests.conftest import CUSTOMERS
-from reindex_assets_tests.test_assets import FIRST, LAST, PLAN, WRITES, every_partition, numbers, run, verdicts
 
 ITEM = Slice("globex", FIRST)
 

@@ -130,7 +130,7 @@ def _watch(
                 if not still_red and one.seconds is None:
                     one.seconds = time.monotonic() - begun
                     bar.stop_task(tasks[name])
-            memory = max(memory, _memory(dagster.pid))
+            memory = max(memory, _memory(dagster.pid)) if dagster.pid is not None else memory
             time.sleep(_POLL_SECONDS)
     return memory
 
