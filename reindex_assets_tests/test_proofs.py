@@ -131,6 +131,7 @@ def test_whatever_happens_in_postgres_has_the_slice_read_again(
     monkeypatch.setattr("reindex_assets.proofs.reads_the_table", lambda session, kind: False)
     # Each to a slice of its own: marks are of slices.
     touched = dict(zip(EDITS, SLICES, strict=False))
+    assert len(touched) == len(EDITS)
     for what, item in touched.items():
         [card] = application.scorecards_of(source, item)
         EDITS[what](source, card)
