@@ -83,7 +83,13 @@ def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
                 progress = now
 
             work = AppealPurge(
-                fleet, cluster_name, groups[cluster_name], config.options(), context.run_id, note, context.log.warning
+                fleet,
+                cluster_name,
+                groups[cluster_name],
+                config.options(),
+                context.run.run_id,
+                note,
+                context.log.warning,
             )
             report = yield from in_background(
                 work.run,

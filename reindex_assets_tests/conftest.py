@@ -101,7 +101,7 @@ def _breakable_stack(stacks_directory: Path) -> Iterator[LocalStack]:
 @pytest.fixture
 def breakable_stack(_breakable_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> LocalStack:
     """A stack with two shards, mended before each test: a test may kill, stop and misplace what it likes."""
-    _forget_password_afterwards(monkeypatch)
+    forget_password_afterwards(monkeypatch)
     _breakable_stack.up(customers=BREAKABLE_CUSTOMERS, first_day=FIRST_DAY)
     return _breakable_stack
 
@@ -109,13 +109,13 @@ def breakable_stack(_breakable_stack: LocalStack, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def empty_stack(stacks_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalStack]:
     """A stack with one shard that was never started."""
-    _forget_password_afterwards(monkeypatch)
+    forget_password_afterwards(monkeypatch)
     stack = LocalStack(stacks_directory / "empty", shards=1)
     yield stack
     stack.reset()
 
 
-def _forget_password_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_password_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """`up` sets the password of *its* stack: the tests after this one must find the session's again."""
     monkeypatch.setenv(PASSWORD_VARIABLE, os.environ.get(PASSWORD_VARIABLE, ""))
 

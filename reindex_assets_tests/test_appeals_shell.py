@@ -43,6 +43,7 @@ from reindex_assets.partitions import range_tags
 from reindex_assets.pipeline import Step
 from reindex_assets.runs_in_flight import is_of_fleet, slices_in_flight
 from reindex_assets.selection import SliceGroup
+from reindex_assets_tests.asset_runs import evaluation
 from reindex_assets_tests.planted_appeals import Appeal, add_appeal, appeals_left, at, everything
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -73,7 +74,7 @@ def table(metadata: object) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def planted(source: Connection, shard_clients: list[Client]) -> list[Appeal]:
+def planted(clean: None, source: Connection, shard_clients: list[Client]) -> list[Appeal]:
     planted = [add_appeal(source, at(5), 1), add_appeal(source, at(6), 2), add_appeal(source, at(6), 3, "globex")]
     for shard, appeal in enumerate(planted):
         appeal.plant(shard_clients[shard], at(5))
@@ -180,7 +181,7 @@ def test_its_runs_are_this_projects_and_hold_no_partition_against_repairs(
 def test_a_red_check_leads_to_the_purge_and_is_green_after_it(fleet: Fleet, instance: DagsterInstance) -> None:
     def verdict() -> AssetCheckEvaluation:
         job = build_defs(fleet).resolve_job_def(checks_job_name(CLUSTER))
-        result = job.execute_in_process(
+        job.execute_in_process(
             run_config={
                 "ops": {op_name(CLUSTER): {"config": {"settle_seconds": 0}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -188,13 +189,7 @@ def test_a_red_check_leads_to_the_purge_and_is_green_after_it(fleet: Fleet, inst
             instance=instance,
             tags=range_tags(["globex"], date(2026, 1, 5), date(2026, 1, 5)),
         )
-        [found] = [
-            event.asset_check_evaluation_data
-            for event in result.all_events
-            if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION
-            and event.asset_check_evaluation_data.check_name == APPEALS_CHECK
-        ]
-        return found
+        return evaluation(instance, APPEALS_CHECK, "globex|2026-01-05")
 
     red = verdict()
     assert not red.passed

@@ -36,17 +36,20 @@ FIRST = date(2026, 1, 1)
 SECRET = SecretRef(env="UNUSED")
 
 
-def made_cluster(*customers: str) -> Cluster:
+def made_cluster(database: str, *customers: str) -> Cluster:
     return Cluster(
         postgres=Postgres(host="postgres", database="app", user="reader", password=SECRET),
-        clickhouse=ClickHouse(password=SECRET, shards=(Shard(host="shard"),)),
+        clickhouse=ClickHouse(database=database, password=SECRET, shards=(Shard(host="shard"),)),
         customers={name: Customer() for name in customers},
     )
 
 
 FLEET = Fleet(
     first_day=FIRST,
-    clusters={"east": made_cluster(*(f"c{number}" for number in range(12))), "west": made_cluster("hooli", "umbrella")},
+    clusters={
+        "east": made_cluster("east", *(f"c{number}" for number in range(12))),
+        "west": made_cluster("west", "hooli", "umbrella"),
+    },
 )
 
 

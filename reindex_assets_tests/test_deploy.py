@@ -5,6 +5,7 @@ What lives here: what can be known without a container engine or a cluster. What
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -331,7 +332,12 @@ def as_the_chart_writes_it(values: Mapping[str, Any]) -> str:
         **{name: {**section, "config": storage} for name, section in own.items()},
         "telemetry": {"enabled": values["telemetry"]["enabled"]},
     }
-    return yaml.safe_dump(document) + yaml.safe_dump(values["additionalInstanceConfig"])
+    return _in_full(document) + _in_full(values["additionalInstanceConfig"])
+
+
+def _in_full(document: Mapping[str, Any]) -> str:
+    """As YAML without anchors, which Helm writes none of."""
+    return yaml.safe_dump(json.loads(json.dumps(document)))
 
 
 def test_the_instance_of_the_chart_is_that_of_dagster_yaml() -> None:

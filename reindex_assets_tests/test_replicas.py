@@ -200,6 +200,8 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
         state = look_at(two, look_at(two, WatchState()).state).state
         assert not look_at(two, state).touched
         copied(shard_clients[1], shard_clients[2], f"customer = 'acme' AND day = '{day}'")
+        # It says what the first one says: which shard both are.
+        shard_clients[2].insert("reindex_layout", shard_clients[1].query("SELECT * FROM reindex_layout").result_rows)
         lagging = [shard_clients[0], shard_clients[2]]
         assert differences(source, lagging)
 
@@ -239,7 +241,9 @@ def test_replicas_of_tables_that_do_not_replicate_are_refused(
     fleet: Fleet, proxied: Callable[..., tuple[Fleet, list[Proxy]]]
 ) -> None:
     changed = with_clickhouse(proxied()[0], replicated=True)
-    with pytest.raises(ConfigurationError, match=r"shard 1 .*names 2 replicas, but score and scorecard there share"):
+    with pytest.raises(
+        ConfigurationError, match=r"shard 1 .*names 2 replicas, but reindex_layout and score and scorecard there share"
+    ):
         Reindex(changed, CLUSTER).run(SLICES)
 
 

@@ -37,7 +37,7 @@ from reindex_assets.run_checks import CheckPlan, _remark
 from reindex_assets.source import SourceSession
 from reindex_assets.verdicts import Verdict
 from reindex_assets_tests import running
-from reindex_assets_tests.conftest import CUSTOMERS, connect_shards, connect_source
+from reindex_assets_tests.conftest import CUSTOMERS, connect_shards, connect_source, forget_password_afterwards
 from reindex_assets_tests.repair_loop import WRITES, RepairLoop
 from reindex_assets_tests.resharding import DAYS, PLAN, SLICES, Shards, UnionReader, reindex, reshard
 
@@ -49,6 +49,7 @@ SIX = (0, 1, 2, 3, 4, 5)
 def stack_of_eight(stacks_directory: Path) -> Iterator[LocalStack]:
     stack = LocalStack(stacks_directory / "eight", shards=8)
     with pytest.MonkeyPatch.context() as environment:
+        forget_password_afterwards(environment)
         stack.up(customers=CUSTOMERS, first_day=DAYS[0])
         for name, value in stack.environment().items():
             environment.setenv(name, value)
@@ -445,7 +446,7 @@ def test_a_reshard_that_is_killed_again_and_again_goes_on_and_no_reader_misses_a
             reshard(on_four.of(FOUR, (4, 5)), None)
         outcome = reshard(fleet, None)
     assert outcome.is_finished
-    assert outcome.reports == []
+    assert not outcome.reports
     assert reader.missed == {}
     on_four.assert_placed(numbers)
     assert on_four.settled(numbers)

@@ -188,4 +188,4 @@ def test_a_shard_out_of_reach_is_an_error_and_the_others_have_their_tables(
     with pytest.raises(ShardUnreachableError, match="shard 0 "):
         apply_schema(changed.clusters[CLUSTER])
     assert [len(rows) for rows in shapes(shard_clients)] == [0, 3, 3, 3]
-    assert len(apply_schema(cluster)) == 8
+    assert len(apply_schema(cluster)) == 12

@@ -28,7 +28,6 @@ class Appeal:
     scorecard_id: UUID
     scorecard_type: int
     epoch_seconds: int
-    updated_microseconds: int
 
 
 _FIND = """
@@ -36,8 +35,7 @@ SELECT
     c.profile,
     c.scorecard_id::text,
     c.scorecard_type,
-    floor(extract(epoch FROM {time}))::bigint,
-    floor(extract(epoch FROM c.updated_at) * 1000000)::bigint
+    floor(extract(epoch FROM {time}))::bigint
 FROM director.scorecards AS c
 JOIN director.scorecard_template_revisions AS r USING (customer, profile, template_id, template_revision_id)
 {chats}
@@ -82,7 +80,7 @@ def appeals_of(source: Connection, customer: str, day: date, count: int, seed: i
 def insert_appeal(
     source: Connection, client: Client, customer: str, appeal: Appeal, settings: Mapping[str, int], kind: Kind
 ) -> None:
-    """Copies an appeal and its scores to a shard. Its version is the time of its last edit: long ago."""
+    """Copies an appeal and its scores to a shard. Its version is its own time: of a day that has ended, and so older than any run."""
     for table in TABLES:
         rows = io.BytesIO()
         with source.cursor() as cursor:
@@ -99,7 +97,7 @@ def insert_appeal(
                 ) TO STDOUT
                 """,
                 {
-                    "version": appeal.updated_microseconds,
+                    "version": appeal.epoch_seconds * 1_000_000,
                     "customer": customer,
                     "profile": appeal.profile,
                     "scorecard_id": str(appeal.scorecard_id),
