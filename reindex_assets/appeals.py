@@ -29,17 +29,17 @@ from reindex_assets import appeal_places, staging
 from reindex_assets.appeal_places import FoundRows, Identity, identity_of
 from reindex_assets.appeal_report import AppealLook, CustomerAppeals, PurgeReport
 from reindex_assets.clickhouse import ShardConnection, ShardSet
+from reindex_assets.engines import Engines
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.layout import contradiction
 from reindex_assets.layout_record import is_unknown, read_records
 from reindex_assets.model import CONVERSATION, KINDS, SCORE, SCORECARD, Kind, Slice, Table, days_between
 from reindex_assets.rectangles import plan_rectangles
-from reindex_assets.retries import retrying
 from reindex_assets.schema import check_schema
 from reindex_assets.selection import MAX_SLICES, SliceGroup, source_scope
 from reindex_assets.shards import drop_left_overs
-from reindex_assets.source import SourceSession, lock_scope
+from reindex_assets.source import lock_scope
 from reindex_assets.staging import KEYS_PER_DELETE, Key, StagingNames
 
 T = TypeVar("T")
@@ -120,8 +120,6 @@ class AppealPurge:
         self._run_id = run_id
         self._on_progress = on_progress
         self._on_retry = on_retry
-        self._session: SourceSession | None = None
-        self._shards: ShardSet | None = None
         self._looks = 0
         self._deleted: Counter[tuple[str, str]] = Counter()
         if not 1 <= self._options.max_scorecards <= MOST_SCORECARDS:
@@ -137,35 +135,33 @@ class AppealPurge:
             ReindexError: an engine can't be reached, another run holds the slices, or the schema is wrong. What was deleted before is
                 deleted, and the message says so.
         """
-        with ShardSet(self._cluster.clickhouse, f"reindex_assets purge {self._run_id}".rstrip()) as shards:
-            self._shards = shards
-            try:
-                self._retrying("the check of the shards", lambda: self._check_shards(shards))
-                before, chosen = self._retrying("the look for appeals", lambda: self._look(shards))
-                report = PurgeReport(self._cluster_name, self._group, self._options.dry_run, before)
-                if self._options.dry_run or not before.found.appeals:
-                    return report
-                assert chosen is not None
-                self._delete(shards, chosen.places)
-                after, _ = self._retrying("the proof", lambda: self._look(shards, chosen.identities))
-                return replace(report, after=after, attempted=chosen.identities.num_rows, deleted=self._deleted)
-            finally:
-                self._close_session()
+        comment = f"reindex_assets purge {self._run_id}".rstrip()
+        with Engines(self._cluster, comment, self._options.attempts, self._on_retry) as engines:
+            engines.retrying("the check of the shards", lambda: self._check_shards(engines))
+            before, chosen = engines.retrying("the look for appeals", lambda: self._look(engines))
+            report = PurgeReport(self._cluster_name, self._group, self._options.dry_run, before)
+            if self._options.dry_run or not before.found.appeals:
+                return report
+            assert chosen is not None
+            self._delete(engines, chosen.places)
+            after, _ = engines.retrying("the proof", lambda: self._look(engines, chosen.identities))
+            return replace(report, after=after, attempted=chosen.identities.num_rows, deleted=self._deleted)
 
-    def _check_shards(self, shards: ShardSet) -> None:
+    def _check_shards(self, engines: Engines) -> None:
+        shards = engines.shards
         check_schema(shards)
         records = read_records(shards)
         # Of shards that no run has written yet, all that can be known is the fleet file.
         refusal = None if is_unknown(records) else contradiction(shards, self._cluster_name, records)
         if refusal is not None:
             raise refusal
-        drop_left_overs(shards, self._source().is_owner_alive)
+        drop_left_overs(shards, engines.source.is_owner_alive)
 
     # --- the look
 
-    def _look(self, shards: ShardSet, attempted: pa.RecordBatch | None = None) -> tuple[AppealLook, _Chosen | None]:
+    def _look(self, engines: Engines, attempted: pa.RecordBatch | None = None) -> tuple[AppealLook, _Chosen | None]:
         """What stands there; and the appeals that this run removes, unless it has removed them already: then whether they are gone."""
-        session = self._source()
+        session, shards = engines.source, engines.shards
         self._looks += 1
         names = StagingNames(session.owner, self._looks)
         try:
@@ -232,13 +228,13 @@ class AppealPurge:
 
     # --- the purge
 
-    def _delete(self, shards: ShardSet, places: list[list[Key]]) -> None:
+    def _delete(self, engines: Engines, places: list[list[Key]]) -> None:
         blocks = list(purge_blocks(places))
         done, total = 0, sum(len(block) for block in blocks)
         self._on_progress(PurgeProgress(done, total))
         for block in blocks:
             try:
-                self._retrying(f"{len(block)} appeals", partial(self._delete_block, shards, block))
+                engines.retrying(f"{len(block)} appeals", partial(self._delete_block, engines, block))
             except ReindexError as error:
                 raise type(error)(
                     f"{error}. {done:,} of {total:,} appeals were removed before; run it again, and it goes on with what is left"
@@ -246,8 +242,8 @@ class AppealPurge:
             done += len(block)
             self._on_progress(PurgeProgress(done, total))
 
-    def _delete_block(self, shards: ShardSet, block: _Block) -> None:
-        session = self._source()
+    def _delete_block(self, engines: Engines, block: _Block) -> None:
+        session, shards = engines.source, engines.shards
         with ExitStack() as locks:
             for kind in KINDS:
                 locks.enter_context(session.locked(lock_scope(self._cluster_name, kind), _slices(block, kind)))
@@ -282,27 +278,6 @@ class AppealPurge:
         for there in shards.map(delete):
             for key, rows in there.items():
                 self._deleted[str(key[table.key.index("customer")]), table.name] += rows
-
-    # --- the session
-
-    def _retrying(self, what: str, call: Callable[[], T]) -> T:
-        return retrying(what, call, self._options.attempts, self._on_retry, self._let_go)
-
-    def _source(self) -> SourceSession:
-        if self._session is None:
-            self._session = SourceSession(self._cluster.postgres)
-        return self._session
-
-    def _let_go(self) -> None:
-        """Postgres is connected anew, and shards may answer from other replicas: whatever is tried does everything again."""
-        self._close_session()
-        if self._shards is not None:
-            self._shards.fail_over()
-
-    def _close_session(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
 
 
 #: Above every version: the column is a UInt64.

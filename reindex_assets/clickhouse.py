@@ -22,7 +22,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
-from reindex_assets.fleet import ClickHouse, Replica, Shard
+from reindex_assets.fleet_engines import ClickHouse, Replica, Shard
 from reindex_assets.insert_block import ArrowStream
 from reindex_assets.replicas import (
     CAUGHT_UP_SECONDS,

@@ -11,7 +11,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from reindex_assets.fleet import Relations
+from reindex_assets.fleet_engines import Relations
 from reindex_assets.model import SCORE, SCORECARD, Slice, Table
 from reindex_assets.selection import (
     BELONGS,

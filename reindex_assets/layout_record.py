@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet, merge_tree
 from reindex_assets.errors import LayoutError, SchemaMismatchError
-from reindex_assets.fleet import ClickHouse, Cluster
+from reindex_assets.fleet import Cluster
+from reindex_assets.fleet_engines import ClickHouse
 from reindex_assets.model import LAYOUT_TABLE, SCORECARD
 
 #: The number of a shard that has none: it is new, or has been emptied.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from reindex_assets import store as slice_store
-from reindex_assets.clickhouse import ShardSet
+from reindex_assets.engines import UNREACHABLE, Engines
 from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
 from reindex_assets.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.fleet import Fleet
@@ -25,11 +25,10 @@ from reindex_assets.parity import SliceParity
 from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
-from reindex_assets.retries import UNREACHABLE, retrying
 from reindex_assets.schema import check_conversations, check_schema
 from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
-from reindex_assets.source import SourceSession, lock_scope
+from reindex_assets.source import lock_scope
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.staging import StagingNames
 from reindex_assets.store import ExtractMark, SliceStore
@@ -96,8 +95,6 @@ class Reindex:
         self._on_retry = on_retry
         self._store = SliceStore(fleet.slices, cluster_name, kind)
         self._proofs = ProofStore(fleet, cluster_name, kind)
-        self._session: SourceSession | None = None
-        self._shards: ShardSet | None = None
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
 
@@ -114,36 +111,34 @@ class Reindex:
             raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
         self._progress = Progress(0, 0, len(wanted), 0)
         comment = f"reindex_assets run {self._run_id}".rstrip()
-        with ShardSet(self._cluster.clickhouse, comment, with_retiring=self._options.allow_reshard) as shards:
-            self._shards = shards
-            try:
-                if Step.WRITE in chain:
-                    self._retrying("the check of the shards", lambda: self._check_shards(shards))
-                outcomes = self._unchanged(wanted, shards) if chain == tuple(Step) else []
-                self._tell(outcomes)
-                unchanged = {outcome.slice for outcome in outcomes}
-                left = [item for item in wanted if item not in unchanged]
-                attempts = self._options.attempts
-                for group in self._retrying("the plan", lambda: self._plan(left, chain)):
-                    found = self._attempt(group, chain, shards, attempts)
-                    outcomes += found
-                    # While an engine stays out of reach the rest is tried once each, not for minutes each.
-                    attempts = 1 if all(outcome.error for outcome in found) else self._options.attempts
-                return outcomes
-            finally:
-                self._close_session()
+        options = self._options
+        with Engines(self._cluster, comment, options.attempts, self._on_retry, options.allow_reshard) as engines:
+            if Step.WRITE in chain:
+                engines.retrying("the check of the shards", lambda: self._check_shards(engines))
+            outcomes = self._unchanged(wanted, engines) if chain == tuple(Step) else []
+            self._tell(outcomes)
+            unchanged = {outcome.slice for outcome in outcomes}
+            left = [item for item in wanted if item not in unchanged]
+            attempts = options.attempts
+            for group in engines.retrying("the plan", lambda: self._plan(left, chain, engines)):
+                found = self._attempt(group, chain, engines, attempts)
+                outcomes += found
+                # While an engine stays out of reach the rest is tried once each, not for minutes each.
+                attempts = 1 if all(outcome.error for outcome in found) else options.attempts
+            return outcomes
 
-    def _check_shards(self, shards: ShardSet) -> None:
+    def _check_shards(self, engines: Engines) -> None:
+        shards = engines.shards
         check_schema(shards)
         if self._kind.is_of_conversations:
             check_conversations(shards)
         dry_run = self._options.write.dry_run
-        settle_layout(shards, self._source, self._cluster_name, self._cluster, self._kind, dry_run)
+        settle_layout(shards, lambda: engines.source, self._cluster_name, self._cluster, self._kind, dry_run)
         if not dry_run or not is_unknown(read_records(shards)):
             assert_layout(shards, self._cluster_name, self._options.allow_reshard)
-        drop_left_overs(shards, self._source().is_owner_alive)
+        drop_left_overs(shards, engines.source.is_owner_alive)
 
-    def _unchanged(self, slices: Sequence[Slice], shards: ShardSet) -> list[SliceOutcome]:
+    def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
         """The outcomes of slices that nothing has touched since a run left them equal, and whose files are still there."""
         write = self._options.write
         if self._options.everything or write.dry_run or write.clean_up:
@@ -151,23 +146,23 @@ class Reindex:
         proofs = self._proofs.load()
 
         def ask() -> dict[Slice, SliceParity]:
-            unchanged = Unchanged(self._source(), shards, self._cluster, self._kind, self._floor_day)
+            unchanged = Unchanged(engines.source, engines.shards, self._cluster, self._kind, self._floor_day)
             return unchanged.among(slices, proofs)
 
-        found = self._retrying("the look at what has been touched", ask)
+        found = engines.retrying("the look at what has been touched", ask)
         return [
             SliceOutcome(item, tuple(Step), snapshot=parity.snapshot, unchanged=parity)
             for item, parity in sorted(found.items())
-            if self._store.is_whole(item, len(shards))
+            if self._store.is_whole(item, len(engines.shards))
         ]
 
-    def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...]) -> list[SliceGroup]:
+    def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...], engines: Engines) -> list[SliceGroup]:
         """The groups. From files every slice is a group of its own, as each may have another snapshot."""
         if chain[0] is not Step.EXTRACT:
             return [group for item in slices for group in self._groups([item], {})]
         scorecards: dict[Slice, int] = {}
         for span in self._groups(slices, {}):
-            scorecards |= estimate_scorecards(self._source(), span)
+            scorecards |= estimate_scorecards(engines.source, span)
         return self._groups(slices, scorecards)
 
     def _groups(self, slices: Iterable[Slice], scorecards: dict[Slice, int]) -> list[SliceGroup]:
@@ -176,17 +171,17 @@ class Reindex:
         )
 
     def _attempt(
-        self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, attempts: int
+        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, attempts: int
     ) -> list[SliceOutcome]:
         rows_before = self._progress.rows
         try:
-            outcomes = self._retrying(str(group), lambda: self._run_group(group, chain, shards), attempts)
+            outcomes = engines.retrying(str(group), lambda: self._run_group(group, chain, engines), attempts)
         except LayoutError:
             # None of the others may be written either.
             raise
         except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
             # It may be broken; the next group connects anew.
-            self._let_go()
+            engines.let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
             if len(group.slices) > 1 and not isinstance(error, UNREACHABLE):
@@ -196,7 +191,7 @@ class Reindex:
                     outcome
                     for item in group.slices
                     for alone in self._groups([item], {})
-                    for outcome in self._attempt(alone, chain, shards, 1)
+                    for outcome in self._attempt(alone, chain, engines, 1)
                 ]
             outcomes = [SliceOutcome(item, chain, error=text) for item in group.slices]
         self._tell(outcomes)
@@ -213,15 +208,15 @@ class Reindex:
             self._on_outcome(outcome)
         self._on_progress(self._progress)
 
-    def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet) -> list[SliceOutcome]:
-        session = self._source()
+    def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines) -> list[SliceOutcome]:
+        session, shards = engines.source, engines.shards
         scope = lock_scope(self._cluster_name, self._kind)
-        with session.locked(scope, group.slices), self._placed(session, chain, shards):
+        with session.locked(scope, group.slices), self._placed(chain, engines):
             if chain[0] is Step.EXTRACT:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
                     quarantined = read_quarantined(session, group)
-                    with self._pipeline(group, chain, shards, ExtractMark.new(snapshot.microseconds)) as pipeline:
+                    with self._pipeline(group, chain, engines, ExtractMark.new(snapshot.microseconds)) as pipeline:
                         pipeline.take(lambda table: read_rows(session, table, group))
                         # Postgres need not keep old row versions while the shards write.
                         reading.close()
@@ -229,53 +224,35 @@ class Reindex:
             (item,) = group.slices
             step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
             mark = self._store.mark(item, step, len(shards))
-            with self._pipeline(group, chain, shards, mark) as pipeline:
+            with self._pipeline(group, chain, engines, mark) as pipeline:
                 pipeline.take(lambda table: self._store.read(item, step, table))
                 return pipeline.finish([], session.assert_alive)
 
     @contextmanager
-    def _placed(self, session: SourceSession, chain: tuple[Step, ...], shards: ShardSet) -> Iterator[None]:
+    def _placed(self, chain: tuple[Step, ...], engines: Engines) -> Iterator[None]:
         """The shards are those of the fleet file, and stay so while a group is written."""
         if Step.WRITE not in chain or self._options.write.dry_run:
             yield
             return
         try:
-            with writing(session, self._cluster_name):
-                assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+            with writing(engines.source, self._cluster_name):
+                assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
                 yield
         except SliceBusyError:
             # A reshard waits for the writers: it has said so on the shards already.
-            assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+            assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
             raise
 
     def _pipeline(
-        self, group: SliceGroup, chain: tuple[Step, ...], shards: ShardSet, mark: ExtractMark
+        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, mark: ExtractMark
     ) -> GroupPipeline:
         self._groups_begun += 1
-        names = StagingNames(self._source().owner, self._groups_begun)
-        placement = GroupPlacement(shards, group)
+        names = StagingNames(engines.source.owner, self._groups_begun)
+        placement = GroupPlacement(engines.shards, group)
         return GroupPipeline(
-            self._store, shards, group, placement, chain, mark, names, self._options.write, self._count_rows
+            self._store, engines.shards, group, placement, chain, mark, names, self._options.write, self._count_rows
         )
 
     def _count_rows(self, rows: int) -> None:
         self._progress = replace(self._progress, rows=self._progress.rows + rows)
         self._on_progress(self._progress)
-
-    def _retrying(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
-        return retrying(what, call, attempts or self._options.attempts, self._on_retry, self._let_go)
-
-    def _source(self) -> SourceSession:
-        if self._session is None:
-            self._session = SourceSession(self._cluster.postgres)
-        return self._session
-
-    def _let_go(self) -> None:
-        self._close_session()
-        if self._shards is not None:
-            self._shards.fail_over()
-
-    def _close_session(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
-from reindex_assets.fleet import Replica
+from reindex_assets.fleet_engines import Replica
 from reindex_assets.model import LAYOUT_TABLE, TABLES
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet, merge_tree
 from reindex_assets.errors import SchemaMismatchError
-from reindex_assets.fleet import ClickHouse, Cluster, Shard
+from reindex_assets.fleet import Cluster
+from reindex_assets.fleet_engines import ClickHouse, Shard
 from reindex_assets.layout_record import create_layout_table, has_layout_table
 from reindex_assets.model import LAYOUT_TABLE, TABLES, Table
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import Cluster, Relations
+from reindex_assets.fleet import Cluster
+from reindex_assets.fleet_engines import Relations
 from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind, Slice
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.

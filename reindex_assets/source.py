@@ -32,7 +32,7 @@ from reindex_assets.errors import (
     SliceBusyError,
     SourceUnreachableError,
 )
-from reindex_assets.fleet import Postgres
+from reindex_assets.fleet_engines import Postgres
 from reindex_assets.model import Kind, Slice
 from reindex_assets.replica import Snapshot, SnapshotClock
 from reindex_assets.row_rate import RowRate

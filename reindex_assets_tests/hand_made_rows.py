@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.fleet import Cluster, Fleet, Shard
+from reindex_assets.fleet import Cluster, Fleet
+from reindex_assets.fleet_engines import Shard
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.pipeline import SliceOutcome, Step

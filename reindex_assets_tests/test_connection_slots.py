@@ -26,7 +26,8 @@ from pydantic import ValidationError
 from reindex_assets import repair_sensor
 from reindex_assets.connection_slots import LOCK_CLASS
 from reindex_assets.errors import SourceBusyError, SourceUnreachableError
-from reindex_assets.fleet import Fleet, Postgres
+from reindex_assets.fleet import Fleet
+from reindex_assets.fleet_engines import Postgres
 from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal

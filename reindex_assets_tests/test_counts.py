@@ -18,7 +18,8 @@ from reindex_assets.comparison import Comparison
 from reindex_assets.count_rows import count_both_sides, count_clickhouse
 from reindex_assets.counts import Counts, shard_table, template_table
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
-from reindex_assets.fleet import Fleet, Relations
+from reindex_assets.fleet import Fleet
+from reindex_assets.fleet_engines import Relations
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.drift_changes import CHANGES
 from reindex_assets.local.layout import CLUSTER

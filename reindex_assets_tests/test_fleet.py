@@ -17,7 +17,8 @@ from dagster._utils.schedules import is_valid_cron_string
 
 from reindex_assets.cron import checked_cron
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import Fleet, Schedule, SecretRef, load_fleet
+from reindex_assets.fleet import Fleet, Schedule, load_fleet
+from reindex_assets.fleet_engines import SecretRef
 from reindex_assets.modes import Mode
 
 SECRET = "correct horse battery staple"

@@ -16,7 +16,8 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets import layout
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError
-from reindex_assets.fleet import ClickHouse, Fleet
+from reindex_assets.fleet import Fleet
+from reindex_assets.fleet_engines import ClickHouse
 from reindex_assets.layout_record import LayoutState, read_records, same_tables
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal

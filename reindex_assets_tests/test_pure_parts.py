@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from reindex_assets.clickhouse import quoted
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import ClickHouse, Cluster, Customer, Fleet, Postgres, SecretRef, Shard
+from reindex_assets.fleet import Cluster, Customer, Fleet
+from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
 from reindex_assets.gaps import gap
 from reindex_assets.model import SCORE, SCORECARD, Slice, days_between
 from reindex_assets.parity import SliceParity, TableParity, explain

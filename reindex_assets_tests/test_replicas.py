@@ -19,7 +19,8 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets import replicas
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
-from reindex_assets.fleet import Fleet, Replica, Shard
+from reindex_assets.fleet import Fleet
+from reindex_assets.fleet_engines import Replica, Shard
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, change_source, make_source

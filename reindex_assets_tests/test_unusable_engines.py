@@ -18,7 +18,8 @@ from reindex_assets.errors import (
     ShardUnreachableError,
     SourceUnreachableError,
 )
-from reindex_assets.fleet import Fleet, Relations, SecretRef
+from reindex_assets.fleet import Fleet
+from reindex_assets.fleet_engines import Relations, SecretRef
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import Slice

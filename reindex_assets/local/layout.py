@@ -16,7 +16,8 @@ import yaml
 
 import reindex_assets
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import ClickHouse, Cluster, Customer, Fleet, Postgres, SecretRef, Shard, load_fleet
+from reindex_assets.fleet import Cluster, Customer, Fleet, load_fleet
+from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
 from reindex_assets.local.environment import (
     FLEET_VARIABLE,
     PASSWORD_VARIABLE,
