@@ -52,10 +52,11 @@ class Said:
 
     status: int
     output: str
+    stdout: str
 
     @property
     def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.output)
+        found: dict[str, Any] = json.loads(self.stdout)
         return found
 
     @property
@@ -67,7 +68,7 @@ def command(*arguments: str, answer: str | None = None, **variables: str) -> Sai
     """Runs the command line in this process."""
     result = CliRunner().invoke(app, arguments, input=answer, env={"COLUMNS": "200", "NO_COLOR": "1", **variables})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    return Said(result.exit_code, result.output)
+    return Said(result.exit_code, result.output, result.stdout)
 
 
 def stored(instance: DagsterInstance) -> list[PartitionBackfill]:

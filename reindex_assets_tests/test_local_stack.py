@@ -201,15 +201,14 @@ def test_dagster_keeps_its_runs_in_the_second_database(
     breakable_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dagster import DagsterInstance
+    from dagster_postgres import PostgresRunStorage
 
     environment = breakable_stack.environment()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
         assert instance.get_runs_count() == 0
-        assert (
-            "postgresql" in type(instance.run_storage).__module__ or "postgres" in type(instance.run_storage).__module__
-        )
+        assert isinstance(instance.run_storage, PostgresRunStorage)
         assert instance.run_monitoring_enabled
 
 

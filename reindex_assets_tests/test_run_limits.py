@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, build_schedule_context
 from psycopg2.extensions import connection as Connection
 
@@ -35,12 +36,14 @@ from reindex_assets.run_tags import (
     CLUSTER_TAG,
     CUSTOMER_TAG,
 )
+from reindex_assets.schema import apply_schema
 from reindex_assets_tests.backfills import until
 from reindex_assets_tests.conftest import connect_source
-from reindex_assets_tests.hand_made_rows import add_scorecard
+from reindex_assets_tests.hand_made_rows import add_scorecard, with_clickhouse
 from reindex_assets_tests.repair_loop import RepairLoop
 
 OTHER = "voice-prod"
+_DATABASE = "voice_prod"
 POOL = f"clickhouse_{CLUSTER}"
 DAYS = [date(2026, 1, 5) + timedelta(days=number) for number in range(9)]
 _LAUNCH = """mutation($runs: [ExecutionParams!]!) { launchMultipleRuns(executionParamsList: $runs) {
@@ -48,10 +51,17 @@ _LAUNCH = """mutation($runs: [ExecutionParams!]!) { launchMultipleRuns(execution
 
 
 @pytest.fixture
-def two_clusters(fleet: Fleet) -> Fleet:
-    """A fleet with a second cluster, of other customers on the same engines."""
-    other = fleet.clusters[CLUSTER].model_copy(update={"customers": {"hooli": Customer(), "umbrella": Customer()}})
-    return fleet.model_copy(update={"clusters": {**fleet.clusters, OTHER: other}})
+def two_clusters(fleet: Fleet, shard_clients: list[Client]) -> Iterator[Fleet]:
+    """A fleet with a second cluster, of other customers in a database of its own on the same engines."""
+    other = with_clickhouse(fleet, database=_DATABASE).clusters[CLUSTER]
+    other = other.model_copy(update={"customers": {"hooli": Customer(), "umbrella": Customer()}})
+    for client in shard_clients:
+        client.command(f"DROP DATABASE IF EXISTS {_DATABASE} SYNC")
+        client.command(f"CREATE DATABASE {_DATABASE}")
+    apply_schema(other)
+    yield fleet.model_copy(update={"clusters": {**fleet.clusters, OTHER: other}})
+    for client in shard_clients:
+        client.command(f"DROP DATABASE {_DATABASE} SYNC")
 
 
 #: Tags of which each value has a limit of its own.
