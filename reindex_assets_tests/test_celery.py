@@ -118,28 +118,28 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
             states = [(run.run_id, run.status.value, workers.of(run), dict(run.tags)) for run in instance.get_runs()]
             return f"{states}\n{workers.logs()}"
 
-        def in_its_middle(name: str) -> DagsterRun:
-            """Waits for a run of a worker that has done some of its days and not all."""
-            found: list[DagsterRun] = []
+        def in_their_middle() -> tuple[DagsterRun, DagsterRun]:
+            """Waits for a run of each worker that has done some of its days and not all, both at the same time."""
+            found: dict[str | None, DagsterRun] = {}
 
             def look() -> bool:
                 runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
-                at_work = [run for run in runs if workers.of(run) == name]
-                found.extend(run for run in at_work if 0 < len(days_written(instance, run)) < PLAN.days - 1)
-                return bool(found)
+                found.clear()
+                found.update(
+                    {workers.of(run): run for run in runs if 0 < len(days_written(instance, run)) < PLAN.days - 1}
+                )
+                return {"one", "two"} <= found.keys()
 
             until(look, 120, told)
-            return found[0]
+            return found["one"], found["two"]
 
         workers.wait()
         assert workers.check("two") == 0
-        until(lambda: {"one", "two"} <= {workers.of(run) for run in finished(instance)}, 120, told)
-        on_dead_machine = in_its_middle("two")
+        died_alone, on_dead_machine = in_their_middle()
         workers.kill("two")
-        assert workers.check("two") == 1
-        killed_at = time.monotonic()
-        died_alone = in_its_middle("one")
         workers.kill_runs_of("one")
+        killed_at = time.monotonic()
+        assert workers.check("two") == 1
         halves = [len(days_written(instance, run)) for run in (on_dead_machine, died_alone)]
 
         # A worker that lives says at once that the process of its run has died. Of a dead worker nobody says anything.
