@@ -29,10 +29,10 @@ demo: setup
 demo-fleet: setup
 	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
-# Three at a time (tests wait as much as they work), each with a local stack of its own; the tests of one file stay together. In the order of the files: by default those
+# Two at a time, each with a local stack of its own; the tests of one file stay together. In the order of the files: by default those
 # with the fewest tests come last, and one of these takes minutes.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 # The Dagster UI with its daemon on the local stack, with data: http://127.0.0.1:3000
 dev: setup
