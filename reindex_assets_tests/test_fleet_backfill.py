@@ -242,8 +242,8 @@ def test_a_backfill_outlives_whatever_is_killed(
 ) -> None:
     make_source(source, PLAN)
     assert differences(source, shard_clients)
-    assert command("backfill", *DAYS, "--all", "--window", "3d", "--yes").status == 0
-    windows = 6
+    assert command("backfill", *DAYS, "--all", "--window", "2d", "--yes").status == 0
+    windows = 9
     assert len(stored(instance)) == windows
     log = tmp_path / "daemon.log"
 
@@ -257,7 +257,7 @@ def test_a_backfill_outlives_whatever_is_killed(
         asked_for = instance.get_runs_count()
         until(lambda: instance.get_runs_count() > asked_for, 120, lambda: daemon.log)
         daemon.kill()
-    assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "3d", "--yes").words
+    assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "2d", "--yes").words
 
     with running_daemon(log) as daemon:
         killed = _kill_a_run(instance, daemon)
@@ -276,9 +276,9 @@ def test_a_backfill_outlives_whatever_is_killed(
         (run.tags["customer"], run.tags["reindex/window"]) for run in runs if run.status is DagsterRunStatus.SUCCESS
     )
     assert succeeded == {
-        (customer, f"{first} to {first + timedelta(days=2)}"): 1
+        (customer, f"{first} to {first + timedelta(days=1)}"): 1
         for customer in CUSTOMERS
-        for first in days_between(FIRST, LAST)[::3]
+        for first in days_between(FIRST, LAST)[::2]
     }
     said = command("status")
     assert said.status == 0
