@@ -30,7 +30,7 @@ from reindex_assets.model import CONVERSATION, PROCESS, Slice
 from reindex_assets.modes import Mode
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import PARTITION_TAG, range_tags
-from reindex_assets_tests.test_fleet import DEFAULTS, EXAMPLE, with_replicas, write
+from reindex_assets_tests.fleet_files import DEFAULTS, EXAMPLE, with_replicas, write
 
 EAST, VOICE = "us-east-1-prod", "voice-prod"
 TOKYO = timezone(timedelta(hours=9))
