@@ -22,7 +22,7 @@ from benchmarks.target import Target
 from reindex_assets.asset_names import asset_key
 from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Step
 
 #: Longer than the largest backfill may ever take here.
 _PATIENCE_SECONDS = 3_600.0

@@ -26,8 +26,7 @@ from benchmarks.stacks import FLEET
 from reindex_assets.asset_names import asset_key
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
-from reindex_assets.model import KINDS, Slice
-from reindex_assets.pipeline import Step
+from reindex_assets.model import KINDS, Slice, Step
 
 NAME = "fleet_load"
 

@@ -24,7 +24,7 @@ from reindex_assets.extract import read_rows
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import TABLES
-from reindex_assets.selection import group_slices
+from reindex_assets.slice_groups import group_slices
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.verification import Depth, verify

@@ -18,12 +18,13 @@ from benchmarks.figures import WrongRunError
 from benchmarks.machine import engine_versions
 from benchmarks.target import Servers, Target
 from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local.environment import FLEET_VARIABLE, PASSWORD_VARIABLE, save_local_environment
+from reindex_assets.local.environment import save_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import SourceSummary, make_source
 from reindex_assets.local.made_plan import DataPlan
 from reindex_assets.local.processes import ProcessRecord
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE
 
 #: The stacks' names, which are their directories.
 REPLAY, WINDOW, MORE_SHARDS, FLEET = "replay", "window", "more-shards", "fleet"

@@ -1,6 +1,15 @@
-"""`python -m reindex_assets`: the command line. What lives here: nothing else."""
+"""The command `reindex-assets`, also as `python -m reindex_assets`: the production commands and those of the local stack."""
 
-from reindex_assets.cli import main
+from __future__ import annotations
+
+from reindex_assets.cli import build_app
+from reindex_assets.local.commands import local_app
+from reindex_assets.local.demo_commands import demo, dev
+
+app = build_app()
+app.command()(demo)
+app.command()(dev)
+app.add_typer(local_app, name="local")
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import quote
 
-from reindex_assets.alerts import APPEALS_CHECK, News, Problem, ProblemKind, Severity, Standing, day_ranges
-from reindex_assets.model import Slice
+from reindex_assets.alerts import News, Problem, ProblemKind, Severity, Standing, day_ranges
+from reindex_assets.model import APPEALS_CHECK, Slice
 
 #: Lines of details in one message, shared by the groups it has.
 MOST_LINES = 30

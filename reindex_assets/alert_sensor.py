@@ -47,9 +47,8 @@ from reindex_assets.alerts import (
 from reindex_assets.asset_names import REPAIR_TAG, asset_key
 from reindex_assets.checks import CHECKS
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import KINDS, Slice
+from reindex_assets.model import KINDS, Slice, Step
 from reindex_assets.partitions import RANGE_END_TAG, RANGE_START_TAG
-from reindex_assets.pipeline import Step
 from reindex_assets.runs_in_flight import is_of_fleet
 from reindex_assets.settings import Settings
 

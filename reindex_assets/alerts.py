@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 
-#: The check that is red while the automatic repair of a slice has stopped trying.
-GIVEN_UP_CHECK = "nothing_left_failed"
-#: The check that is red while appeals stand in ClickHouse.
-APPEALS_CHECK = "no_appeals"
+from reindex_assets.model import GIVEN_UP_CHECK
 
 #: Failed runs that wait for one target that can't be reached; of more, only the number is kept.
 MOST_WAITING_RUNS = 100

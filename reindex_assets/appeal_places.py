@@ -17,16 +17,9 @@ import pyarrow as pa
 from reindex_assets.clickhouse import ShardConnection, quoted
 from reindex_assets.insert_block import InsertBlock
 from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, UUID
-from reindex_assets.selection import (
-    IS_APPEAL,
-    OF_CUSTOMERS,
-    ON_DAYS,
-    SCORECARDS_AND_REVISIONS,
-    SliceGroup,
-    in_days_of_either_kind,
-    shard_scope,
-    source_sql,
-)
+from reindex_assets.selection import IS_APPEAL, SCORECARDS_AND_REVISIONS, in_days_of_either_kind, source_sql
+from reindex_assets.shard_selection import OF_CUSTOMERS, ON_DAYS, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 from reindex_assets.staging import Key, StagingNames, keys_of
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reindex_assets.appeal_places import TYPE_NAMES, AppealPlace, FoundRows
 from reindex_assets.model import SCORE, SCORECARD
-from reindex_assets.selection import SliceGroup
+from reindex_assets.slice_groups import SliceGroup
 
 
 @dataclass(frozen=True)

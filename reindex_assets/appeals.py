@@ -37,8 +37,9 @@ from reindex_assets.layout_record import is_unknown, read_records
 from reindex_assets.model import CONVERSATION, KINDS, SCORE, SCORECARD, Kind, Slice, Table, days_between
 from reindex_assets.rectangles import plan_rectangles
 from reindex_assets.schema import check_schema
-from reindex_assets.selection import MAX_SLICES, SliceGroup, source_scope
+from reindex_assets.selection import source_scope
 from reindex_assets.shards import drop_left_overs
+from reindex_assets.slice_groups import MAX_SLICES, SliceGroup
 from reindex_assets.source import lock_scope
 from reindex_assets.staging import KEYS_PER_DELETE, Key, StagingNames
 

@@ -8,7 +8,7 @@ asset would say too much. Whether a customer's day is free of appeals is said by
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from dagster import (
     AssetExecutionContext,
@@ -16,6 +16,7 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
+    Config,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -27,17 +28,17 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field
 
 from reindex_assets.appeal_places import TYPE_NAMES
 from reindex_assets.appeal_report import Outcome, PurgeReport, customer_rows, example_rows
-from reindex_assets.appeals import AppealPurge, PurgeProgress, plan_purges
+from reindex_assets.appeals import MOST_SCORECARDS, AppealPurge, PurgeOptions, PurgeProgress, plan_purges
 from reindex_assets.asset_names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
 from reindex_assets.background import in_background
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
-from reindex_assets.purge_config import PurgeConfig
 
 _DESCRIPTION = (
     "The purges of appeals (scorecards of scorecard_type 1 = replica, 2 = request, 3 = resolve), which never belong in ClickHouse. A run "
@@ -160,3 +161,49 @@ def _columns(rows: list[dict[str, str | int]]) -> TableSchema | None:
     return TableSchema(
         [TableColumn(name, "int" if isinstance(value, int) else "string") for name, value in rows[0].items()]
     )
+
+
+class PurgeConfig(Config):
+    """The run config."""
+
+    dry_run: bool = Field(
+        default=True,
+        description="Look for appeals and show where they stand; delete nothing. Set it to false to purge.",
+    )
+    customers: list[str] = Field(
+        default=[], description="Look for appeals of these customers; without any, of every customer of the cluster."
+    )
+    first_day: str | None = Field(
+        default=None, description="The first UTC day, as 2026-01-31. Without it, the fleet file's first day."
+    )
+    last_day: str | None = Field(default=None, description="The last UTC day, included. Without it, today.")
+    max_scorecards: int = Field(
+        default=PurgeOptions().max_scorecards,
+        ge=1,
+        le=MOST_SCORECARDS,
+        description="Appeals that one run removes, by day and customer; the next run goes on with what is left. Fewer make shorter runs.",
+    )
+    attempts: int = Field(
+        default=PurgeOptions().attempts,
+        ge=1,
+        le=20,
+        description="Tries when Postgres or a shard does not answer, or another run holds a partition, with growing pauses of up to "
+        "15 seconds.",
+    )
+
+    def days(self, fleet: Fleet, today: date) -> tuple[date, date]:
+        """The first and the last day.
+
+        Raises:
+            ConfigurationError: one is no day.
+        """
+        try:
+            first = date.fromisoformat(self.first_day) if self.first_day else fleet.first_day
+            last = date.fromisoformat(self.last_day) if self.last_day else today
+        except ValueError as error:
+            raise ConfigurationError(f"first_day or last_day is no day: {error}. Write it as 2026-01-31") from None
+        return first, last
+
+    def options(self) -> PurgeOptions:
+        """The same, for the core."""
+        return PurgeOptions(self.dry_run, self.max_scorecards, self.attempts)

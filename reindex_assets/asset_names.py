@@ -6,8 +6,7 @@ import re
 
 from dagster import AssetKey
 
-from reindex_assets.model import PROCESS, Kind
-from reindex_assets.pipeline import Step
+from reindex_assets.model import PROCESS, Kind, Step
 
 OWNERS = ["team:data-platform"]
 

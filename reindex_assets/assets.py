@@ -29,10 +29,10 @@ from reindex_assets.checks import check_specs
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
-from reindex_assets.model import PROCESS, Kind
+from reindex_assets.model import PROCESS, Kind, Step
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import customer_days, slices_of_run
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Progress
 from reindex_assets.run_checks import CheckPlan, run_checks
 from reindex_assets.run_config import ReindexConfig, ReindexScope

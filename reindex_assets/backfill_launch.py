@@ -27,12 +27,11 @@ from reindex_assets.backfill_progress import (
     current_mark,
     find_backfill,
 )
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
-from reindex_assets.model import Kind, Slice, days_between
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Kind, Slice, Step, days_between
 from reindex_assets.run_tags import CLUSTER_TAG, KIND_TAG
 
 #: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.

@@ -17,9 +17,8 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatu
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, PartitionBackfill
 
 from reindex_assets.asset_names import asset_key
-from reindex_assets.model import KINDS, Kind, Slice, days_between
+from reindex_assets.model import KINDS, Kind, Slice, Step, days_between
 from reindex_assets.partitions import RANGE_END_TAG, RANGE_START_TAG
-from reindex_assets.pipeline import Step
 from reindex_assets.run_tags import CLUSTER_TAG, KIND_TAG
 
 #: The backfill's name; its runs have it too.

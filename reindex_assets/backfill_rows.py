@@ -15,7 +15,8 @@ from reindex_assets.errors import ReindexError
 from reindex_assets.extract import estimate_scorecards
 from reindex_assets.fleet import Fleet
 from reindex_assets.model import Kind, Slice, days_between
-from reindex_assets.selection import SliceGroup, source_sql
+from reindex_assets.selection import source_sql
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 
 #: A plan can wait for a connection, but a person waits for the plan.

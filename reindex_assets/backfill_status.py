@@ -15,9 +15,8 @@ from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus
 from reindex_assets.asset_names import asset_key
 from reindex_assets.backfill_progress import FleetBackfill, Place, RunOfBackfill, is_under_way
 from reindex_assets.backfill_time import Work, expected_seconds
-from reindex_assets.model import KINDS, Slice
+from reindex_assets.model import KINDS, Slice, Step
 from reindex_assets.past_runs import limits_of
-from reindex_assets.pipeline import Step
 
 
 class WindowState(StrEnum):

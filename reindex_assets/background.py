@@ -17,8 +17,8 @@ from dagster import AssetExecutionContext
 
 from reindex_assets.asset_names import REPAIR_TAG
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import Kind, Slice
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.model import Kind, Slice, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Progress, Reindex
 from reindex_assets.run_config import ReindexConfig
 

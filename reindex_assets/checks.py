@@ -21,10 +21,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.definitions.metadata import RawMetadataValue
 from dagster_shared.utils.warnings import PreviewWarning
 
-from reindex_assets.alerts import APPEALS_CHECK, GIVEN_UP_CHECK
 from reindex_assets.asset_names import purge_asset_key
 from reindex_assets.differences import Difference
-from reindex_assets.model import Slice
+from reindex_assets.model import APPEALS_CHECK, GIVEN_UP_CHECK, Slice
 from reindex_assets.verdicts import (
     RECOVERY,
     Evidence,

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local.environment import use_local_environment
+from reindex_assets.local_environment import use_local_environment
 from reindex_assets.modes import Mode
 from reindex_assets.settings import LOCAL_ROOT, Settings
 

@@ -17,28 +17,23 @@ from typing import Any
 import pyarrow as pa
 
 from reindex_assets import digest
+from reindex_assets.checkpoint import Proof, read_origin
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.counts import TableTally
 from reindex_assets.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
-from reindex_assets.digest import shard_digest
+from reindex_assets.digest import digest_of_rows, rows_to_digest, shard_digest
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Fleet, Watch
 from reindex_assets.group_placement import GroupPlacement
-from reindex_assets.marks import VERSION, SourceMark, has_versions, read_origin, read_table_mark
+from reindex_assets.marks import VERSION, SourceMark, has_versions, read_table_mark
 from reindex_assets.model import PROCESS, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.parts import read_parts
-from reindex_assets.proofs import Proof
 from reindex_assets.samples import RowSample, read_samples
-from reindex_assets.selection import (
-    IN_SLICES,
-    SliceGroup,
-    group_slices,
-    shard_scope,
-    source_sql,
-)
+from reindex_assets.selection import source_sql
+from reindex_assets.shard_selection import IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
-from reindex_assets.source_digests import digest_of_rows, rows_to_digest
 from reindex_assets.source_plan import group_snapshot, reads_the_table
 
 #: Seconds after which a difference is no longer a row on its way.

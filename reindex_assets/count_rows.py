@@ -20,15 +20,9 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
 from reindex_assets.parity import SliceParity
-from reindex_assets.selection import (
-    BELONGS,
-    IN_SLICES,
-    SliceGroup,
-    group_slices,
-    shard_scope,
-    source_scope,
-    source_sql,
-)
+from reindex_assets.selection import BELONGS, source_scope, source_sql
+from reindex_assets.shard_selection import IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
 

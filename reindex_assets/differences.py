@@ -22,9 +22,7 @@ from reindex_assets.clickhouse import ShardSet
 from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, UUID, Slice, Table
 from reindex_assets.row_sides import NO_DAY, ask_rows, known_scorecards, shard_rows, source_rows
-from reindex_assets.selection import (
-    SliceGroup,
-)
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import Snapshot, SourceSession
 from reindex_assets.source_plan import group_snapshot
 

@@ -11,10 +11,11 @@ value. The columns that a score copies from its scorecard enter as their own dig
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from reindex_assets.model import Column, Table
+from reindex_assets.model import SCORE, Column, Table
+from reindex_assets.selection import BELONGS, SCORES_OF_SCORECARDS, SOURCE_SCORECARDS
 
 BITS = 64
 NULL = "~"
@@ -143,3 +144,24 @@ def readable(column: Column, text: str) -> str:
         value = text.partition(":")[2]
         return repr(value if len(value) <= 60 else f"{value[:40]}...{value[-15:]}")
     return text
+
+
+def digest_of_rows(table: Table) -> str:
+    """The digest of a row out of `rows_to_digest`."""
+    return source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
+
+
+def rows_to_digest(table: Table, columns: Sequence[str]) -> str:
+    """The group's rows of a table, for `selection.source_sql`: scorecards as `c`, of them these columns and no others, and scores as `s`.
+
+    A volatile column keeps Postgres from dissolving the subquery, and so from computing what scores have in common once a score. OFFSET 0
+    would do so too, but not in parallel.
+    """
+    digest = f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest"
+    return f"""\
+(
+SELECT {", ".join((*columns, digest))}, clock_timestamp() AS fence
+FROM {SOURCE_SCORECARDS}
+WHERE {BELONGS}
+) AS c
+{SCORES_OF_SCORECARDS if table is SCORE else ""}"""

@@ -20,10 +20,10 @@ from reindex_assets.selection import (
     SOURCE_SCORES,
     SOURCE_TIMES,
     TIMES_IN_SLICES,
-    SliceGroup,
     source_scope,
     source_sql,
 )
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 
 SOURCE_OF = {SCORECARD.name: SOURCE_SCORECARDS, SCORE.name: SOURCE_SCORES}

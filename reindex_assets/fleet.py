@@ -23,10 +23,9 @@ from pydantic import (
 
 from reindex_assets.cron import checked_cron, checked_timezone
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet_defaults import ADDRESSES, BLOCKS, with_defaults
 from reindex_assets.fleet_engines import ClickHouse, Postgres, Strict
 from reindex_assets.fleet_errors import describe, misplaced
-from reindex_assets.fleet_yaml import parse_yaml, yaml_problem
+from reindex_assets.fleet_yaml import ADDRESSES, BLOCKS, parse_yaml, with_defaults, yaml_problem
 from reindex_assets.modes import Mode
 
 R = TypeVar("R", bound=BaseModel)

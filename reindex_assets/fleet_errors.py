@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from reindex_assets.fleet_defaults import BLOCKS
+from reindex_assets.fleet_yaml import BLOCKS
 
 Place = tuple[str | int, ...]
 

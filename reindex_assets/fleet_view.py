@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reindex_assets.fleet import NAME, Cluster, Fleet
-from reindex_assets.fleet_defaults import ADDRESSES, BLOCKS
 from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
+from reindex_assets.fleet_yaml import ADDRESSES, BLOCKS
 from reindex_assets.modes import Mode
 
 

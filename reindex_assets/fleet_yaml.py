@@ -6,7 +6,7 @@ What lives here: the parser and its errors. What does not: what the data mean (f
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -43,3 +43,42 @@ def parse_yaml(text: str) -> tuple[yaml.Node | None, object]:
         return root, None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
+
+
+#: The blocks of a cluster that may have defaults.
+BLOCKS = ("postgres", "clickhouse")
+
+
+#: Keys of theirs that belong to one cluster.
+ADDRESSES = ("host", "shards", "retiring")
+
+
+def with_defaults(document: object) -> object:
+    """The document with each cluster's blocks filled up; what a cluster says itself stands. Data of another shape are left as they are.
+
+    >>> with_defaults({"defaults": {"postgres": {"port": 1}}, "clusters": {"a": {"postgres": {"host": "h"}}}})["clusters"]
+    {'a': {'postgres': {'port': 1, 'host': 'h'}}}
+    """
+    if not isinstance(document, Mapping):
+        return document
+    defaults, clusters = document.get("defaults"), document.get("clusters")
+    if not isinstance(defaults, Mapping) or not isinstance(clusters, Mapping):
+        return document
+    return {**document, "clusters": {name: _filled(cluster, defaults) for name, cluster in clusters.items()}}
+
+
+def _filled(cluster: object, defaults: Mapping[str, object]) -> object:
+    if not isinstance(cluster, Mapping):
+        return cluster
+    blocks = {
+        name: _merged(defaults[name], cluster[name])
+        for name in BLOCKS
+        if isinstance(defaults.get(name), Mapping) and isinstance(cluster.get(name), Mapping)
+    }
+    return {**cluster, **blocks}
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.model import TABLES, Slice, Table
 from reindex_assets.placement import shard_expression, source_shard_expression
-from reindex_assets.selection import IN_SLICES, OF_CUSTOMERS, SliceGroup, shard_scope
+from reindex_assets.shard_selection import IN_SLICES, OF_CUSTOMERS, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 
 _Numbers = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
 
 from reindex_assets.asset_names import asset_key, job_name, op_name
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.count_rows import count_clickhouse
-from reindex_assets.definitions import build_defs
 from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.instance import hold_connections
-from reindex_assets.model import PROCESS, Kind
+from reindex_assets.model import PROCESS, Kind, Step
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle
 from reindex_assets.reindex import Progress
+from reindex_assets.run_report import RunReport
 from reindex_assets.run_tags import CUSTOMER_TAG
 
 POLL_SECONDS = 0.25
@@ -36,30 +36,6 @@ _TOTALS = {
     "rows_unchanged": ("rows_unchanged",),
     "rows_left_newer": ("rows_left_newer",),
 }
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """A finished run.
-
-    Attributes:
-        rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
-        failed: partition key and reason of each that is not.
-        error: why the run failed as a whole; None when it succeeded.
-        before, after: rows in ClickHouse of the rectangle, by table name; None when a shard could not be asked.
-    """
-
-    run_id: str
-    rectangle: Rectangle
-    success: bool
-    seconds: float
-    rows: Mapping[str, int]
-    red_checks: Sequence[str]
-    failed: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
-    kind: str = PROCESS.name
-    before: Mapping[str, int] | None = None
-    after: Mapping[str, int] | None = None
 
 
 def launch(

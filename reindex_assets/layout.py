@@ -30,7 +30,7 @@ from reindex_assets.layout_record import (
     write_records,
 )
 from reindex_assets.model import CONVERSATION, LAYOUT_TABLE, PROCESS, TABLES, Kind
-from reindex_assets.placement import check_placement
+from reindex_assets.placement_guard import check_placement
 from reindex_assets.source import SourceSession
 
 # --- what the records say against a fleet file

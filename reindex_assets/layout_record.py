@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from reindex_assets.clickhouse import ShardConnection, ShardSet, merge_tree
+from reindex_assets.clickhouse import ShardConnection, ShardSet
 from reindex_assets.errors import LayoutError, SchemaMismatchError
 from reindex_assets.fleet import Cluster
-from reindex_assets.fleet_engines import ClickHouse
 from reindex_assets.model import LAYOUT_TABLE, SCORECARD
+from reindex_assets.schema import create_layout_table, has_layout_table
 
 #: The number of a shard that has none: it is new, or has been emptied.
 NOWHERE = -1
@@ -68,36 +68,6 @@ _SELECT = (
     f"SELECT {', '.join(('toString(layout_id) AS layout_id', *_COLUMNS[1:]))} FROM {LAYOUT_TABLE} "
     "ORDER BY reindex_layout.version DESC LIMIT 1"
 )
-
-
-def create_layout_table(clickhouse: ClickHouse) -> str:
-    """The CREATE TABLE statement."""
-    engine = merge_tree("", clickhouse.replicated, clickhouse.have_replicas)
-    return f"""\
-CREATE TABLE IF NOT EXISTS {LAYOUT_TABLE}
-(
-    layout_id UUID,
-    cluster String,
-    state LowCardinality(String),
-    shard Int32,
-    shards Int32,
-    next_shard Int32,
-    next_shards Int32,
-    members Int32,
-    version UInt64
-)
-ENGINE = {engine}
-ORDER BY version
-COMMENT 'reindex_assets: where the rows of this shard belong. Written by reindex_assets alone'"""
-
-
-def has_layout_table(shard: ShardConnection) -> bool:
-    return bool(
-        shard.rows(
-            "SELECT 1 AS found FROM system.tables WHERE database = {database:String} AND name = {table:String}",
-            {"database": shard.database, "table": LAYOUT_TABLE},
-        )
-    )
 
 
 def read_records(shards: ShardSet) -> list[LayoutRecord | None]:

@@ -14,17 +14,14 @@ ClickHouse: a sum of hashes over every column of every physical row.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from reindex_assets.clickhouse import ShardConnection, ShardSet
-from reindex_assets.digest import fast_digest, shard_digest, source_digest
 from reindex_assets.extract import SOURCE_OF
-from reindex_assets.fleet import Cluster
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice, Table
-from reindex_assets.selection import BELONGS, IN_SLICES, SliceGroup, relations_of, shard_scope, source_sql
+from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
+from reindex_assets.selection import BELONGS, relations_of, source_sql
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 
 _MODULUS = 2**64
@@ -95,65 +92,3 @@ def has_versions(session: SourceSession, kind: Kind) -> bool:
         (",".join(relations),),
     )
     return bool(found[0]["tables"] == len(relations))
-
-
-def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[str, str]:
-    """Where marks are from: by customer its profiles, and by "" everything else. Marks of another origin mean nothing here.
-
-    Part of it is the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
-    """
-    [server] = session.rows(
-        "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
-        "FROM pg_control_system(), pg_control_checkpoint()"
-    )
-    postgres, clickhouse = cluster.postgres, cluster.clickhouse
-    everything = (
-        (server["system"], server["timeline"], postgres.host, postgres.port, postgres.database, postgres.relations),
-        (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
-        (kind, [(source_digest(table), shard_digest(table)) for table in TABLES]),
-    )
-    profiles = {name: repr(customer.profiles) for name, customer in cluster.customers.items()}
-    return {"": hashlib.sha256(repr(everything).encode()).hexdigest(), **profiles}
-
-
-def read_shard_marks(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
-    """A sum over every column of every physical row, version included, on every shard, of every slice of a group."""
-
-    def ask(shard: ShardConnection) -> list[dict[str, object]]:
-        return [
-            row
-            for table in TABLES
-            for row in shard.rows(
-                f"SELECT customer, day, sum({fast_digest(table, 'sipHash64', [*table.column_names, 'version'])}) AS mark\n"
-                f"FROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
-                shard_scope(group),
-            )
-        ]
-
-    marks = dict.fromkeys(group.slices, 0)
-    for shard, rows in enumerate(shards.map(ask)):
-        for row in rows:
-            item = Slice.of_row(row)
-            # By the shard too: a row that wanders to another one must move the mark.
-            marks[item] = (marks[item] + int(str(row["mark"])) * (2 * shard + 1)) % _MODULUS
-    return marks
-
-
-def read_shard_counts(shards: ShardSet, group: SliceGroup) -> dict[Slice, dict[str, int]]:
-    """The physical rows by table, on all shards, of every slice of a group: three short columns of each row are read."""
-
-    def ask(shard: ShardConnection) -> list[dict[str, object]]:
-        return [
-            {**row, "table": table.name}
-            for table in TABLES
-            for row in shard.rows(
-                f"SELECT customer, day, count() AS found\nFROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
-                shard_scope(group),
-            )
-        ]
-
-    counts = {item: {table.name: 0 for table in TABLES} for item in group.slices}
-    for rows in shards.map(ask):
-        for row in rows:
-            counts[Slice.of_row(row)][str(row["table"])] += int(str(row["found"]))
-    return counts

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -203,3 +204,22 @@ def days_between(first: date, last: date) -> list[date]:
     ['2026-02-28', '2026-03-01']
     """
     return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
+
+
+SHARD = "shard"
+
+
+class Step(StrEnum):
+    """The steps of the lineage, in their order; the names of the assets."""
+
+    EXTRACT = "scorecard_extract"
+    ROWS = "score_rows"
+    WRITE = "shard_writes"
+
+
+#: The check that is red while the automatic repair of a slice has stopped trying.
+GIVEN_UP_CHECK = "nothing_left_failed"
+
+
+#: The check that is red while appeals stand in ClickHouse.
+APPEALS_CHECK = "no_appeals"

@@ -19,8 +19,8 @@ from reindex_assets.counts import PLURALS, TableRow
 from reindex_assets.verification import DayVerdict, Depth, Gap, Verification
 
 if TYPE_CHECKING:
-    from reindex_assets.launch import RunReport
     from reindex_assets.repairs import GivenUp
+    from reindex_assets.run_report import RunReport
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from reindex_assets.samples import RowSample
 from reindex_assets.verification import DayVerdict, Depth, Verification
 
 if TYPE_CHECKING:
-    from reindex_assets.launch import RunReport
+    from reindex_assets.run_report import RunReport
 
 
 def verification_json(found: Verification) -> dict[str, object]:

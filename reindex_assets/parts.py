@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from reindex_assets.clickhouse import ShardConnection, ShardSet, results
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice
-from reindex_assets.selection import IN_SLICES, SliceGroup, shard_scope
+from reindex_assets.shard_selection import IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 
 #: partition, first and last block, level, and the mutation if there was one. Patch parts ("patch-...") have other names: their rows
 #: show under the names of the parts that they patch.

@@ -12,8 +12,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunReco
 from reindex_assets.asset_names import asset_key
 from reindex_assets.backfill_time import Limits, PastRun
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import Kind
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Kind, Step
 from reindex_assets.run_tags import (
     BACKFILL_CLUSTER_TAG,
     BACKFILL_CUSTOMER_TAG,

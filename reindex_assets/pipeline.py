@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import TracebackType
 
 import pyarrow as pa
@@ -20,23 +19,16 @@ from reindex_assets import store as slice_store
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.extract import QuarantinedRow
 from reindex_assets.group_placement import GroupPlacement
-from reindex_assets.model import SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import SCORECARD, SHARD, TABLES, Slice, Step, Table
 from reindex_assets.parity import SliceParity
-from reindex_assets.rows import SHARD, cut_by_slice, non_finite, shards_by_time, with_shards
-from reindex_assets.selection import SliceGroup
+from reindex_assets.placement import shards_by_time
+from reindex_assets.rows import cut_by_slice, non_finite, with_shards
 from reindex_assets.shards import GroupWriter, SliceWrites, TableWrite, WriteOptions
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.staging import StagingNames
 from reindex_assets.store import ExtractMark, SliceFile, SliceStore, SliceWriter
 
 Reader = Callable[[Table], Iterator[pa.RecordBatch]]
-
-
-class Step(StrEnum):
-    """The steps of the lineage, in their order; the names of the assets."""
-
-    EXTRACT = "scorecard_extract"
-    ROWS = "score_rows"
-    WRITE = "shard_writes"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from reindex_assets.clickhouse import ShardSet
-from reindex_assets.errors import PlacementError
-from reindex_assets.model import MICROSECONDS, SCORECARD, Kind
+from reindex_assets.model import MICROSECONDS
 
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -40,61 +39,22 @@ def source_shard_expression(shard_count: int) -> str:
     return f"mod(mod({seconds}, {shard_count}) + {shard_count}, {shard_count})::int"
 
 
-#: Below this share of rows in their place, and from this many rows on, it is the fleet file that is wrong and not the rows.
-_PLACED_SHARE = 0.8
-_PLACED_ROWS = 20
+_MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
 
 
-_LIVE = f"SELECT scorecard_time, false AS is_held FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}"
-#: Beside its conversation a scorecard stands rightly, however many shards there are. A sample: the conversations may be many.
-_LIVE_CONVERSATIONS = f"""\
-WITH sample AS
-(
-    SELECT scorecard_time, customer, profile, conversation_id FROM {SCORECARD.name}
-    WHERE template_type = {{template_type:UInt8}}
-    ORDER BY cityHash64(scorecard_id)
-    LIMIT 10000
-)
-SELECT scorecard_time, (customer, profile, conversation_id) IN
-(
-    SELECT customer, profile, conversation_id FROM conversation WHERE conversation_id IN (SELECT conversation_id FROM sample)
-) AS is_held
-FROM sample"""
+def shards_by_time(batch: pa.RecordBatch, shard_count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The shards of rows by the rule of placement.py."""
+    return shard_numbers(_microseconds(batch), shard_count)
 
 
-def check_placement(shards: ShardSet, kind: Kind) -> None:
-    """Refuses a fleet file when the live rows stand where another list of shards would put them: for shards without a record (layout.py).
+def day_numbers(microseconds: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The UTC days of some times, as days since 1970."""
+    days: np.ndarray[Any, np.dtype[np.int64]] = microseconds // _MICROSECONDS_A_DAY
+    return days
 
-    Raises:
-        PlacementError: fewer than 80 % of the rows (of 20 or more) stand on the shard that the fleet file gives them.
-    """
-    count = len(shards)
-    columns = ", ".join(
-        f"countIf(is_held OR {shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}"
-        for other in range(1, 2 * count + 9)
+
+def _microseconds(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    times: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+        batch.column("scorecard_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
     )
-    found = shards.map(
-        lambda shard: shard.rows(
-            f"SELECT count() AS total, {columns} FROM ({_LIVE_CONVERSATIONS if kind.is_of_conversations else _LIVE})",
-            {"shard": shard.index, "template_type": kind.template_type},
-        )[0]
-    )
-
-    def total(name: str) -> int:
-        return sum(int(str(row[name])) for row in found)
-
-    rows, placed = total("total"), total(f"placed_{count}")
-    if rows < _PLACED_ROWS or placed >= rows * _PLACED_SHARE:
-        return
-    best = max(range(1, 2 * count + 9), key=lambda other: (total(f"placed_{other}"), -other))
-    better = total(f"placed_{best}")
-    hint = (
-        f"a list of {best} shards would explain {better / rows:.0%} of them"
-        if better >= rows * _PLACED_SHARE
-        else "the shards may stand in another order than before"
-    )
-    raise PlacementError(
-        f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) stand where the fleet file's {count} shards "
-        f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, 'reindex-assets "
-        "reshard --from-shards N' moves the rows, where N is how many there were (the first N of 'shards' and 'retiring')"
-    )
+    return times

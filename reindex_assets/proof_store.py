@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable
 
 from pydantic import TypeAdapter
 
+from reindex_assets.checkpoint import Proof
 from reindex_assets.fleet import Fleet
 from reindex_assets.memory_file import MemoryFile
 from reindex_assets.model import Kind, Slice
-from reindex_assets.proofs import Proof
 from reindex_assets.store import SliceStore
 
 #: Raise it whenever the shape or the meaning of a proof changes: those of another version are forgotten.

@@ -9,93 +9,25 @@ has come or gone. Both are asked anew by every run. In doubt a slice is reindexe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
+from reindex_assets.checkpoint import Proof, ProvenSlice, read_origin
 from reindex_assets.clickhouse import ShardSet
-from reindex_assets.counts import TableCounts
 from reindex_assets.extract import read_quarantined
 from reindex_assets.fleet import Cluster
-from reindex_assets.marks import (
-    SourceMark,
-    has_versions,
-    read_origin,
-    read_shard_counts,
-    read_source_marks,
-    read_table_mark,
-)
+from reindex_assets.marks import has_versions, read_source_marks, read_table_mark
 from reindex_assets.model import TABLES, Kind, Slice
-from reindex_assets.parity import SliceParity, TableParity
-from reindex_assets.parts import PartitionPlace, Parts, look_at_parts, of_months, read_parts
-from reindex_assets.selection import SliceGroup, group_slices
+from reindex_assets.parity import SliceParity
+from reindex_assets.parts import Parts, look_at_parts, read_parts
+from reindex_assets.shard_checksums import read_shard_counts
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import Snapshot, SourceSession
 from reindex_assets.source_plan import group_snapshot, reads_the_table
 
 #: Slices whose marks one statement reads: nothing but sums travels.
 _SLICES_AT_ONCE = 20_000
-
-
-@dataclass(frozen=True)
-class ProvenSlice:
-    """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
-
-    slice: Slice
-    marks: Mapping[str, SourceMark]
-    templates: Mapping[str, Mapping[str, TableCounts]]
-
-    def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
-        """What a comparison would find, as nothing has changed since."""
-        tables = {name: TableParity.of_counts(templates, shard_count) for name, templates in self.templates.items()}
-        return SliceParity(self.slice, tables, snapshot=snapshot, unchanged_since=since)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Slices that one look at both sides has found equal.
-
-    Attributes:
-        snapshot: when Postgres was read, microseconds.
-        origin: where the marks are from (marks.read_origin).
-        table_mark: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
-        parts: the parts of each shard, listed before ClickHouse was asked; those in the months of the slices.
-    """
-
-    snapshot: int
-    origin: Mapping[str, str]
-    table_mark: str
-    parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
-    slices: tuple[ProvenSlice, ...] = field(repr=False)
-
-    @staticmethod
-    def of(
-        found: Iterable[tuple[SliceParity, Mapping[str, SourceMark]]],
-        snapshot: int,
-        origin: Mapping[str, str],
-        table_mark: str,
-        parts: Parts,
-    ) -> Proof:
-        """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
-        proven = tuple(
-            ProvenSlice(
-                parity.slice, dict(marks), {name: dict(table.by_template) for name, table in parity.tables.items()}
-            )
-            for parity, marks in found
-            if parity.sums_agree and not parity.quarantined
-        )
-        placed = of_months(parts, {one.slice for one in proven})
-        return Proof(
-            snapshot, dict(origin), table_mark, tuple((place, dict(names)) for place, names in placed.items()), proven
-        )
-
-    def without(self, slices: Collection[Slice]) -> Proof:
-        """The same of the other slices."""
-        return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
-
-    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, ProvenSlice]:
-        """What it says of some slices, where its marks are of this origin."""
-        same = {name for name, value in self.origin.items() if origin.get(name) == value}
-        return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.layout import assert_layout, settle_layout
 from reindex_assets.layout_locks import writing
 from reindex_assets.layout_record import is_unknown, read_records
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.model import PROCESS, Kind, Slice, Step
 from reindex_assets.parity import SliceParity
-from reindex_assets.pipeline import GroupPipeline, SliceOutcome, Step
+from reindex_assets.pipeline import GroupPipeline, SliceOutcome
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
 from reindex_assets.schema import check_conversations, check_schema
-from reindex_assets.selection import SliceGroup, group_slices
 from reindex_assets.shards import WriteOptions, drop_left_overs
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import lock_scope
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.staging import StagingNames

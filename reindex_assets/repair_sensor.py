@@ -27,13 +27,11 @@ from reindex_assets.asset_names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.checks import LEFT_FAILED, ROWS_AGREE, evaluation
 from reindex_assets.fleet import Fleet
 from reindex_assets.layout import layout_problem
-from reindex_assets.model import PROCESS, SCORE, Kind, Slice, days_between
+from reindex_assets.model import PROCESS, SCORE, Kind, Slice, Step, days_between
 from reindex_assets.parity import SliceParity, explain
 from reindex_assets.partitions import range_tags, watched_days
-from reindex_assets.pipeline import Step
 from reindex_assets.rectangles import Rectangle, cover
-from reindex_assets.repair_ledger import RepairCursor, VerdictsRead, read_cursor
-from reindex_assets.repair_request import asked_for_again
+from reindex_assets.repair_ledger import RepairCursor, VerdictsRead, asked_for_again, read_cursor
 from reindex_assets.repairs import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
 from reindex_assets.runs_in_flight import slices_in_flight
 from reindex_assets.verdict_events import report_verdict

@@ -12,21 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from reindex_assets.comparison import Comparison
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.model import Kind, Slice
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.rectangles import Rectangle, neighbours
+from reindex_assets.reindex import Progress
 from reindex_assets.reshard import Reshard, begin_reshard, finish_reshard, plan_reshard
+from reindex_assets.run_report import RunReport
 from reindex_assets.shard_places import LeftBehind, PlaceFinder, Places, all_slices
 from reindex_assets.watch_state import WatchState, WatchStore
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
-    from reindex_assets.launch import RunReport
 
 #: Partitions of one run: what is killed in its middle looks at no more than these again.
 PARTITIONS_A_RUN = 1_000
@@ -106,6 +103,19 @@ class ReshardProgress:
     total: int
 
 
+class WindowRun(Protocol):
+    """Runs the assets of a kind over one window, with this run config; returns when the run has ended."""
+
+    def __call__(
+        self,
+        rectangle: Rectangle,
+        kind: Kind,
+        config: Mapping[str, object],
+        on_progress: Callable[[Progress], None],
+        /,
+    ) -> RunReport: ...
+
+
 class ReshardWork:
     """The reshard of one cluster to the shards of its fleet file.
 
@@ -153,7 +163,7 @@ class ReshardWork:
         with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
             return finder.held_by_retiring()
 
-    def run(self, instance: DagsterInstance) -> ReshardOutcome:
+    def run(self, run_window: WindowRun) -> ReshardOutcome:
         """Moves, proves and ends. What it could not do is in the outcome; run it again.
 
         Raises:
@@ -165,12 +175,12 @@ class ReshardWork:
             return ReshardOutcome(True, retiring=self.held_by_retiring())
         self._forget()
         chosen = self._slices(self._first, self._last)
-        reports = self._move(instance, chosen)
+        reports = self._move(run_window, chosen)
         everything = self._slices(*self._days)
         rows_left = self._places(everything).rows_to_move
         different: dict[str, Sequence[Slice]] = {}
         if not rows_left:
-            different, repairs = self._prove(instance, everything)
+            different, repairs = self._prove(run_window, everything)
             reports += repairs
             rows_left = self._places(everything).rows_to_move if repairs else 0
         left_behind = self._left_behind()
@@ -189,7 +199,7 @@ class ReshardWork:
             ProofStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
             WatchStore(self._fleet, self._cluster_name, kind).save(WatchState())
 
-    def _move(self, instance: DagsterInstance, slices: Collection[Slice]) -> list[RunReport]:
+    def _move(self, run_window: WindowRun, slices: Collection[Slice]) -> list[RunReport]:
         reports: list[RunReport] = []
         for _ in range(_ROUNDS):
             places = self._places(slices)
@@ -198,7 +208,7 @@ class ReshardWork:
             found = [
                 report
                 for kind, chosen in places.slices.items()
-                for report in self._runs(instance, kind, chosen, "moving")
+                for report in self._runs(run_window, kind, chosen, "moving")
             ]
             reports += found
             if not all(report.success for report in found):
@@ -206,7 +216,7 @@ class ReshardWork:
         return reports
 
     def _prove(
-        self, instance: DagsterInstance, slices: Sequence[Slice]
+        self, run_window: WindowRun, slices: Sequence[Slice]
     ) -> tuple[dict[str, Sequence[Slice]], list[RunReport]]:
         """The partitions that differ from Postgres, to the bit, after those that did were run again; and these runs."""
         reports: list[RunReport] = []
@@ -216,7 +226,7 @@ class ReshardWork:
         for kind in kinds:
             different = self._different(kind, slices)
             if different:
-                reports += self._runs(instance, kind, different, "repairing")
+                reports += self._runs(run_window, kind, different, "repairing")
                 different = self._different(kind, different)
             if different:
                 found[kind.name] = different
@@ -233,12 +243,7 @@ class ReshardWork:
         self._on_progress(ReshardProgress(f"comparing, {kind.name}", len(slices), len(slices)))
         return found
 
-    def _runs(
-        self, instance: DagsterInstance, kind: Kind, slices: Collection[Slice], doing: str
-    ) -> Iterator[RunReport]:
-        # Dagster takes seconds to import; a plan does without it.
-        from reindex_assets.launch import launch
-
+    def _runs(self, run_window: WindowRun, kind: Kind, slices: Collection[Slice], doing: str) -> Iterator[RunReport]:
         rectangles = windows(self._cluster_name, self._cluster, slices, PARTITIONS_A_RUN)
         total = sum(len(rectangle.slices) for rectangle in rectangles)
         done = 0
@@ -249,13 +254,11 @@ class ReshardWork:
 
             tell(0)
             config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
-            report = launch(
-                self._fleet,
-                instance,
+            report = run_window(
                 rectangle,
+                kind,
                 config,
                 lambda progress, tell=tell: tell(progress.processed + progress.failed),  # type: ignore[misc]
-                kind,
             )
             done += len(rectangle.slices)
             yield report

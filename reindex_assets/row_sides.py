@@ -13,21 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse import ShardConnection
-from reindex_assets.digest import shard_digest
+from reindex_assets.digest import digest_of_rows, rows_to_digest, shard_digest
 from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.model import SCORE, SCORECARD, UUID, Table
-from reindex_assets.placement import shard_expression, shard_numbers
-from reindex_assets.rows import day_numbers
-from reindex_assets.selection import (
-    IN_CUSTOMERS,
-    IN_SLICES,
-    SCORECARDS_AND_REVISIONS,
-    SliceGroup,
-    shard_scope,
-    source_sql,
-)
+from reindex_assets.placement import day_numbers, shard_expression, shard_numbers
+from reindex_assets.selection import IN_CUSTOMERS, SCORECARDS_AND_REVISIONS, source_sql
+from reindex_assets.shard_selection import IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
-from reindex_assets.source_digests import digest_of_rows, rows_to_digest
 
 _CONVERSATION = "conversation_id"
 

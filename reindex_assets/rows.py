@@ -14,29 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex_assets.model import MICROSECONDS, Slice
-from reindex_assets.placement import shard_numbers
-
-SHARD = "shard"
+from reindex_assets.model import SHARD, Slice
+from reindex_assets.placement import _microseconds, day_numbers
 
 _EPOCH = date(1970, 1, 1)
-_MICROSECONDS_A_DAY = 86_400 * MICROSECONDS
-
-
-def shards_by_time(batch: pa.RecordBatch, shard_count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The shards of rows by the rule of placement.py."""
-    return shard_numbers(_microseconds(batch), shard_count)
 
 
 def with_shards(batch: pa.RecordBatch, shards: np.ndarray[Any, np.dtype[Any]]) -> pa.RecordBatch:
     """`batch` with a last column `shard` (uint16)."""
     return batch.append_column(SHARD, pa.array(shards.astype(np.uint16)))
-
-
-def day_numbers(microseconds: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The UTC days of some times, as days since 1970."""
-    days: np.ndarray[Any, np.dtype[np.int64]] = microseconds // _MICROSECONDS_A_DAY
-    return days
 
 
 @dataclass(frozen=True)
@@ -95,10 +81,3 @@ def non_finite(batch: pa.RecordBatch) -> int:
         for column in batch.columns
         if pa.types.is_floating(column.type)
     )
-
-
-def _microseconds(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    times: np.ndarray[tuple[int], np.dtype[np.int64]] = (
-        batch.column("scorecard_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
-    )
-    return times

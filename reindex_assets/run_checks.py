@@ -20,6 +20,7 @@ from dagster import (
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from reindex_assets.background import in_background
+from reindex_assets.checkpoint import Proof
 from reindex_assets.checks import evaluations
 from reindex_assets.comparison import Comparison
 from reindex_assets.errors import ShardUnreachableError
@@ -29,7 +30,6 @@ from reindex_assets.layout import layout_problem
 from reindex_assets.model import Kind, Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.proof_store import ProofStore
-from reindex_assets.proofs import Proof
 from reindex_assets.reindex import Progress
 from reindex_assets.repair_ledger import given_up
 from reindex_assets.repairs import Repair

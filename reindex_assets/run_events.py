@@ -23,9 +23,9 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, DagsterEventType
 
 from reindex_assets.event_storage import EventStorage
-from reindex_assets.model import MICROSECONDS
+from reindex_assets.model import MICROSECONDS, Step
 from reindex_assets.parity import SliceParity
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Progress
 
 #: Failed partitions that an error names; the rest is counted.

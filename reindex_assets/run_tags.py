@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dagster import AssetKey
 
 from reindex_assets.asset_names import purge_asset_key
-from reindex_assets.model import KINDS, Slice
+from reindex_assets.model import KINDS, Slice, Step
 from reindex_assets.modes import Mode
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
-from reindex_assets.pipeline import Step
 
 CLUSTER_TAG = "cluster"
 CUSTOMER_TAG = "customer"

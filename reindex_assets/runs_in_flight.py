@@ -21,9 +21,8 @@ from reindex_assets.asset_names import (
     purge_job_name,
 )
 from reindex_assets.fleet import Cluster, Fleet
-from reindex_assets.model import KINDS, PROCESS, Kind, Slice
+from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
 from reindex_assets.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
-from reindex_assets.pipeline import Step
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,

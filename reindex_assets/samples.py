@@ -19,7 +19,9 @@ from reindex_assets.differences import Difference, difference_of
 from reindex_assets.digest import readable, shard_text, source_text
 from reindex_assets.extract import SOURCE_OF
 from reindex_assets.model import SCORE, TABLES, Slice, Table
-from reindex_assets.selection import BELONGS, IN_SLICES, SliceGroup, shard_scope, source_scope, source_sql
+from reindex_assets.selection import BELONGS, source_scope, source_sql
+from reindex_assets.shard_selection import IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 
 

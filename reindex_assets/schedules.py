@@ -18,10 +18,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name
 from reindex_assets.fleet import Fleet
-from reindex_assets.model import KINDS, PROCESS, Kind
+from reindex_assets.model import KINDS, PROCESS, Kind, Step
 from reindex_assets.modes import Mode
 from reindex_assets.partitions import ended_days, range_tags, watched_days
-from reindex_assets.pipeline import Step
 
 
 def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:

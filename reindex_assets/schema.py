@@ -9,7 +9,6 @@ from reindex_assets.clickhouse import ShardConnection, ShardSet, merge_tree
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.fleet import Cluster
 from reindex_assets.fleet_engines import ClickHouse, Shard
-from reindex_assets.layout_record import create_layout_table, has_layout_table
 from reindex_assets.model import LAYOUT_TABLE, TABLES, Table
 
 #: Raise it whenever the shape below changes; it stands in the tables' comment.
@@ -204,3 +203,33 @@ def _differences(shard: ShardConnection, table: Table) -> list[str] | None:
         if name not in expected_columns and default_kind not in ("MATERIALIZED", "ALIAS"):
             differences.append(f"column {name} {column_type} is unknown")
     return differences
+
+
+def create_layout_table(clickhouse: ClickHouse) -> str:
+    """The CREATE TABLE statement."""
+    engine = merge_tree("", clickhouse.replicated, clickhouse.have_replicas)
+    return f"""\
+CREATE TABLE IF NOT EXISTS {LAYOUT_TABLE}
+(
+    layout_id UUID,
+    cluster String,
+    state LowCardinality(String),
+    shard Int32,
+    shards Int32,
+    next_shard Int32,
+    next_shards Int32,
+    members Int32,
+    version UInt64
+)
+ENGINE = {engine}
+ORDER BY version
+COMMENT 'reindex_assets: where the rows of this shard belong. Written by reindex_assets alone'"""
+
+
+def has_layout_table(shard: ShardConnection) -> bool:
+    return bool(
+        shard.rows(
+            "SELECT 1 AS found FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+            {"database": shard.database, "table": LAYOUT_TABLE},
+        )
+    )

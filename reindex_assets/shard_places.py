@@ -27,16 +27,8 @@ from reindex_assets.model import (
     days_between,
 )
 from reindex_assets.placement import shard_expression
-from reindex_assets.selection import (
-    IN_SLICES,
-    OF_ANY_PROFILE,
-    OF_CUSTOMERS,
-    OF_PROFILES,
-    ON_DAYS,
-    SliceGroup,
-    group_slices,
-    shard_scope,
-)
+from reindex_assets.shard_selection import IN_SLICES, OF_ANY_PROFILE, OF_CUSTOMERS, OF_PROFILES, ON_DAYS, shard_scope
+from reindex_assets.slice_groups import SliceGroup, group_slices
 
 #: Slices that one question asks for; their conversations are held in memory meanwhile.
 _SLICES_AT_ONCE = 2_000

@@ -25,7 +25,7 @@ from reindex_assets.clickhouse import ShardConnection, ShardSet, results
 from reindex_assets.insert_block import ArrowStream, InsertBlock
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard
-from reindex_assets.selection import SliceGroup
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.staging import Key, StagingNames
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reindex_assets.selection import SOURCE_TIMES, TIMES_IN_SLICES, SliceGroup, source_scope, source_sql
+from reindex_assets.selection import SOURCE_TIMES, TIMES_IN_SLICES, source_scope, source_sql
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import Snapshot, SourceSession
 
 #: Looking up the scores of a scorecard costs as much as reading this many rows of the score table (6 us against 0.6 us, in memory;

@@ -21,7 +21,8 @@ from reindex_assets.clickhouse import ShardConnection, quoted
 from reindex_assets.digest import fast_digest
 from reindex_assets.model import SCORECARD, Slice, Table
 from reindex_assets.schema import column_definitions
-from reindex_assets.selection import ELSEWHERE, IN_SLICES, SliceGroup, shard_scope
+from reindex_assets.shard_selection import ELSEWHERE, IN_SLICES, shard_scope
+from reindex_assets.slice_groups import SliceGroup
 
 _PREFIX = "reindex_staging"
 _STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")

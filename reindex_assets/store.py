@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex_assets.errors import ConfigurationError, MissingSliceError
-from reindex_assets.model import TABLES, Kind, Slice, Table
-from reindex_assets.rows import SHARD
+from reindex_assets.model import SHARD, TABLES, Kind, Slice, Table
 
 EXTRACT = "extract"
 ROWS = "rows"

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
+from reindex_assets.checkpoint import read_origin
 from reindex_assets.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.fleet import Fleet
-from reindex_assets.marks import SourceMark, read_origin, read_shard_counts, read_shard_marks, read_source_marks
+from reindex_assets.marks import SourceMark, read_source_marks
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
 from reindex_assets.parity import SliceParity
 from reindex_assets.parts import Parts, look_at_parts, read_parts
+from reindex_assets.shard_checksums import read_shard_counts, read_shard_marks
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets.watch_state import SliceMarks, WatchState
 

@@ -47,7 +47,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from reindex_assets.alert_sensor import build_alert_sensor
 from reindex_assets.asset_names import job_name
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.partitions import range_tags

@@ -25,11 +25,11 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import asset_key, job_name, op_name
 from reindex_assets.assets import build_assets
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.made_data import DataPlan, make_source
+from reindex_assets.model import Step
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets_tests.conftest import CUSTOMERS
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 1, 4)

@@ -22,9 +22,9 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.fleet import Fleet, load_fleet
 from reindex_assets.local import connections
-from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 from reindex_assets_tests.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 
 # Fixtures of several files: what a conftest imports, its tests find.

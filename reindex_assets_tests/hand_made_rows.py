@@ -17,8 +17,8 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.fleet_engines import Shard
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import PROCESS, Slice
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.model import PROCESS, Slice, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Reindex, ReindexOptions
 
 TEMPLATE_ID = UUID(int=0x7E)

@@ -19,12 +19,11 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from reindex_assets.asset_names import asset_key, job_name, op_name, repair_sensor_name
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.model import PROCESS, Kind, Slice, Step
 from reindex_assets.partitions import slices_of_range
-from reindex_assets.pipeline import Step
 from reindex_assets.repair_ledger import read_cursor
 from reindex_assets.repairs import Ledger
 

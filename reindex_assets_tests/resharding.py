@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import cast
 
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
@@ -21,10 +20,12 @@ from reindex_assets.local import connections, oracle
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan
-from reindex_assets.model import CONVERSATION, PROCESS
+from reindex_assets.model import CONVERSATION, PROCESS, Kind
 from reindex_assets.pipeline import SliceOutcome
-from reindex_assets.reindex import Reindex, ReindexOptions
-from reindex_assets.reshard_work import ReshardOptions, ReshardOutcome, ReshardWork
+from reindex_assets.rectangles import Rectangle
+from reindex_assets.reindex import Progress, Reindex, ReindexOptions
+from reindex_assets.reshard_work import ReshardOptions, ReshardOutcome, ReshardWork, WindowRun
+from reindex_assets.run_report import RunReport
 from reindex_assets_tests.conftest import CUSTOMERS, FIRST_DAY
 from reindex_assets_tests.running import errors, slices_of, with_shards
 
@@ -107,7 +108,21 @@ def reindex(fleet: Fleet, options: ReindexOptions | None = None) -> list[list[Sl
 def reshard(fleet: Fleet, instance: DagsterInstance | None, **options: object) -> ReshardOutcome:
     """A whole reshard of the stack's cluster; without an instance, one that has nothing to move."""
     chosen = ReshardOptions(**{"settle_seconds": 0, **options})  # type: ignore[arg-type]
-    return ReshardWork(fleet, CLUSTER, DAYS[1], chosen).run(cast("DagsterInstance", instance))
+    return ReshardWork(fleet, CLUSTER, DAYS[1], chosen).run(window_run(fleet, instance))
+
+
+def window_run(fleet: Fleet, instance: DagsterInstance | None) -> WindowRun:
+    """Runs of windows in this process, in a Dagster instance."""
+
+    def run(
+        rectangle: Rectangle, kind: Kind, config: Mapping[str, object], on_progress: Callable[[Progress], None], /
+    ) -> RunReport:
+        from reindex_assets.launch import launch
+
+        assert instance is not None, "there was nothing to move"
+        return launch(fleet, instance, rectangle, config, on_progress, kind)
+
+    return run
 
 
 _KEYS = {

@@ -16,8 +16,8 @@ from clickhouse_connect.driver.client import Client
 from reindex_assets.fleet import Customer, Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan
-from reindex_assets.model import TABLES, Slice
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.model import TABLES, Slice, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import Reindex, ReindexOptions
 from reindex_assets_tests.conftest import CUSTOMERS
 

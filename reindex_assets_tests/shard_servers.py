@@ -24,7 +24,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from reindex_assets.local.environment import PASSWORD_VARIABLE
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 
 PASSWORD = "a'pass\"wörd"
 READY_SECONDS = 30.0

@@ -16,7 +16,7 @@ from dagster._core.scheduler.instigation import (
 )
 
 from reindex_assets.asset_names import REPAIR_TAG, checks_job_name, job_name, op_name
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.partitions import range_tags
 from reindex_assets_tests.alert_receivers import WebReceiver

@@ -21,11 +21,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from reindex_assets.alerts import GIVEN_UP_CHECK
 from reindex_assets.asset_names import REPAIR_TAG, job_name
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.checks import CHECKS
-from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet
+from reindex_assets.model import GIVEN_UP_CHECK
 from reindex_assets_tests.alert_receivers import WebReceiver
 from reindex_assets_tests.alerting import (  # noqa: F401 - fixtures
     HOUR,

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from reindex_assets.alert_message import MOST_LINES, Detail, Look, compose, days_text
 from reindex_assets.alert_state import AlertState, bounded, coarse, count_ranges, from_cursor, to_cursor
 from reindex_assets.alerts import (
-    GIVEN_UP_CHECK,
     MOST_WAITING_RUNS,
     Evaluation,
     Ledger,
@@ -34,6 +33,7 @@ from reindex_assets.alerts import (
     judged,
     news_for,
 )
+from reindex_assets.model import GIVEN_UP_CHECK
 
 ASSET = "local/process/shard_writes"
 RULES = Rules(grace_seconds=120, repeat_seconds=86_400)

@@ -24,7 +24,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import CONVERSATION, MICROSECONDS, PROCESS, Kind, Slice
-from reindex_assets.selection import MAX_SLICES
+from reindex_assets.slice_groups import MAX_SLICES
 from reindex_assets.source import SourceSession, lock_scope
 from reindex_assets.staging import Key
 from reindex_assets_tests.hand_made_rows import reindex, silent_port, succeeded, update_scorecard, with_shard_port

@@ -23,8 +23,9 @@ from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner, Result
 
 from reindex_assets import appeals_asset
+from reindex_assets.__main__ import app
 from reindex_assets.alert_message import Look, compose
-from reindex_assets.alerts import APPEALS_CHECK, News, Severity, Standing, check_problem
+from reindex_assets.alerts import News, Severity, Standing, check_problem
 from reindex_assets.appeals import AppealPurge, PurgeOptions, PurgeProgress
 from reindex_assets.asset_names import (
     asset_key,
@@ -34,15 +35,14 @@ from reindex_assets.asset_names import (
     purge_job_name,
     purge_op_name,
 )
-from reindex_assets.cli import app
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.model import APPEALS_CHECK, Step
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets.runs_in_flight import is_of_fleet, slices_in_flight
-from reindex_assets.selection import SliceGroup
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets_tests.asset_runs import evaluation
 from reindex_assets_tests.planted_appeals import Appeal, add_appeal, appeals_left, at, everything
 

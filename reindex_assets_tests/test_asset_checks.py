@@ -22,8 +22,8 @@ from dagster import (
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import checks_job_name
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.checks import CHECKS
-from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.model import Slice, days_between

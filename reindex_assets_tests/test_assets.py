@@ -19,14 +19,14 @@ from dagster import (
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import asset_key
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local import oracle
+from reindex_assets.model import Step
 from reindex_assets.modes import Mode
 from reindex_assets.parity import SliceParity
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets_tests.asset_runs import (
     FIRST,
     LAST,

@@ -24,13 +24,12 @@ from reindex_assets.backfill_plan import (
     plan_windows,
 )
 from reindex_assets.backfill_time import Limits, PastRun, Work, expected_seconds, speed_of
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Customer, Fleet
 from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.model import PROCESS, Kind, Slice, days_between
+from reindex_assets.model import PROCESS, Kind, Slice, Step, days_between
 from reindex_assets.partitions import RANGE_END_TAG, RANGE_START_TAG
-from reindex_assets.pipeline import Step
 from reindex_assets.run_tags import limiting_tags
 
 FIRST = date(2026, 1, 1)

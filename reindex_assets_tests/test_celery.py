@@ -20,9 +20,9 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunSta
 from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner
 
+from reindex_assets.__main__ import app
 from reindex_assets.asset_names import asset_key, op_name
 from reindex_assets.celery_worker import worker_app
-from reindex_assets.cli import app
 from reindex_assets.fleet import load_fleet
 from reindex_assets.janitor import JANITOR
 from reindex_assets.local.dagster_processes import running_dagster
@@ -30,8 +30,7 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.local.oracle import assert_equal
 from reindex_assets.local.stack import LocalStack
-from reindex_assets.model import Slice
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Slice, Step
 from reindex_assets_tests.backfills import ask_for_backfill
 from reindex_assets_tests.celery_processes import (
     DAGSTER_YAML,

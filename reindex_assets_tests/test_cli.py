@@ -33,8 +33,7 @@ from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.local.oracle import assert_equal, differences
 from reindex_assets.local.stack import LocalStack
 from reindex_assets.model import Slice
-from reindex_assets.repair_ledger import RepairCursor
-from reindex_assets.repair_request import ASK_AGAIN
+from reindex_assets.repair_ledger import ASK_AGAIN, RepairCursor
 from reindex_assets.repairs import Ledger, Repair
 from reindex_assets_tests.conftest import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 from reindex_assets_tests.hand_made_rows import silent_port

@@ -18,10 +18,10 @@ import yaml
 from dagster import DagsterInstance, DagsterRunStatus, Definitions, build_schedule_context
 from typer.testing import CliRunner
 
+from reindex_assets.__main__ import app
 from reindex_assets.asset_names import checks_job_name, job_name, op_name, repair_sensor_name
-from reindex_assets.cli import app
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.comparison import Comparison
-from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet, Watch, load_fleet
 from reindex_assets.fleet_view import effective, fleet_schema
 from reindex_assets.janitor import end_silent_runs

@@ -28,11 +28,11 @@ from reindex_assets.connection_slots import LOCK_CLASS
 from reindex_assets.errors import SourceBusyError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
 from reindex_assets.fleet_engines import Postgres
-from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal
 from reindex_assets.local.processes import LOOPBACK
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 from reindex_assets.model import Slice
 from reindex_assets.reindex import Reindex, ReindexOptions
 from reindex_assets.source import SourceSession

@@ -23,9 +23,9 @@ from reindex_assets.local import oracle
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
-from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice
+from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice, Step
 from reindex_assets.parity import SliceParity
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.reindex import Reindex, ReindexOptions
 from reindex_assets.watch import WatchLimits, look

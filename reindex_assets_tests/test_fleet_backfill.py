@@ -25,8 +25,8 @@ from dagster_shared.error import SerializableErrorInfo
 from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner
 
+from reindex_assets.__main__ import app
 from reindex_assets.backfill_progress import NAME_TAG, FleetBackfill, Place, find_backfill
-from reindex_assets.cli import app
 from reindex_assets.fleet import Fleet
 from reindex_assets.launch import launch
 from reindex_assets.local.layout import CLUSTER

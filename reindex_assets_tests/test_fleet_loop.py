@@ -19,19 +19,19 @@ from clickhouse_connect.driver.client import Client
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reindex_assets.cli import app
+from reindex_assets.__main__ import app
 from reindex_assets.clickhouse import ShardSet
 from reindex_assets.comparison import Comparison
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Fleet, load_fleet
 from reindex_assets.local import connections, oracle
 from reindex_assets.local.drift import Drift, plant
-from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.fleet_demo import run_fleet_demo
 from reindex_assets.local.fleet_faults import plant_everywhere
 from reindex_assets.local.fleet_plan import FleetPlan, plan_fleet
 from reindex_assets.local.layout import Home, Layout
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 from reindex_assets.model import KINDS, PROCESS, TABLES, Kind, Slice, days_between
 from reindex_assets.parts import Parts, compare_parts, read_parts
 from reindex_assets.reindex import Reindex, ReindexOptions

@@ -16,8 +16,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import SourceSummary, change_source, make_source
 from reindex_assets.local.oracle import assert_equal, differences
-from reindex_assets.model import Slice
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Slice, Step
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.shards import WriteOptions
 from reindex_assets_tests.running import (

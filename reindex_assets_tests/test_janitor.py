@@ -15,7 +15,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.janitor import end_silent_runs
 from reindex_assets.local.layout import CLUSTER

@@ -21,8 +21,7 @@ from reindex_assets.fleet_engines import ClickHouse
 from reindex_assets.layout_record import LayoutState, read_records, same_tables
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal
-from reindex_assets.model import Slice
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Slice, Step
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets.reshard import plan_reshard
 from reindex_assets.shards import WriteOptions

@@ -25,10 +25,10 @@ import reindex_assets
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import load_fleet
 from reindex_assets.local.commands import local_app
-from reindex_assets.local.environment import PASSWORD_VARIABLE, use_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.processes import LOOPBACK
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import PASSWORD_VARIABLE, use_local_environment
 from reindex_assets_tests.conftest import BREAKABLE_CUSTOMERS, FIRST_DAY, connect_shards, connect_source
 from reindex_assets_tests.local_stacks import command_line, found_everywhere, pids, states, write_everywhere
 

@@ -18,11 +18,11 @@ from reindex_assets.clickhouse import ShardSet
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
-from reindex_assets.marks import read_shard_counts, read_shard_marks
 from reindex_assets.model import PROCESS, SCORE, TABLES, Slice
 from reindex_assets.parts import PartChanges, compare_parts, read_parts, slices_in_parts
 from reindex_assets.schema import create_table
-from reindex_assets.selection import SliceGroup, group_slices
+from reindex_assets.shard_checksums import read_shard_counts, read_shard_marks
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets_tests import application
 from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.plain_loader import load_plainly

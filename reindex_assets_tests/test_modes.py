@@ -14,18 +14,17 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import all_job_name, asset_key, checks_job_name, job_name, op_name, repair_sensor_name
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.checks import CHECKS
-from reindex_assets.definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan, make_source
-from reindex_assets.model import CONVERSATION, KINDS, PROCESS, Kind, Slice
+from reindex_assets.model import CONVERSATION, KINDS, PROCESS, Kind, Slice, Step
 from reindex_assets.modes import Mode
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets.run_config import ReindexScope
 from reindex_assets.runs_in_flight import is_of_fleet, slices_in_flight
 from reindex_assets.settings import Settings

@@ -27,7 +27,8 @@ from reindex_assets.group_placement import GroupPlacement
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.model import SCORE, SCORECARD, Slice, Table
 from reindex_assets.parity import SliceParity
-from reindex_assets.selection import SliceGroup, group_slices, source_scope
+from reindex_assets.selection import source_scope
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
 from reindex_assets_tests.comparing import compare, compare_settled
 from reindex_assets_tests.hand_made_rows import Values, add_scorecard, reindex, succeeded, update_scorecard

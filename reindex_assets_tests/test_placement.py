@@ -19,8 +19,7 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.oracle import assert_equal
 from reindex_assets.model import Slice
-from reindex_assets.placement import shard_expression, source_shard_expression
-from reindex_assets.rows import shards_by_time
+from reindex_assets.placement import shard_expression, shards_by_time, source_shard_expression
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
 from reindex_assets_tests.test_pure_parts import EPOCH, MICROSECOND, batch_of, exact_shard, times
 

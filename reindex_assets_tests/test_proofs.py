@@ -27,13 +27,13 @@ from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, change_source, make_source
 from reindex_assets.marks import read_table_mark
-from reindex_assets.model import PROCESS, TABLES, Kind, Slice
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.proofs import Unchanged
 from reindex_assets.reindex import ReindexOptions
-from reindex_assets.selection import SliceGroup
 from reindex_assets.shards import WriteOptions
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.source import SourceSession
 from reindex_assets.store import ROWS, SliceStore
 from reindex_assets_tests import application, running

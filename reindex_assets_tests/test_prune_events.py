@@ -21,10 +21,11 @@ from psycopg2.extensions import make_dsn
 
 from reindex_assets.asset_names import asset_key
 from reindex_assets.fleet import Fleet
-from reindex_assets.launch import RunReport, launch
+from reindex_assets.launch import launch
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.pipeline import Step
+from reindex_assets.model import Step
 from reindex_assets.rectangles import Rectangle
+from reindex_assets.run_report import RunReport
 from reindex_assets_tests.hand_made_rows import add_scorecard
 
 SCRIPT = Path(__file__).parents[1] / "deploy" / "prune_events.sql"

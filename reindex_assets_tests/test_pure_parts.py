@@ -21,20 +21,13 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Customer, Fleet
 from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
 from reindex_assets.gaps import gap
-from reindex_assets.model import SCORE, SCORECARD, Slice, days_between
+from reindex_assets.model import SCORE, SCORECARD, SHARD, Slice, days_between
 from reindex_assets.parity import SliceParity, TableParity, explain
 from reindex_assets.partitions import ended_days, range_tags, slices_of_run
+from reindex_assets.placement import shards_by_time
 from reindex_assets.rectangles import cover, neighbours, plan_rectangles
-from reindex_assets.rows import (
-    SHARD,
-    count_by_slice_and_shard,
-    cut_by_shard,
-    cut_by_slice,
-    non_finite,
-    shards_by_time,
-    with_shards,
-)
-from reindex_assets.selection import group_slices
+from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shards
+from reindex_assets.slice_groups import group_slices
 
 NAMES = [f"customer-{letter}" for letter in "abcdefg"]
 FIRST_DAY = date(2026, 1, 1)

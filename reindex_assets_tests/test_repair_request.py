@@ -14,12 +14,11 @@ from dagster import AssetMaterialization, AssetObservation, DagsterEvent, Dagste
 from dagster._core.events import StepMaterializationData
 
 from reindex_assets.asset_names import REPAIR_TAG, asset_key, job_name
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
-from reindex_assets.model import PROCESS, Slice
-from reindex_assets.pipeline import Step
-from reindex_assets.repair_request import ask_again, asked_for_again
+from reindex_assets.model import PROCESS, Slice, Step
+from reindex_assets.repair_ledger import ask_again, asked_for_again
 from reindex_assets.repairs import GivenUp, Repair
 from reindex_assets_tests.repair_loop import WRITES
 

@@ -24,7 +24,7 @@ from dagster._core.execution.backfill import BulkActionStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import REPAIR_TAG, job_name
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.differences import Difference
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.fleet import Fleet, Watch
@@ -34,7 +34,7 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.partitions import range_tags
-from reindex_assets.repair_request import ask_again
+from reindex_assets.repair_ledger import ask_again
 from reindex_assets.repairs import GivenUp
 from reindex_assets.watch_state import SliceMarks, WatchState, WatchStore
 from reindex_assets_tests.backfills import ask_for_backfill

@@ -39,7 +39,7 @@ from reindex_assets.verdicts import Verdict
 from reindex_assets_tests import running
 from reindex_assets_tests.conftest import CUSTOMERS, connect_shards, connect_source, forget_password_afterwards
 from reindex_assets_tests.repair_loop import WRITES, RepairLoop
-from reindex_assets_tests.resharding import DAYS, PLAN, SLICES, Shards, UnionReader, reindex, reshard
+from reindex_assets_tests.resharding import DAYS, PLAN, SLICES, Shards, UnionReader, reindex, reshard, window_run
 
 FOUR = (0, 1, 2, 3)
 SIX = (0, 1, 2, 3, 4, 5)
@@ -437,7 +437,9 @@ def test_a_reshard_that_is_killed_again_and_again_goes_on_and_no_reader_misses_a
         # Killed before the deletes: rows stood twice.
         assert max(rows) > rows[0]
         # All is moved; only its end is left.
-        ReshardWork(fleet, CLUSTER, DAYS[1], ReshardOptions(settle_seconds=0))._move(instance, SLICES)
+        ReshardWork(fleet, CLUSTER, DAYS[1], ReshardOptions(settle_seconds=0))._move(
+            window_run(fleet, instance), SLICES
+        )
         killed(path, "before it ends", 1)
         assert not on_four.settled(numbers)
         killed(path, "while records are written", 3)

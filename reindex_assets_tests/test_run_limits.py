@@ -21,7 +21,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.asset_names import job_name
 from reindex_assets.backfill_launch import BackfillRequest, launch_backfill, plan_backfill
-from reindex_assets.definitions import build_defs
+from reindex_assets.build_definitions import build_defs
 from reindex_assets.fleet import Customer, Fleet
 from reindex_assets.launch import launch
 from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster

@@ -19,9 +19,8 @@ from reindex_assets.local import oracle
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import make_source
-from reindex_assets.model import PROCESS, Slice
+from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.partitions import range_tags
-from reindex_assets.pipeline import Step
 from reindex_assets.proof_store import ProofStore
 from reindex_assets.verification import verify
 from reindex_assets_tests import application

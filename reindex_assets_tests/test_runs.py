@@ -19,8 +19,8 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.drift import Drift, plant
 from reindex_assets.local.made_data import change_source, make_source
 from reindex_assets.local.oracle import assert_equal, differences
-from reindex_assets.model import Slice
-from reindex_assets.pipeline import SliceOutcome, Step
+from reindex_assets.model import Slice, Step
+from reindex_assets.pipeline import SliceOutcome
 from reindex_assets.reindex import ReindexOptions
 from reindex_assets_tests.running import (
     PLAN,

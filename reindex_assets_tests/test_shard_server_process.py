@@ -21,7 +21,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 
-from reindex_assets.local.environment import PASSWORD_VARIABLE
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 from reindex_assets_tests.shard_servers import (
     PASSWORD,
     Shard,

@@ -18,7 +18,7 @@ from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.marks import SourceMark, read_source_marks
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
-from reindex_assets.selection import SliceGroup, group_slices
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets_tests import application

@@ -16,7 +16,8 @@ from reindex_assets.fleet import Fleet
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.model import TABLES, Slice
-from reindex_assets.selection import SliceGroup, group_slices, source_scope
+from reindex_assets.selection import source_scope
+from reindex_assets.slice_groups import SliceGroup, group_slices
 from reindex_assets.source import SourceSession
 from reindex_assets.source_plan import group_snapshot
 from reindex_assets_tests.conftest import CUSTOMERS

@@ -20,11 +20,11 @@ from clickhouse_connect.driver.client import Client
 
 from reindex_assets.errors import LaggingReplicaError, SourceUnreachableError
 from reindex_assets.fleet import Fleet
-from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.postgres import USER
 from reindex_assets.local.processes import LOOPBACK
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 from reindex_assets.model import Slice
 from reindex_assets.replica import QUIET_SECONDS
 from reindex_assets.source import Snapshot, SourceSession

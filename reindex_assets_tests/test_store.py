@@ -17,9 +17,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.oracle import assert_equal
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice
-from reindex_assets.pipeline import Step
-from reindex_assets.rows import SHARD
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, SHARD, TABLES, Slice, Step
 from reindex_assets.store import EXTRACT, ROWS, ExtractMark, SliceStore
 from reindex_assets_tests.hand_made_rows import add_scorecard, reindex, succeeded
 

@@ -27,7 +27,7 @@ from reindex_assets.local.made_data import change_source, make_source
 from reindex_assets.model import Slice
 from reindex_assets.parity import SliceParity
 from reindex_assets.parts import slices_in_parts
-from reindex_assets.selection import SliceGroup
+from reindex_assets.slice_groups import SliceGroup
 from reindex_assets.watch import WatchLimits
 from reindex_assets.watch_state import WatchState
 from reindex_assets_tests import application, running

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.local.environment import DEFAULT_ROOT, environment_path
+from reindex_assets.local_environment import DEFAULT_ROOT, environment_path
 
 if TYPE_CHECKING:
     from reindex_assets.local.stack import LocalStack, ServiceStatus

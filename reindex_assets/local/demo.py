@@ -19,16 +19,16 @@ from reindex_assets.errors import ReindexError
 from reindex_assets.fleet import Fleet
 from reindex_assets.local.connections import connect_shards, connect_source
 from reindex_assets.local.drift import Drift, plant
-from reindex_assets.local.environment import use_local_environment
 from reindex_assets.local.layout import CLUSTER
 from reindex_assets.local.made_data import DEFAULT_CUSTOMERS, DataPlan, SourceSummary, make_source
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import use_local_environment
 from reindex_assets.modes import Mode
 from reindex_assets.output import print_reports, print_verification
 from reindex_assets.verification import verify
 
 if TYPE_CHECKING:
-    from reindex_assets.launch import RunReport
+    from reindex_assets.run_report import RunReport
 
 
 class DemoError(ReindexError):
@@ -41,7 +41,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     Raises:
         DemoError: a step showed something else than it must.
     """
-    from reindex_assets.cli import reindex_range
+    from reindex_assets.cli_reindex import reindex_range
 
     last = datetime.now(UTC).date() - timedelta(days=1)
     first = last - timedelta(days=days - 1)

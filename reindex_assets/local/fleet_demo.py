@@ -28,7 +28,6 @@ from reindex_assets.local import oracle
 from reindex_assets.local.connections import connect_shards, connect_source
 from reindex_assets.local.demo import DemoError
 from reindex_assets.local.drift import Drift
-from reindex_assets.local.environment import DEFAULT_ROOT, use_local_environment
 from reindex_assets.local.fleet_faults import plant_everywhere
 from reindex_assets.local.fleet_healing import ClusterStory, heal
 from reindex_assets.local.fleet_plan import FleetPlan, weights
@@ -36,13 +35,14 @@ from reindex_assets.local.layout import Layout
 from reindex_assets.local.made_conversations import hold_conversations
 from reindex_assets.local.made_data import DataPlan, make_source
 from reindex_assets.local.stack import LocalStack
+from reindex_assets.local_environment import DEFAULT_ROOT, use_local_environment
 from reindex_assets.model import KINDS, SCORE, SCORECARD, Kind, Slice, days_between
 from reindex_assets.modes import Mode
 from reindex_assets.output import print_reports
 from reindex_assets.verification import Verification, verify
 
 if TYPE_CHECKING:
-    from reindex_assets.launch import RunReport
+    from reindex_assets.run_report import RunReport
 
 UI_PORT = 3000
 
@@ -55,7 +55,7 @@ def run_fleet_demo(
     Raises:
         DemoError: a step showed something else than it must, or the loop took too long.
     """
-    from reindex_assets.cli import reindex_range
+    from reindex_assets.cli_reindex import reindex_range
 
     last = datetime.now(UTC).date() - timedelta(days=1)
     first = last - timedelta(days=days - 1)

@@ -18,16 +18,11 @@ import reindex_assets
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Customer, Fleet, load_fleet
 from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.local.environment import (
-    FLEET_VARIABLE,
-    PASSWORD_VARIABLE,
-    environment_path,
-    load_local_environment,
-    save_local_environment,
-)
+from reindex_assets.local.environment import save_local_environment
 from reindex_assets.local.files import LocalStackError, write_atomically
 from reindex_assets.local.postgres import DAGSTER_DATABASE, SOURCE_DATABASE, USER
 from reindex_assets.local.processes import LOOPBACK
+from reindex_assets.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE, environment_path, load_local_environment
 
 #: The name of the cluster that the local stack is, unless it was made as a fleet.
 CLUSTER = "local"

@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 
 import reindex_assets
-from reindex_assets.local.environment import PASSWORD_VARIABLE
 from reindex_assets.local.files import LocalStackError, tail
 from reindex_assets.local.processes import (
     LOOPBACK,
@@ -31,6 +30,7 @@ from reindex_assets.local.processes import (
     port_is_free,
     processes_with_argument,
 )
+from reindex_assets.local_environment import PASSWORD_VARIABLE
 
 MODULE = "reindex_assets.local.shard_server"
 START_SECONDS = 60.0

@@ -26,13 +26,13 @@ import psutil
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.fleet import Cluster, Fleet
 from reindex_assets.local import layout as files
-from reindex_assets.local.environment import DEFAULT_ROOT, PASSWORD_VARIABLE, environment_path, load_local_environment
 from reindex_assets.local.files import exclusive_lock
 from reindex_assets.local.fleet_plan import FleetPlan
 from reindex_assets.local.layout import CLUSTER, Layout
 from reindex_assets.local.postgres import LocalPostgres
 from reindex_assets.local.processes import PortTakenError, choose_port
 from reindex_assets.local.shards import LocalShard, stop_shards
+from reindex_assets.local_environment import DEFAULT_ROOT, PASSWORD_VARIABLE, environment_path, load_local_environment
 
 DEFAULT_SHARDS = 4
 START_ATTEMPTS = 3
