@@ -19,9 +19,9 @@ from benchmarks.figures import WrongRunError
 from benchmarks.measure import Measured, Meter
 from benchmarks.stacks import DAGSTER_LOG
 from benchmarks.target import Target
-from reindex_assets.asset_names import asset_key
-from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
-from reindex_assets.local.layout import CLUSTER
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Step
 
 #: Longer than the largest backfill may ever take here.

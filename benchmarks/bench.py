@@ -13,7 +13,7 @@ from benchmarks.data import Window, replay_plan
 from benchmarks.sizes import Size
 from benchmarks.stacks import REPLAY, Stacks
 from benchmarks.target import Target
-from reindex_assets.local.made_data import SourceSummary
+from reindex_assets.local.data.made_data import SourceSummary
 
 
 class Bench:

@@ -1,6 +1,6 @@
 """The data that is measured: the replay's plan with an exact number of scorecards, tiny slices, and a few changes.
 
-What lives here: plans, windows over them, and edits in Postgres. What does not: the making of rows (reindex_assets.local.made_data).
+What lives here: plans, windows over them, and edits in Postgres. What does not: the making of rows (reindex_assets.local.data.made_data).
 
 The mix of templates is the seeds' as far as they tell it: 8 process templates and 29 conversation templates around them (the data
 maker's own numbers), and as many criteria as bring the scores near the seeds' 5,131,036 (3.1 a scorecard).
@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from psycopg2.extensions import connection as Connection
 
 from benchmarks.sizes import Size
-from reindex_assets.local.made_plan import DataPlan, day_size
+from reindex_assets.local.data.made_plan import DataPlan, day_size
 from reindex_assets.model import Slice, days_between
 
 REPLAY_FIRST_DAY = date(2026, 1, 1)

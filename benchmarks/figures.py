@@ -1,6 +1,6 @@
 """What a subject yields: figures, and what could not be run.
 
-What lives here: their shape. What does not: how they are judged (bars.py) and shown (report.py).
+What lives here: their shape. What does not: how they are judged (bars.py) and shown (cli/render/page.py).
 """
 
 from __future__ import annotations

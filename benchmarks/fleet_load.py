@@ -23,9 +23,9 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.fleet_file import CLUSTERS, PASSWORD_VARIABLE, fleet_text
 from benchmarks.stacks import FLEET
-from reindex_assets.asset_names import asset_key
-from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local.dagster_processes import DagsterProcesses, running_dagster
+from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.model import KINDS, Slice, Step
 
 NAME = "fleet_load"
@@ -36,7 +36,7 @@ _LOAD = """\
 import json, resource, sys, time
 times = [time.perf_counter()]
 from reindex_assets.definitions import build_defs
-from reindex_assets.fleet import load_fleet
+from reindex_assets.config.fleet import load_fleet
 times.append(time.perf_counter())
 fleet = load_fleet(sys.argv[1])
 times.append(time.perf_counter())

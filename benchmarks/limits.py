@@ -20,14 +20,14 @@ from benchmarks.product import reindex
 from benchmarks.proof import prove, sizes
 from benchmarks.raw_read import Moved
 from benchmarks.target import Target
-from reindex_assets.extract import read_rows
-from reindex_assets.fleet import Fleet
-from reindex_assets.local.layout import CLUSTER
+from reindex_assets.comparison.verification import Depth, verify
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import TABLES
-from reindex_assets.slice_groups import group_slices
-from reindex_assets.source import SourceSession
-from reindex_assets.source_plan import group_snapshot
-from reindex_assets.verification import Depth, verify
+from reindex_assets.postgres.extract import read_rows
+from reindex_assets.postgres.join_plan import group_snapshot
+from reindex_assets.postgres.session import SourceSession
+from reindex_assets.selection.groups import group_slices
 
 NAME = "limits"
 

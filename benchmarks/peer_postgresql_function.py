@@ -19,8 +19,8 @@ from benchmarks.figures import WrongRunError
 from benchmarks.raw_read import Moved
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
+from reindex_assets.clickhouse.schema import PARTITION_BY, column_definitions
 from reindex_assets.model import TABLES, Table
-from reindex_assets.schema import PARTITION_BY, column_definitions
 
 
 def to_one_engine(target: Target, window: Window) -> Moved:

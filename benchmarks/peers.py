@@ -29,7 +29,7 @@ from benchmarks.product import reindex
 from benchmarks.proof import Rows, prove, prove_beginning, sizes, total
 from benchmarks.raw_read import Moved, raw_read
 from benchmarks.target import Target
-from reindex_assets.verification import Depth, verify
+from reindex_assets.comparison.verification import Depth, verify
 
 NAME = "peers"
 

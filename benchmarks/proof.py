@@ -16,8 +16,8 @@ from benchmarks.data import Window
 from benchmarks.figures import WrongRunError
 from benchmarks.source_query import count_query
 from benchmarks.target import Target
+from reindex_assets.comparison.verification import Depth, verify
 from reindex_assets.model import SCORE, SCORECARD, TABLES
-from reindex_assets.verification import Depth, verify
 
 Rows = Counter[tuple[str, int, date]]
 """Rows by table, shard and day."""

@@ -1,6 +1,6 @@
 """The stacks of one run of the suite: real Postgres and real ClickHouse shards, filled with made data when they are first asked for.
 
-What lives here: which stacks there are, their data, and their end. What does not: a stack's own life (reindex_assets.local.stack).
+What lives here: which stacks there are, their data, and their end. What does not: a stack's own life (reindex_assets.local.stack.stack).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import yaml
 from benchmarks.figures import WrongRunError
 from benchmarks.machine import engine_versions
 from benchmarks.target import Servers, Target
-from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local.environment import save_local_environment
-from reindex_assets.local.layout import CLUSTER
-from reindex_assets.local.made_data import SourceSummary, make_source
-from reindex_assets.local.made_plan import DataPlan
-from reindex_assets.local.processes import ProcessRecord
-from reindex_assets.local.stack import LocalStack
-from reindex_assets.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE
+from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.config.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE
+from reindex_assets.local.data.made_data import SourceSummary, make_source
+from reindex_assets.local.data.made_plan import DataPlan
+from reindex_assets.local.stack.environment import save_local_environment
+from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.processes import ProcessRecord
+from reindex_assets.local.stack.stack import LocalStack
 
 #: The stacks' names, which are their directories.
 REPLAY, WINDOW, MORE_SHARDS, FLEET = "replay", "window", "more-shards", "fleet"

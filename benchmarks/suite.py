@@ -35,7 +35,7 @@ from benchmarks.machine import Machine, package_versions
 from benchmarks.report import Broken, Report, to_json, to_markdown
 from benchmarks.sizes import Size
 from benchmarks.stacks import remove_stacks
-from reindex_assets.local.files import write_atomically
+from reindex_assets.local.stack.files import write_atomically
 
 
 @dataclass(frozen=True)

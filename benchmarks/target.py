@@ -15,9 +15,9 @@ import psutil
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.fleet import Cluster, Fleet
-from reindex_assets.local.connections import connect_shards, connect_source
-from reindex_assets.local.layout import CLUSTER
+from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.local.stack.connections import connect_shards, connect_source
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import TABLES
 
 

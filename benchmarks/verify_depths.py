@@ -18,11 +18,11 @@ from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.product import reindex
 from benchmarks.proof import prove, rows_in_clickhouse, sizes, total
 from benchmarks.target import Target
-from reindex_assets.comparison import Comparison
-from reindex_assets.local.drift import Drift, plant
-from reindex_assets.local.layout import CLUSTER
+from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.comparison.verification import Depth, Verification, verify
+from reindex_assets.local.drift.plant import Drift, plant
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import SCORE
-from reindex_assets.verification import Depth, Verification, verify
 
 NAME = "verify"
 

@@ -31,7 +31,7 @@ _NAMES = ("one", "two")
 
 def run(bench: Bench) -> Iterator[Result]:
     try:
-        from reindex_assets_tests.celery_processes import redis_is_missing
+        from reindex_assets_tests.support.celery_processes import redis_is_missing
     except ImportError as error:
         yield NotRun(NAME, f"{error}: install the extra [celery]")
         return
@@ -57,7 +57,7 @@ def run(bench: Bench) -> Iterator[Result]:
 
 def _backfill(target: Target, window: Window, count: int) -> Backfill:
     """One backfill over empty shards, by so many workers of one run each."""
-    from reindex_assets_tests.celery_processes import celery_home, running_redis, running_workers
+    from reindex_assets_tests.support.celery_processes import celery_home, running_redis, running_workers
 
     target.reset()
     home = Path(tempfile.mkdtemp(prefix="celery-"))

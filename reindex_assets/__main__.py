@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reindex_assets.cli import build_app
+from reindex_assets.cli.app import build_app
 from reindex_assets.local.commands import local_app
-from reindex_assets.local.demo_commands import demo, dev
+from reindex_assets.local.demo.commands import demo, dev
 
 app = build_app()
 app.command()(demo)

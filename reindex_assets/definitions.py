@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dagster import Definitions, definitions
 
-from reindex_assets.build_definitions import build_defs
-from reindex_assets.fleet import load_fleet
-from reindex_assets.settings import Settings
+from reindex_assets.config.fleet import load_fleet
+from reindex_assets.config.settings import Settings
+from reindex_assets.defs.build import build_defs
 
 
 @definitions

@@ -1,7 +1,8 @@
 """The shapes everything else is derived from: kinds, slices, and the columns of the two ClickHouse tables.
 
 What lives here: which template type a kind has, which time is its slice's time, which columns exist on either side and how
-one becomes the other. What does not: SQL statements (extract.py, schema.py, shards.py, comparison.py build theirs from here) and I/O.
+one becomes the other. What does not: SQL statements (postgres/extract.py, clickhouse/schema.py, reindex/writer.py,
+comparison/comparison.py build theirs from here) and I/O.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ SCORECARD = Table("scorecard", SCORECARD_COLUMNS, ("scorecard_id",))
 SCORE = Table("score", SCORE_COLUMNS, ("scorecard_id", "score_id"))
 #: In the order in which rows are inserted: a visible scorecard has its scores. Deletes run in the opposite order.
 TABLES = (SCORE, SCORECARD)
-#: Where each shard says which one it is (layout_record.py).
+#: Where each shard says which one it is (placement/records.py).
 LAYOUT_TABLE = "reindex_layout"
 
 

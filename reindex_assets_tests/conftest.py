@@ -20,15 +20,15 @@ from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.fleet import Fleet, load_fleet
-from reindex_assets.local import connections
-from reindex_assets.local.layout import CLUSTER
-from reindex_assets.local.stack import LocalStack
-from reindex_assets.local_environment import PASSWORD_VARIABLE
-from reindex_assets_tests.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
+from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.config.local_environment import PASSWORD_VARIABLE
+from reindex_assets.local.stack import connections
+from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.stack import LocalStack
+from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 
 # Fixtures of several files: what a conftest imports, its tests find.
-from reindex_assets_tests.shard_servers import client_of_the_shard, database_of_its_own, lone_shard  # noqa: F401
+from reindex_assets_tests.support.shard_servers import client_of_the_shard, database_of_its_own, lone_shard  # noqa: F401
 
 CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 FIRST_DAY = date(2026, 1, 1)

@@ -1,6 +1,7 @@
 """Properties of the parts that do no I/O: grouping, placement, cutting, ranges, names, and what a comparison says.
 
-What lives here: hypothesis against the plainest independent computation of each. What does not: engines (test_placement.py asks them).
+What lives here: hypothesis against the plainest independent computation of each. What does not: engines (placement/test_placement.py
+asks them).
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindex_assets.clickhouse import quoted
+from reindex_assets.clickhouse.shards import quoted
+from reindex_assets.comparison.gaps import gap
+from reindex_assets.comparison.parity import SliceParity, TableParity, explain
+from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
+from reindex_assets.config.fleet import Cluster, Customer, Fleet
+from reindex_assets.defs.keys.partitions import ended_days, range_tags, slices_of_run
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.fleet import Cluster, Customer, Fleet
-from reindex_assets.fleet_engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.gaps import gap
 from reindex_assets.model import SCORE, SCORECARD, SHARD, Slice, days_between
-from reindex_assets.parity import SliceParity, TableParity, explain
-from reindex_assets.partitions import ended_days, range_tags, slices_of_run
-from reindex_assets.placement import shards_by_time
-from reindex_assets.rectangles import cover, neighbours, plan_rectangles
-from reindex_assets.rows import count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shards
-from reindex_assets.slice_groups import group_slices
+from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard, cut_by_slice, non_finite, with_shards
+from reindex_assets.selection.groups import group_slices
+from reindex_assets.selection.rectangles import cover, neighbours, plan_rectangles
+from reindex_assets.selection.shard_rule import shards_by_time
 
 NAMES = [f"customer-{letter}" for letter in "abcdefg"]
 FIRST_DAY = date(2026, 1, 1)

@@ -1,6 +1,6 @@
 """`reindex-assets local ...`: the local stack by hand.
 
-What lives here: arguments, questions and tables on the terminal. What does not: what the commands do (stack.py).
+What lives here: arguments, questions and tables on the terminal. What does not: what the commands do (local/stack/stack.py).
 
 The stack is imported inside the commands: it needs the extra `local`, and the command line must load without it.
 """
@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_path
 from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.local_environment import DEFAULT_ROOT, environment_path
 
 if TYPE_CHECKING:
-    from reindex_assets.local.stack import LocalStack, ServiceStatus
+    from reindex_assets.local.stack.stack import LocalStack, ServiceStatus
 
 local_app = typer.Typer(
     help="A real PostgreSQL and real ClickHouse shards on this machine, loopback only.", no_args_is_help=True
@@ -109,7 +109,7 @@ def reset(
 
 def _stack(root: Path, shards: int | None = None) -> LocalStack:
     try:
-        from reindex_assets.local.stack import LocalStack
+        from reindex_assets.local.stack.stack import LocalStack
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the local stack needs the package {error.name}: pip install 'reindex-assets[local]'"
@@ -119,8 +119,8 @@ def _stack(root: Path, shards: int | None = None) -> LocalStack:
 
 def _fleet_stack(root: Path, engines: int | None, clusters: int, customers: int | None) -> LocalStack:
     _stack(root)  # tells what is not installed
-    from reindex_assets.local.fleet_plan import DEFAULT_ENGINES, plan_fleet
-    from reindex_assets.local.stack import LocalStack
+    from reindex_assets.local.demo.fleet_plan import DEFAULT_ENGINES, plan_fleet
+    from reindex_assets.local.stack.stack import LocalStack
 
     return LocalStack(root, plan=plan_fleet(clusters, customers, engines or DEFAULT_ENGINES))
 

@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.local.shard_server.engine import Engine, PathInUse
 from reindex_assets.local.shard_server.handler import ShardHandler
 from reindex_assets.local.shard_server.server import LOOPBACK, Account, ShardServer
-from reindex_assets.local_environment import PASSWORD_VARIABLE
 
 _CANNOT_START = 2
 # For running statements: half of it to end by themselves, half to be killed.

@@ -1,0 +1,1 @@
+"""The purge of appeals, which never belong in ClickHouse."""

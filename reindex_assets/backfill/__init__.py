@@ -1,0 +1,1 @@
+"""The plan of a backfill over many customers and days, and how long it will take."""

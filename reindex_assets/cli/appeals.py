@@ -1,0 +1,80 @@
+"""The command `appeals`: looks for appeals in ClickHouse, and purges them.
+
+What lives here: its arguments, and what it prints. What does not: the work (appeals/purge.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from reindex_assets.appeals.purge import MOST_SCORECARDS, AppealPurge, PurgeOptions, plan_purges
+from reindex_assets.appeals.report import Outcome, PurgeReport
+from reindex_assets.cli.options import (
+    DIFFERENT,
+    CustomerOption,
+    FleetOption,
+    FromOption,
+    JsonOption,
+    ToOption,
+    exit_statuses,
+    open_fleet,
+)
+from reindex_assets.cli.render.appeals import print_purges, purge_json
+from reindex_assets.cli.render.json import print_json
+from reindex_assets.cli.render.tables import printable
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.selection.groups import SliceGroup
+
+
+def appeals(
+    first: FromOption,
+    last: ToOption,
+    customer: CustomerOption = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete what is found, and prove that it is gone.")] = False,
+    most: Annotated[
+        int,
+        typer.Option(
+            "--max", min=1, max=MOST_SCORECARDS, help="Appeals that are removed in each cluster; the next call goes on."
+        ),
+    ] = PurgeOptions().max_scorecards,
+    yes: Annotated[bool, typer.Option("--yes", help="With --purge: don't ask.")] = False,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Looks for appeals in ClickHouse on every shard; --purge deletes them. Exit status: 0 none is there, 1 some are, 2 could not tell."""
+    with exit_statuses():
+        if as_json and purge and not yes:
+            raise ConfigurationError("--json can't ask: add --yes to --purge, or leave --purge out to look first")
+        known = open_fleet(fleet)
+        groups = plan_purges(known, customer or [], first.date(), last.date())
+        console, notes = Console(), Console(stderr=True)
+        reports = [] if purge and yes else _run(known, groups, PurgeOptions(dry_run=True), notes)
+        if not as_json:
+            print_purges(console, reports)
+        if purge and (yes or any(report.before.found.appeals for report in reports)):
+            if not yes and not typer.confirm(f"Delete them, at most {most:,} appeals in each cluster?"):
+                raise typer.Exit(DIFFERENT)
+            reports = _run(known, groups, PurgeOptions(dry_run=False, max_scorecards=most), notes)
+            if not as_json:
+                print_purges(console, reports)
+        if as_json:
+            print_json([purge_json(report) for report in reports])
+        if any(report.outcome is not Outcome.CLEAN for report in reports):
+            raise typer.Exit(DIFFERENT)
+
+
+def _run(fleet: Fleet, groups: dict[str, SliceGroup], options: PurgeOptions, notes: Console) -> list[PurgeReport]:
+    return [
+        AppealPurge(
+            fleet,
+            cluster_name,
+            group,
+            options,
+            on_retry=lambda message: notes.print(printable(message, "yellow"), soft_wrap=True),
+        ).run()
+        for cluster_name, group in groups.items()
+    ]

@@ -1,0 +1,83 @@
+"""The commands about the fleet file: check, show and schema.
+
+What lives here: arguments and what is printed. What does not: the rules of the file (config/fleet.py) and its content as data
+(config/effective.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from reindex_assets.cli.options import FleetOption, JsonOption, exit_statuses, open_fleet
+from reindex_assets.config.effective import effective, fleet_schema, secrets
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.modes import Mode
+from reindex_assets.config.settings import Settings
+
+fleet_app = typer.Typer(help="The fleet file: is it valid, and what does it say.", no_args_is_help=True)
+
+
+@fleet_app.command("check")
+def fleet_check(fleet: FleetOption = None) -> None:
+    """Validates the fleet file, connects to nothing, and prints each cluster. Exit status: 0 valid, 2 not."""
+    with exit_statuses():
+        known, mode = open_fleet(fleet), Settings().mode
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(_table(known, mode))
+        customers = sum(len(cluster.customers) for cluster in known.clusters.values())
+        console.print(f"The fleet file is valid: {len(known.clusters)} clusters, {customers} customers.")
+        if mode is not None:
+            console.print(f"REINDEX_MODE={mode} stands above the file's 'mode' in every cluster.")
+        unset = {one.env: None for cluster in known.clusters.values() for one in secrets(cluster)} - os.environ.keys()
+        if unset:
+            console.print(f"Not set in this environment: {', '.join(sorted(unset))}", soft_wrap=True)
+
+
+def _table(fleet: Fleet, mode: Mode | None) -> Table:
+    table = Table()
+    for name in ("cluster", "customers", "shards", "replicas", "mode", "reindex", "checks", "time zone"):
+        table.add_column(name, justify="right" if name in ("customers", "shards", "replicas") else "left")
+    for name in ("look-back", "connections", "rows/s each"):
+        table.add_column(name, justify="right")
+    for name, cluster in fleet.clusters.items():
+        rules = fleet.rules(name, mode)
+        shards = cluster.clickhouse.shards
+        replicas = sorted({len(shard.addresses) for shard in shards})
+        rate = cluster.postgres.max_rows_per_second
+        table.add_row(
+            name,
+            str(len(cluster.customers)),
+            str(len(shards)),
+            "-".join(str(number) for number in (replicas[:1] + replicas[1:][-1:])),
+            rules.mode,
+            rules.schedule.reindex,
+            rules.schedule.checks,
+            rules.schedule.timezone,
+            f"{rules.look_back_days} d",
+            str(cluster.postgres.max_connections),
+            f"{rate:,}" if rate else "-",
+        )
+    return table
+
+
+@fleet_app.command("show")
+def fleet_show(as_json: JsonOption = False, fleet: FleetOption = None) -> None:
+    """Prints the fleet file as it is understood, with every default, as YAML or JSON. Of secrets it prints where they come from."""
+    with exit_statuses():
+        found = effective(open_fleet(fleet), os.environ, Settings().mode)
+        typer.echo(
+            json.dumps(found, indent=2) if as_json else yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+        )
+
+
+@fleet_app.command("schema")
+def schema() -> None:
+    """Prints the JSON Schema of a fleet file, for editors."""
+    typer.echo(json.dumps(fleet_schema(), indent=2))

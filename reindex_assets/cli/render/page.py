@@ -1,0 +1,153 @@
+"""The verification report as a page: one file with everything in it, to be attached to a ticket, printed or kept.
+
+What lives here: what the page is made of, and its file. What does not: the page's text and looks (report.html.jinja), and
+the drawing (cli/render/chart.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reindex_assets.cli.render.chart import Chart, customer_chart
+from reindex_assets.comparison.counts import PLURALS
+from reindex_assets.comparison.samples import RowSample
+from reindex_assets.comparison.verification import DayVerdict, Depth, Verification
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import days_between
+
+#: Differing rows on the page; more of them would say nothing more.
+SHOWN_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Total:
+    """All rows of one table on both sides."""
+
+    name: str
+    postgres: int
+    clickhouse: int
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A differing row, and where it stands."""
+
+    day: DayVerdict
+    sample: RowSample
+
+
+@contextmanager
+def open_report(path: Path | None) -> Iterator[Callable[[str], None] | None]:
+    """Makes sure that a report can be written before anything is compared for it; yields what writes it (None without a path).
+
+    The file appears whole or not at all: it is written beside its place and then renamed.
+
+    Raises:
+        ConfigurationError: it can't be written there.
+    """
+    if path is None:
+        yield None
+        return
+    draft: Path | None = None
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            draft = Path(file.name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the report cannot be written to {path}: {error.strerror or error}. Name a file in a directory that exists "
+            "and that you may write to"
+        ) from None
+
+    def save(page: str) -> None:
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(page)
+                file.flush()
+                os.fsync(file.fileno())
+            # A temporary file is its owner's alone; a report is for others to read, as any file of this user.
+            draft.chmod(0o666 & ~_umask())
+            draft.replace(path)
+        except OSError as error:
+            raise ConfigurationError(f"the report cannot be written to {path}: {error.strerror or error}") from None
+
+    try:
+        yield save
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+
+
+def _umask() -> int:
+    # There is no reading it without setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def render_report(found: Verification, made_at: datetime) -> str:
+    """The page. Every text in it that comes from the data is escaped."""
+    environment = Environment(
+        loader=PackageLoader("reindex_assets.cli.render", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "signed": _signed, "instant": _instant}
+    shown = [ShownRow(day, sample) for day in found.days for sample in day.samples]
+    totals = [Total(plural, *found.rows(name)) for name, plural in PLURALS.items()]
+    return environment.get_template("report.html.jinja").render(
+        found=found,
+        made_at=made_at.astimezone(UTC),
+        is_counts=found.depth is Depth.COUNTS,
+        is_rows=found.depth is Depth.ROWS,
+        plurals=PLURALS,
+        totals=totals,
+        charts=_charts(found),
+        templates=found.templates,
+        shards=found.shards,
+        titles_errors=[cluster.counts.titles_error for cluster in found.clusters if cluster.counts.titles_error],
+        shown_rows=shown[:SHOWN_ROWS],
+        sampled_rows=len(shown),
+        differing_rows=sum(day.differing_rows for day in found.days),
+        quarantined=[row for day in found.days for row in day.quarantined],
+    )
+
+
+def _charts(found: Verification) -> list[Chart]:
+    """A chart a customer: those that differ first, the most differing days at the top."""
+    gaps: dict[tuple[str, str], set[date]] = {}
+    for gap in found.gaps:
+        gaps.setdefault((gap.cluster, gap.customer), set()).update(days_between(gap.first_day, gap.last_day))
+    customers: dict[tuple[str, str], list[DayVerdict]] = {}
+    for day in found.days:
+        customers.setdefault((day.cluster, day.slice.customer), []).append(day)
+    charts = [
+        customer_chart(sorted(days, key=lambda day: day.slice.day), frozenset(gaps.get(key, ())))
+        for key, days in customers.items()
+    ]
+    return sorted(charts, key=lambda chart: -chart.differing)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _signed(value: int) -> str:
+    return f"{value:+,}".replace("-", "\N{MINUS SIGN}") if value else "0"
+
+
+def _instant(value: datetime | int) -> str:
+    """A time as people write it; microseconds since 1970 too."""
+    at = value if isinstance(value, datetime) else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

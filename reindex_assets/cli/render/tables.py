@@ -1,0 +1,266 @@
+"""What the command line prints for people: tables and sentences.
+
+What lives here: their shape on a terminal. What does not: the commands, JSON (cli/render/json.py), and the report as a page
+(cli/render/page.py).
+
+Text that comes from the data is never read as markup, and its control characters are shown and not obeyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reindex_assets.comparison.counts import PLURALS, TableRow
+from reindex_assets.comparison.verification import DayVerdict, Depth, Gap, Verification
+
+if TYPE_CHECKING:
+    from reindex_assets.drift.repair_policy import GivenUp
+    from reindex_assets.reindex.run_report import RunReport
+
+T = TypeVar("T")
+
+#: Rows of a table on the terminal; --json has them all.
+_SHOWN = 60
+
+
+def print_verification(console: Console, found: Verification) -> None:
+    """What differs per customer and day, template and shard, or the first of each when nothing does; and the sum in one sentence."""
+    equal = "counts agree" if found.depth is Depth.COUNTS else "equal"
+    days = _shown(found.days, found.different)
+    table = _table("Postgres and ClickHouse, per customer and day", "customer", "day", right=_SIDES)
+    table.add_column("verdict", overflow="fold")
+    for day in days:
+        table.add_row(day.slice.customer, day.slice.day.isoformat(), *_sides(day), _verdict(day, equal))
+    console.print(table)
+    _print_rest(console, len(found.different or found.days) - len(days))
+    _print_templates(console, found)
+    _print_shards(console, found.shards)
+    for gap in found.gaps[:_SHOWN]:
+        console.print(f"[yellow]gap:[/yellow] {gap_words(gap)}", highlight=False)
+    _print_rest(console, max(0, len(found.gaps) - _SHOWN))
+    if found.depth is Depth.ROWS:
+        _print_rows(console, found)
+    quarantined = [row for day in found.days for row in day.quarantined]
+    if quarantined:
+        first = quarantined[0]
+        text = Text.from_markup(
+            f"[yellow]Scorecards that can't leave Postgres: {len(quarantined):,}[/yellow], the first: "
+        )
+        console.print(text + printable(f"{first.customer} {first.scorecard_id}: {first.reason}"))
+    console.print(Text(found.sentence, style="red" if found.different else "green"))
+
+
+def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool) -> None:
+    """What each run did, as a table; what ClickHouse held before and after; then the errors and the red checks."""
+    table = _table("Dry run: nothing was written" if dry_run else "Reindexed", "run", "what")
+    table.columns[1].overflow = "fold"
+    for column in ("read", "to write" if dry_run else "written", "to delete" if dry_run else "deleted", "seconds"):
+        table.add_column(column, justify="right")
+    for report in reports:
+        rectangle, rows = report.rectangle, report.rows
+        who = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
+        table.add_row(
+            report.run_id[:8],
+            f"{rectangle.cluster_name}, {report.kind}: {who}\n{rectangle.first_day} to {rectangle.last_day}",
+            *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
+            f"{report.seconds:.1f}",
+        )
+    console.print(table)
+    if not dry_run:
+        _print_before_and_after(console, reports)
+    for report in reports:
+        if report.error:
+            console.print(
+                Text(f"run {report.run_id[:8]} failed: ", style="red") + printable(report.error), soft_wrap=True
+            )
+        for line in report.red_checks[:_SHOWN]:
+            console.print(printable(line, "red"), soft_wrap=True)
+
+
+def print_given_up(console: Console, found: Sequence[GivenUp], again: bool) -> None:
+    """The repairs that were given up, and what happens next."""
+    if not found:
+        console.print("[green]No repair is given up.[/green]")
+        return
+    table = _table("Repairs given up", "cluster", "kind", "customer", "day", "differs", "since", right=("failed",))
+    for one in found[:_SHOWN]:
+        repair = one.repair
+        since = datetime.fromtimestamp(repair.given_up_at or 0.0, UTC)
+        table.add_row(
+            one.cluster,
+            one.kind.name,
+            printable(repair.customer),
+            repair.day.isoformat(),
+            printable(repair.differs),
+            f"{since:%Y-%m-%d %H:%M} UTC",
+            str(repair.failed),
+        )
+    console.print(table)
+    _print_rest(console, max(0, len(found) - _SHOWN))
+    console.print(
+        "The repair sensor has been asked to try them again: it hears that at its next tick, if it is on."
+        if again
+        else "Correct what the last failed run of each names, then ask for another try: reindex-assets repairs --again"
+    )
+
+
+def delta_words(before: int, after: int) -> str:
+    """A change in rows, with its share where there is something to share.
+
+    >>> delta_words(1_538_150, 1_634_498), delta_words(0, 7), delta_words(5, 5), delta_words(90_000, 89_999)
+    ('+96,348 (+6.3%)', '+7', '0', '-1 (under 0.1%)')
+    """
+    delta = after - before
+    if not delta:
+        return "0"
+    if not before:
+        return f"{delta:+,}"
+    share = f"{delta / before:+.1%}"
+    return f"{delta:+,} ({'under 0.1%' if share in ('+0.0%', '-0.0%') else share})"
+
+
+def gap_words(gap: Gap) -> str:
+    """A gap in words."""
+    days = str(gap.first_day) if gap.days == 1 else f"{gap.first_day} to {gap.last_day} ({gap.days} days)"
+    return f"{gap.customer} {days}: no row in {'either engine' if gap.missing_in == 'both' else gap.missing_in}"
+
+
+def printable(value: str, style: str = "") -> Text:
+    """Text from the data: no markup, and its control characters as escapes.
+
+    >>> printable("a[red]b" + chr(27) + "[2J").plain
+    'a[red]b\\\\x1b[2J'
+    """
+    return Text("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in value), style=style)
+
+
+_SIDES = ("scorecards\nPG | CH", "scores\nPG | CH")
+
+
+def _table(title: str, *left: str, right: Sequence[str] = ()) -> Table:
+    table = Table(title=title)
+    for column in left:
+        table.add_column(column)
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _shown(everything: Sequence[T], different: Sequence[T]) -> Sequence[T]:
+    return (different or everything)[:_SHOWN]
+
+
+def _print_rest(console: Console, rest: int) -> None:
+    if rest:
+        console.print(f"and {rest:,} more (--json has them all)")
+
+
+def _sides(day: DayVerdict) -> list[str]:
+    return [f"{day.rows[name][0]:,} | {day.rows[name][1]:,}" for name in PLURALS]
+
+
+def _verdict(day: DayVerdict, equal: str) -> Text:
+    if day.difference is not None:
+        return printable(day.difference, "red")
+    return Text(equal, style="green") + Text(f" ({day.remark})" if day.remark else "", style="dim")
+
+
+def _print_templates(console: Console, found: Verification) -> None:
+    different = [row for row in found.templates if row["days_differ"]]
+    shown = _shown(found.templates, different)
+    if not shown:
+        return
+    numbers = [f"{plural}\nPG | CH | diff" for plural in PLURALS.values()]
+    table = _table("Per template, all days together", "customer", "template", right=[*numbers, "days that\ndiffer"])
+    table.columns[1].overflow = "fold"
+    for row in shown:
+        table.add_row(
+            str(row["customer"]),
+            _template(row),
+            *(
+                f"{row[f'{plural}_postgres']:,} | {row[f'{plural}_clickhouse']:,} | {_signed(row[f'{plural}_difference'])}"
+                for plural in PLURALS.values()
+            ),
+            str(row["days_differ"]),
+            style="red" if row["days_differ"] else "",
+        )
+    console.print(table)
+    _print_rest(console, len(different or found.templates) - len(shown))
+    for cluster in found.clusters:
+        if cluster.counts.titles_error:
+            console.print(Text("titles of templates: ", "dim") + printable(cluster.counts.titles_error), soft_wrap=True)
+
+
+def _template(row: TableRow) -> Text:
+    """Its title, or its id where there is none; both where it differs, so that it can be looked up."""
+    title, template_id = printable(str(row["title"])), Text(str(row["template_id"]), style="dim")
+    if not row["title"]:
+        return template_id
+    return Text("\n").join([title, template_id]) if row["days_differ"] else title
+
+
+def _print_shards(console: Console, shards: Sequence[TableRow]) -> None:
+    numbers = [f"{plural}\nexpected | there | wrong" for plural in PLURALS.values()]
+    table = _table("Per shard", "cluster", "shard", right=numbers)
+    for row in shards:
+        cells = [
+            f"{row[f'{plural}_expected']:,} | {row[f'{plural}_clickhouse']:,} | {row[f'{plural}_wrong_shard']:,}"
+            for plural in PLURALS.values()
+        ]
+        wrong = any(
+            row[f"{plural}_wrong_shard"] or row[f"{plural}_expected"] != row[f"{plural}_clickhouse"]
+            for plural in PLURALS.values()
+        )
+        table.add_row(str(row["cluster"]), str(row["shard"]), *cells, style="red" if wrong else "")
+    console.print(table)
+
+
+def _print_rows(console: Console, found: Verification) -> None:
+    """Some of the rows that differ. Their number is exact; the rows are capped, and it says so."""
+    total = sum(day.differing_rows for day in found.days)
+    samples = [(day, sample) for day in found.days for sample in day.samples]
+    if not total:
+        return
+    table = _table("Rows that differ", "customer, day", "table", "difference", "profile", "ids", "shard")
+    table.add_column("what", overflow="fold")
+    table.columns[4].overflow = "fold"
+    for day, sample in samples[:_SHOWN]:
+        table.add_row(
+            f"{day.slice.customer}\n{day.slice.day}",
+            sample.table,
+            sample.difference.value,
+            printable(sample.profile),
+            sample.scorecard_id + (f"\nscore {sample.score_id}" if sample.score_id else ""),
+            str(sample.shard),
+            printable(sample.what),
+        )
+    console.print(table)
+    console.print(
+        f"{total:,} rows differ; shown are {len(samples[:_SHOWN]):,} of them (at most {found.samples:,} of each "
+        f"customer-day, table and kind, and {_SHOWN} here; --json and --html have {len(samples):,})",
+        highlight=False,
+    )
+
+
+def _signed(value: str | int) -> str:
+    return f"{value:+,}" if value else "0"
+
+
+def _print_before_and_after(console: Console, reports: Sequence[RunReport]) -> None:
+    """What ClickHouse held of the customers and days, all runs together."""
+    befores = [report.before for report in reports if report.before is not None]
+    afters = [report.after for report in reports if report.after is not None]
+    if len(befores) < len(reports) or len(afters) < len(reports):
+        console.print("[yellow]The rows before and after were not counted: a shard did not answer.[/yellow]")
+        return
+    table = _table("ClickHouse, over these customers and days", "metric", right=("before", "after", "delta"))
+    for name, plural in PLURALS.items():
+        before, after = (sum(counted[name] for counted in side) for side in (befores, afters))
+        table.add_row(plural, f"{before:,}", f"{after:,}", delta_words(before, after))
+    console.print(table)

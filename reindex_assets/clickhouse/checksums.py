@@ -1,0 +1,58 @@
+"""Checksums of slices in ClickHouse: whether rows have been touched there since somebody looked.
+
+What lives here: sums over the physical rows of every slice of a group. What does not: lists of parts, which tell without reading a row
+where nothing happened (clickhouse/parts.py), and row versions of Postgres (postgres/row_versions.py), with which these sums have
+nothing in common.
+"""
+
+from __future__ import annotations
+
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
+from reindex_assets.model import TABLES, Slice
+from reindex_assets.postgres.row_versions import _MODULUS
+from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.row_digest import fast_digest
+from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
+
+
+def read_shard_marks(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
+    """A sum over every column of every physical row, version included, on every shard, of every slice of a group."""
+
+    def ask(shard: ShardConnection) -> list[dict[str, object]]:
+        return [
+            row
+            for table in TABLES
+            for row in shard.rows(
+                f"SELECT customer, day, sum({fast_digest(table, 'sipHash64', [*table.column_names, 'version'])}) AS mark\n"
+                f"FROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
+                shard_scope(group),
+            )
+        ]
+
+    marks = dict.fromkeys(group.slices, 0)
+    for shard, rows in enumerate(shards.map(ask)):
+        for row in rows:
+            item = Slice.of_row(row)
+            # By the shard too: a row that wanders to another one must move the mark.
+            marks[item] = (marks[item] + int(str(row["mark"])) * (2 * shard + 1)) % _MODULUS
+    return marks
+
+
+def read_shard_counts(shards: ShardSet, group: SliceGroup) -> dict[Slice, dict[str, int]]:
+    """The physical rows by table, on all shards, of every slice of a group: three short columns of each row are read."""
+
+    def ask(shard: ShardConnection) -> list[dict[str, object]]:
+        return [
+            {**row, "table": table.name}
+            for table in TABLES
+            for row in shard.rows(
+                f"SELECT customer, day, count() AS found\nFROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
+                shard_scope(group),
+            )
+        ]
+
+    counts = {item: {table.name: 0 for table in TABLES} for item in group.slices}
+    for rows in shards.map(ask):
+        for row in rows:
+            counts[Slice.of_row(row)][str(row["table"])] += int(str(row["found"]))
+    return counts

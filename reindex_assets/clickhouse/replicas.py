@@ -1,0 +1,119 @@
+"""The replicas of a shard: in which order they are tried, and what must hold before one of them is read.
+
+What lives here: the memory of those that did not answer, and the statements that make a replica catch up. What does not: the connection
+(clickhouse/shards.py), and who may change to another replica when (reindex/job.py, defs/assets/run_checks.py).
+
+A replica shows what it has fetched, which may be less than what another one has acknowledged: read like that, live rows would be taken
+for missing, and rows that have gone for right. So a replica is read only after it has fetched all that the others had written when it
+was asked, and has applied what they deleted. It can't if the only server that has some rows is away: that is an error, and no verdict.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from reindex_assets.config.engines import Replica
+from reindex_assets.errors import ConfigurationError, ShardUnreachableError
+from reindex_assets.model import LAYOUT_TABLE, TABLES
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+#: A replica that did not answer is not tried again for so long, unless no other one answers.
+PAUSE_SECONDS = 60.0
+#: How old what a replica has caught up with may be when it is read: far less than the time that a row has to arrive.
+CAUGHT_UP_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+
+#: Of Replicated tables only. Waiting for all replicas (2) fails as soon as one of them is away (error 341), when the others are there to
+#: go on: this one has deleted when the statement returns, and every other one has before it is read.
+REPLICATED_SETTINGS: Mapping[str, object] = MappingProxyType({"mutations_sync": 1, "lightweight_deletes_sync": 1})
+
+#: Tables whose rows are read: ours, and the product's.
+_READ = (*(table.name for table in TABLES), LAYOUT_TABLE, "conversation")
+
+_failed: dict[str, float] = {}
+_lock = threading.Lock()
+
+
+def note_failure(address: Replica) -> None:
+    """Remembers, for every connection of this process, that an address did not answer."""
+    with _lock:
+        _failed[str(address)] = time.monotonic()
+
+
+def in_order(addresses: Iterable[Replica]) -> list[Replica]:
+    """The order in which to try them: as in the fleet file, but those that failed lately at the end, the longest ago first."""
+    with _lock:
+        since = time.monotonic() - PAUSE_SECONDS
+        return sorted(addresses, key=lambda one: when if (when := _failed.get(str(one), 0.0)) > since else 0.0)
+
+
+def check_replicas(client: Client, label: str, database: str, replicas: int) -> tuple[str, ...]:
+    """The Replicated ones of the tables that are read.
+
+    Args:
+        replicas: how many the fleet file names for the shard.
+
+    Raises:
+        ConfigurationError: they are several, and don't share their rows: each would hold others.
+    """
+    # The replicas in a subquery: without its own condition, Keeper would be asked about every table of the server.
+    found = client.query(
+        "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t LEFT JOIN ("
+        "SELECT table, total_replicas FROM system.replicas WHERE database = {database:String} AND table IN {tables:Array(String)}"
+        ") AS r ON r.table = t.name WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
+        parameters={"database": database, "tables": list(_READ)},
+    ).result_rows
+    apart = sorted(name for name, known in found if known < replicas and name != "conversation")
+    if replicas > 1 and apart:
+        raise ConfigurationError(
+            f"{label}: the fleet file names {replicas} replicas, but {' and '.join(apart)} there share their rows with fewer servers: they "
+            "are other tables on each. Create them as Replicated tables with one path in Keeper ('reindex-assets schema apply' does), or "
+            "name one address only"
+        )
+    return tuple(name for name, known in found if known)
+
+
+def catch_up(client: Client, label: str, database: str, tables: Sequence[str], seconds: float) -> None:
+    """Waits until a replica has all rows that any replica had acknowledged when this was called, and none that was deleted.
+
+    Merges are not waited for: they change no row, and may take hours.
+
+    Raises:
+        ShardUnreachableError: it takes longer than `seconds`.
+    """
+    ends = time.monotonic() + seconds
+    for table in tables:
+        left = max(1, int(ends - time.monotonic()))
+        client.command(sync_statement(database, table), settings={"receive_timeout": left})
+    while tables:
+        # LIGHTWEIGHT waits for parts to be fetched and dropped, and not for parts to be rewritten by a delete.
+        waiting, reason = read_waiting_deletes(client, database, tables)
+        if not waiting:
+            return
+        if time.monotonic() > ends:
+            raise ShardUnreachableError(
+                f"{label} has not caught up with its other replicas within {seconds:g} s: {waiting} parts wait for a delete"
+                f"{f' ({reason[:200]})' if reason else ''}. Look at system.replication_queue there"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def read_waiting_deletes(client: Client, database: str, tables: Sequence[str]) -> tuple[int, str]:
+    """How many parts of a replica wait to be rewritten by a delete, and the last error of one of them."""
+    [(waiting, reason)] = client.query(
+        "SELECT count(), any(last_exception) FROM system.replication_queue "
+        "WHERE database = {database:String} AND table IN {tables:Array(String)} AND type = 'MUTATE_PART'",
+        parameters={"database": database, "tables": list(tables)},
+    ).result_rows
+    return int(waiting), str(reason)
+
+
+def sync_statement(database: str, table: str) -> str:
+    """What makes a replica fetch whatever the others have. Both names have been checked: an identifier, and one of ours."""
+    return f"SYSTEM SYNC REPLICA `{database}`.`{table}` LIGHTWEIGHT"

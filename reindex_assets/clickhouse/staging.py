@@ -1,0 +1,362 @@
+"""Staging: the expected rows of a group of slices, loaded beside the live tables, and their difference to what is live.
+
+What lives here: the staging tables, their names and left-overs, and the difference on one shard. What does not: the order in which
+shards are written (reindex/writer.py).
+
+The tables of one run are named after its owner number. While the run lives it holds an advisory lock of that number in Postgres,
+so that the left-overs of a killed run can be told from the tables of one that is at work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reindex_assets.clickhouse.schema import column_definitions
+from reindex_assets.clickhouse.shards import ShardConnection, quoted
+from reindex_assets.model import SCORECARD, Slice, Table
+from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.row_digest import fast_digest
+from reindex_assets.selection.shard_sql import ELSEWHERE, IN_SLICES, shard_scope
+
+_PREFIX = "reindex_staging"
+_STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")
+
+#: Keys in one DELETE statement: a replicated mutation is stored in Keeper, whose nodes hold 1 MB.
+KEYS_PER_DELETE = 4_000
+
+#: A row's address: customer, template type, day, profile, scorecard id and, for a score, its id.
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class StagingNames:
+    """The names of one group's staging tables on each shard."""
+
+    owner: int
+    group: int
+
+    def rows(self, table: Table) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_{table.name}"
+
+    def difference(self, table: Table) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_{table.name}_difference"
+
+    @property
+    def identities(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_identities"
+
+    @property
+    def appeals(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_appeals"
+
+    @property
+    def appeal_places(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_appeal_places"
+
+    def all(self, tables: Iterable[Table]) -> list[str]:
+        return [name for table in tables for name in (self.rows(table), self.difference(table))] + [self.identities]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a slice's rows on one shard differ from the expected ones, in rows.
+
+    Attributes:
+        missing: expected, and not there.
+        changed: there, but not exactly once with exactly these values.
+        extra: there, and not expected.
+        newer: left alone, because the live row is newer than the snapshot.
+    """
+
+    slice: Slice
+    missing: int = 0
+    changed: int = 0
+    extra: int = 0
+    newer: int = 0
+
+    @property
+    def upserts(self) -> int:
+        return self.missing + self.changed
+
+
+def left_overs(shard: ShardConnection) -> dict[str, int]:
+    """Staging tables on a shard, each with its owner number."""
+    found = shard.rows(
+        "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})",
+        {"database": shard.database, "prefix": f"{_PREFIX}_"},
+    )
+    owners = {}
+    for row in found:
+        match = _STAGING_NAME.fullmatch(str(row["name"]))
+        if match:
+            owners[str(row["name"])] = int(match[1])
+    return owners
+
+
+def drop(shard: ShardConnection, names: Iterable[str]) -> None:
+    """Drops staging tables; one that is gone already is no error."""
+    for name in names:
+        shard.command(f"DROP TABLE IF EXISTS {quoted(name)} SYNC")
+
+
+def create_rows(shard: ShardConnection, names: StagingNames, table: Table) -> None:
+    """An empty staging table of a table's shape."""
+    shard.command(
+        f"CREATE TABLE {quoted(names.rows(table))}\n(\n{column_definitions(table)}\n)\nENGINE = MergeTree ORDER BY tuple()"
+    )
+
+
+def create_identities(shard: ShardConnection, names: StagingNames) -> None:
+    """An empty table for the identities of all the group's scorecards, whatever their shard."""
+    shard.command(
+        f"CREATE TABLE {quoted(names.identities)} "
+        "(customer LowCardinality(String), profile LowCardinality(String), scorecard_id UUID) "
+        "ENGINE = MergeTree ORDER BY tuple()"
+    )
+
+
+def identities(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of `create_identities` out of scorecard rows."""
+    return rows.select(list(SCORECARD.identity))
+
+
+def is_empty(shard: ShardConnection, table: Table, group: SliceGroup) -> bool:
+    """Whether a shard's live table holds nothing at all in the group's slices."""
+    return not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {IN_SLICES} LIMIT 1", shard_scope(group))
+
+
+def _digest(table: Table) -> str:
+    """128 bits over the columns that the key leaves out."""
+    return fast_digest(table, "sipHash128", [column.name for column in table.columns if column.name not in table.key])
+
+
+def _place(table: Table) -> str:
+    """The key without the template type, which a group has only one of."""
+    return ", ".join(name for name in table.key if name != "template_type")
+
+
+def find_difference(
+    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
+) -> list[Difference]:
+    """Compares staging and live rows on one shard into the difference table; the counts of each slice that differs.
+
+    The difference table holds only keys that are not in order. A key is in order when exactly one physical row stands there
+    and every column but the version is equal. A live row as new as the snapshot or newer is never touched.
+    """
+    place = _place(table)
+    digest = _digest(table)
+    scope = {**shard_scope(group), "snapshot": snapshot}
+    shard.command(
+        f"""\
+CREATE TABLE {quoted(names.difference(table))} ENGINE = MergeTree ORDER BY tuple() AS
+SELECT {place},
+       max(staged) AS is_staged,
+       countIf(staged = 0) AS live_rows,
+       minIf(version, staged = 0) AS oldest,
+       maxIf(version, staged = 0) AS newest,
+       min(digest) = max(digest) AS is_equal,
+       is_staged AND (live_rows = 0 OR newest < {{snapshot:UInt64}}) AS is_upsert,
+       live_rows > 0 AND oldest < {{snapshot:UInt64}} AS is_delete
+FROM
+(
+    SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
+    FROM {quoted(names.rows(table))}
+    UNION ALL
+    SELECT {place}, {digest} AS digest, version, 0 AS staged
+    FROM {table.name}
+    WHERE {IN_SLICES}
+)
+GROUP BY {place}
+HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
+        scope,
+    )
+    found = shard.rows(
+        f"""\
+SELECT customer, day,
+       countIf(is_upsert AND live_rows = 0) AS missing,
+       countIf(is_upsert AND live_rows > 0) AS changed,
+       countIf(NOT is_staged AND is_delete) AS extra,
+       countIf(NOT is_upsert AND newest >= {{snapshot:UInt64}}) AS newer
+FROM {quoted(names.difference(table))}
+GROUP BY customer, day""",
+        {"snapshot": snapshot},
+    )
+    return [
+        Difference(
+            Slice.of_row(row),
+            _count(row["missing"]),
+            _count(row["changed"]),
+            _count(row["extra"]),
+            _count(row["newer"]),
+        )
+        for row in found
+    ]
+
+
+def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:
+    """Inserts the missing and changed rows, with the snapshot as their version."""
+    columns = ", ".join(table.column_names)
+    place = _place(table)
+    shard.command(
+        f"""\
+INSERT INTO {table.name} ({columns}, version)
+SELECT {columns}, {{snapshot:UInt64}}
+FROM {quoted(names.rows(table))}
+WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE is_upsert)""",
+        {"snapshot": snapshot},
+    )
+
+
+def keys_to_delete(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup) -> list[Key]:
+    """Keys of the group's slices where rows older than the snapshot have to go."""
+    columns = ", ".join(
+        "{template_type:UInt8} AS template_type" if name == "template_type" else name for name in table.key
+    )
+    return keys_of(
+        shard.table(
+            f"SELECT {columns} FROM {quoted(names.difference(table))} WHERE is_delete",
+            {"template_type": group.kind.template_type},
+        ),
+        table,
+    )
+
+
+def strays(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> list[Key]:
+    """Keys outside the group's slices where one of its scorecards stood before it moved, older than the snapshot.
+
+    A set of the ids alone takes a third of the time of one of the whole identities, so those are looked at only where an id is found.
+    """
+    elsewhere = f"FROM {table.name}\nWHERE {ELSEWHERE}\n  AND version < {{snapshot:UInt64}}"
+    ids = f"scorecard_id IN (SELECT scorecard_id FROM {quoted(names.identities)})"
+    whole = (
+        f"(customer, profile, scorecard_id) IN (SELECT customer, profile, scorecard_id FROM {quoted(names.identities)})"
+    )
+    scope = {**shard_scope(group), "snapshot": snapshot}
+    for condition in ("true", ids):
+        if not shard.rows(f"SELECT 1 AS found {elsewhere}\n  AND {condition} LIMIT 1", scope):
+            return []
+    return keys_of(shard.table(f"SELECT DISTINCT {', '.join(table.key)} {elsewhere}\n  AND {whole}", scope), table)
+
+
+def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot: int) -> tuple[list[Key], list[Key]]:
+    """Keys that another writer has written since the comparison, so that rows of several versions stand there.
+
+    Returns:
+        Keys where the newest row is ours (the other writer had read Postgres before the snapshot, or was a run that was killed),
+        and keys where it is newer than ours.
+    """
+    scope = {**shard_scope(group), "snapshot": snapshot}
+    [versions] = shard.rows(
+        f"SELECT min(version) AS oldest, max(version) AS newest FROM {table.name} WHERE {IN_SLICES}", scope
+    )
+    if versions["oldest"] == versions["newest"]:
+        return [], []
+    keys = ", ".join(table.key)
+    found = shard.table(
+        f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.name} WHERE {IN_SLICES} "
+        f"GROUP BY {keys} HAVING min(version) <= {{snapshot:UInt64}} AND max(version) >= {{snapshot:UInt64}} "
+        "AND min(version) < max(version)",
+        scope,
+    )
+    is_newer = pc.cast(found.column("is_newer"), pa.bool_())
+    return keys_of(found.filter(pc.invert(is_newer)), table), keys_of(found.filter(is_newer), table)
+
+
+def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> dict[Key, int]:
+    """The rows that `delete_rows` would delete, by key; keys without any are left out."""
+    found: dict[Key, int] = {}
+    for some in _blocks(keys):
+        columns = table.key[: len(some[0])]
+        rows = shard.table(
+            f"SELECT {', '.join(columns)}, count() AS found FROM {table.name} WHERE {_at_keys(columns)} "
+            f"GROUP BY {', '.join(columns)}",
+            {"keys": some, "older_than": older_than},
+        )
+        found |= dict(zip(_key_columns(rows, columns), rows.column("found").to_pylist(), strict=True))
+    return found
+
+
+def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:
+    """Deletes the rows at `keys` whose version is below `older_than`. Starts no mutation when there are no keys.
+
+    A lightweight DELETE costs 0.2 s and more in every partition that it looks into, so each statement names its partition.
+
+    Args:
+        keys: whole keys of the table, or their first columns up to some column: scores may be named by their scorecard's key.
+    """
+    day_position = table.key.index("day")
+    by_month: dict[int, list[Key]] = {}
+    for key in dict.fromkeys(keys):
+        day = _day(key[day_position])
+        by_month.setdefault(day.year * 100 + day.month, []).append(key)
+    for month, month_keys in sorted(by_month.items()):
+        for some in _blocks(month_keys):
+            shard.command(
+                f"DELETE FROM {table.name} IN PARTITION {month} WHERE {_at_keys(table.key[: len(some[0])])}",
+                {"keys": some, "older_than": older_than},
+            )
+
+
+def _blocks(keys: Sequence[Key]) -> list[Sequence[Key]]:
+    return [keys[start : start + KEYS_PER_DELETE] for start in range(0, len(keys), KEYS_PER_DELETE)]
+
+
+def _at_keys(columns: Sequence[str]) -> str:
+    return f"({', '.join(columns)}) IN %(keys)s AND version < %(older_than)s"
+
+
+def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older_than: int) -> dict[Slice, int]:
+    """Deletes everything older than `older_than` in the group's slices: for `clean_up`. Returns the rows per slice."""
+    scope = {**shard_scope(group), "older_than": older_than}
+    where = f"{IN_SLICES} AND version < {{older_than:UInt64}}"
+    found = shard.rows(
+        f"SELECT customer, day, toYYYYMM(day) AS month, count() AS found FROM {table.name} WHERE {where} "
+        "GROUP BY customer, day",
+        scope,
+    )
+    for month in sorted({_count(row["month"]) for row in found}):
+        shard.command(f"DELETE FROM {table.name} IN PARTITION {month} WHERE {where}", scope)
+    return {Slice.of_row(row): _count(row["found"]) for row in found}
+
+
+def keys_of(found: pa.Table, table: Table) -> list[Key]:
+    """The keys in the columns of an answer."""
+    return _key_columns(found, table.key)
+
+
+def _key_columns(found: pa.Table, names: Sequence[str]) -> list[Key]:
+    columns = []
+    for name in names:
+        column = found.column(name)
+        if name == "day":
+            columns.append(column.cast(pa.date32()).to_pylist())
+        elif name.endswith("_id"):
+            columns.append([_uuid_text(value) for value in column.to_pylist()])
+        else:
+            columns.append([_text(value) for value in column.to_pylist()])
+    return list(zip(*columns, strict=True))
+
+
+def _uuid_text(value: object) -> str:
+    raw = value.hex() if isinstance(value, bytes) else str(value).replace("-", "")
+    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+def _text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _day(value: object) -> date:
+    assert isinstance(value, date)
+    return value
+
+
+def _count(value: object) -> int:
+    assert isinstance(value, int)
+    return value

@@ -1,0 +1,101 @@
+"""A checkpoint: which slices a comparison found equal, and what each engine said of their rows at that moment.
+
+What lives here: the value, and where it is valid (`read_origin`). What does not: its file (drift/checkpoint_store.py), and whether
+anything has touched the slices since (drift/unchanged.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from reindex_assets.clickhouse.parts import PartitionPlace, Parts, of_months
+from reindex_assets.comparison.counts import TableCounts
+from reindex_assets.comparison.parity import SliceParity, TableParity
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.model import TABLES, Kind, Slice
+from reindex_assets.postgres.row_versions import SourceMark
+from reindex_assets.postgres.session import SourceSession
+from reindex_assets.selection.row_digest import shard_digest, source_digest
+
+
+def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[str, str]:
+    """Where marks are from: by customer its profiles, and by "" everything else. Marks of another origin mean nothing here.
+
+    Part of it is the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
+    """
+    [server] = session.rows(
+        "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
+        "FROM pg_control_system(), pg_control_checkpoint()"
+    )
+    postgres, clickhouse = cluster.postgres, cluster.clickhouse
+    everything = (
+        (server["system"], server["timeline"], postgres.host, postgres.port, postgres.database, postgres.relations),
+        (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
+        (kind, [(source_digest(table), shard_digest(table)) for table in TABLES]),
+    )
+    profiles = {name: repr(customer.profiles) for name, customer in cluster.customers.items()}
+    return {"": hashlib.sha256(repr(everything).encode()).hexdigest(), **profiles}
+
+
+@dataclass(frozen=True)
+class ProvenSlice:
+    """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
+
+    slice: Slice
+    marks: Mapping[str, SourceMark]
+    templates: Mapping[str, Mapping[str, TableCounts]]
+
+    def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
+        """What a comparison would find, as nothing has changed since."""
+        tables = {name: TableParity.of_counts(templates, shard_count) for name, templates in self.templates.items()}
+        return SliceParity(self.slice, tables, snapshot=snapshot, unchanged_since=since)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Slices that one look at both sides has found equal.
+
+    Attributes:
+        snapshot: when Postgres was read, microseconds.
+        origin: where the marks are from (marks.read_origin).
+        table_mark: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
+        parts: the parts of each shard, listed before ClickHouse was asked; those in the months of the slices.
+    """
+
+    snapshot: int
+    origin: Mapping[str, str]
+    table_mark: str
+    parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
+    slices: tuple[ProvenSlice, ...] = field(repr=False)
+
+    @staticmethod
+    def of(
+        found: Iterable[tuple[SliceParity, Mapping[str, SourceMark]]],
+        snapshot: int,
+        origin: Mapping[str, str],
+        table_mark: str,
+        parts: Parts,
+    ) -> Proof:
+        """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
+        proven = tuple(
+            ProvenSlice(
+                parity.slice, dict(marks), {name: dict(table.by_template) for name, table in parity.tables.items()}
+            )
+            for parity, marks in found
+            if parity.sums_agree and not parity.quarantined
+        )
+        placed = of_months(parts, {one.slice for one in proven})
+        return Proof(
+            snapshot, dict(origin), table_mark, tuple((place, dict(names)) for place, names in placed.items()), proven
+        )
+
+    def without(self, slices: Collection[Slice]) -> Proof:
+        """The same of the other slices."""
+        return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
+
+    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, ProvenSlice]:
+        """What it says of some slices, where its marks are of this origin."""
+        same = {name for name, value in self.origin.items() if origin.get(name) == value}
+        return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}

@@ -1,0 +1,182 @@
+"""What a comparison says of a slice: counts, places and digests of both sides, the rows that differ, and words for all of it.
+
+What lives here: these values and their explanation. What does not: reading them from the engines (comparison/comparison.py,
+comparison/differences.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reindex_assets.comparison.counts import TableCounts
+from reindex_assets.comparison.differences import Difference
+from reindex_assets.comparison.samples import RowSample
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.postgres.extract import QuarantinedRow
+
+
+@dataclass(frozen=True)
+class TableParity:
+    """One table of one slice on both engines.
+
+    Attributes:
+        clickhouse_rows: physical rows on all shards, those that a merge would fold together included.
+        by_shard: the same, a number for each shard.
+        distinct_rows: different keys, summed over the shards.
+        misplaced_rows: rows that stand on another shard than their time says.
+        digests_agree: the sums of the 64-bit row digests over every column are equal, and the counts too.
+        by_template: the same counts of each template, by its id.
+    """
+
+    postgres_rows: int = 0
+    clickhouse_rows: int = 0
+    by_shard: tuple[int, ...] = ()
+    distinct_rows: int = 0
+    misplaced_rows: int = 0
+    digests_agree: bool = True
+    by_template: Mapping[str, TableCounts] = field(default_factory=dict)
+
+    @staticmethod
+    def of_counts(
+        by_template: Mapping[str, TableCounts],
+        shard_count: int,
+        distinct_rows: int | None = None,
+        digests_agree: bool = True,
+    ) -> TableParity:
+        """The sums over templates. Without `distinct_rows`: no row stands twice."""
+        found = list(by_template.values())
+        by_shard = tuple(sum(counts.clickhouse_by_shard[shard] for counts in found) for shard in range(shard_count))
+        postgres_rows = sum(counts.postgres_rows for counts in found)
+        return TableParity(
+            postgres_rows=postgres_rows,
+            clickhouse_rows=sum(by_shard),
+            by_shard=by_shard,
+            distinct_rows=sum(by_shard) if distinct_rows is None else distinct_rows,
+            misplaced_rows=sum(counts.misplaced_rows for counts in found),
+            digests_agree=sum(by_shard) == postgres_rows and digests_agree,
+            by_template=by_template,
+        )
+
+    @property
+    def counts_agree(self) -> bool:
+        return self.postgres_rows == self.clickhouse_rows
+
+    @property
+    def repeated_rows(self) -> int:
+        """Rows that stand again on their shard under the same key: duplicates, and versions that nothing has merged yet."""
+        return self.clickhouse_rows - self.distinct_rows
+
+
+@dataclass(frozen=True)
+class SliceDifferences:
+    """The rows of a slice that differ, and go on differing.
+
+    Attributes:
+        rows: exact numbers by table name and difference, without those that are no drift.
+        harmless: the same of those that are none: `UNMERGED` and `NEWER`.
+        on_their_way: rows that differed in a first look and not in the same way in a second one.
+        evidence: a number of each drifted row (differences.FOUND): the same numbers again later are the same rows in the same state.
+        samples: some of the rows, capped for each table and difference.
+    """
+
+    rows: Mapping[tuple[str, Difference], int]
+    harmless: Mapping[tuple[str, Difference], int]
+    on_their_way: int = 0
+    evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(
+        default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False
+    )
+    samples: tuple[RowSample, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+    def of(self, difference: Difference, table: Table | None = None) -> int:
+        """Drifted rows of one class, of one table or of both."""
+        names = [each.name for each in (TABLES if table is None else (table,))]
+        return sum(self.rows.get((name, difference), 0) for name in names)
+
+
+@dataclass(frozen=True)
+class SliceParity:
+    """One slice on both engines.
+
+    Attributes:
+        snapshot: the time at which Postgres was read, microseconds.
+        differences: the rows behind unequal sums; None where the sums are equal, or the rows were not asked for.
+        unchanged_since: when the slice was proved equal, microseconds, if both engines say that nothing has touched it since and so
+            its rows were not read again; 0 where they were.
+    """
+
+    slice: Slice
+    tables: Mapping[str, TableParity]
+    quarantined: tuple[QuarantinedRow, ...] = ()
+    snapshot: int = 0
+    differences: SliceDifferences | None = None
+    unchanged_since: int = 0
+
+    @property
+    def scorecards(self) -> TableParity:
+        return self.tables[SCORECARD.name]
+
+    @property
+    def scores(self) -> TableParity:
+        return self.tables[SCORE.name]
+
+    @property
+    def sums_agree(self) -> bool:
+        """Counts, places and digests are equal: without FINAL and with it, to the bit."""
+        return all(
+            table.digests_agree and table.counts_agree and not table.misplaced_rows and not table.repeated_rows
+            for table in self.tables.values()
+        )
+
+    @property
+    def is_equal(self) -> bool:
+        return self.sums_agree or (self.differences is not None and self.differences.total == 0)
+
+
+def explain(parity: SliceParity) -> str | None:
+    """What differs in a slice, in a few words (the numbers of both sides stand beside it); None when nothing does."""
+    if parity.differences is not None:
+        return explain_rows(parity.differences.rows) or None
+    parts = []
+    for name, plural in ((SCORECARD.name, "scorecards"), (SCORE.name, "scores")):
+        table = parity.tables[name]
+        if not table.counts_agree:
+            parts.append(f"{table.clickhouse_rows - table.postgres_rows:+,} {plural}")
+        if table.misplaced_rows:
+            parts.append(f"{table.misplaced_rows:,} {plural} on a wrong shard")
+        if table.repeated_rows:
+            parts.append(f"{table.repeated_rows:,} {plural} stand more than once")
+        if table.counts_agree and not table.digests_agree:
+            parts.append(f"as many {plural}, but not the same values")
+    return "; ".join(parts) or None
+
+
+def explain_rows(rows: Mapping[tuple[str, Difference], int]) -> str:
+    """Numbers of differing rows in words.
+
+    >>> explain_rows({("scorecard", Difference.MISSING): 2, ("score", Difference.ORPHAN_SCORE): 1})
+    '2 scorecards missing; 1 score orphaned'
+    """
+    return "; ".join(
+        f"{number:,} {name}{'s' * (number != 1)} {_WORDS.get(difference, difference.value)}"
+        for name in (SCORECARD.name, SCORE.name)
+        for difference in Difference
+        if (number := rows.get((name, difference), 0))
+    )
+
+
+_WORDS = {
+    Difference.WRONG_SHARD: "on a wrong shard",
+    Difference.MOVED_DAY: "left on a day that is no longer theirs",
+    Difference.ORPHAN_SCORE: "orphaned",
+    Difference.APPEAL: "of appeals",
+    Difference.UNMERGED: "waiting for a merge",
+    Difference.NEWER: "newer than the standby shows",
+}

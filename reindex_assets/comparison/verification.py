@@ -1,0 +1,309 @@
+"""Both sides compared over a range of days, as deep as somebody asked for: what 'reindex-assets verify' prints, and its report.
+
+What lives here: the depths, the verdict on each customer-day in numbers and words, the gaps, and the sentence over all. What does not: the
+comparison itself (comparison/comparison.py, comparison/counts.py), and any output (cli/render/tables.py, cli/render/json.py,
+cli/render/page.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from enum import StrEnum
+
+from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
+from reindex_assets.comparison.count_queries import count_both_sides, counts_of
+from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
+from reindex_assets.comparison.parity import SliceParity, explain, explain_rows
+from reindex_assets.comparison.samples import RowSample
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, Kind, Slice
+from reindex_assets.postgres.extract import QuarantinedRow
+from reindex_assets.selection.rectangles import plan_rectangles
+
+
+class Depth(StrEnum):
+    """How much is compared.
+
+    COUNTS: numbers of rows by customer, day, template and shard. Says nothing about values.
+    FINGERPRINT: every column of every row, by sums of digests; where these differ, the rows, to tell drift from rows on their way.
+    ROWS: the same, and some of the differing rows are shown with their values.
+    """
+
+    COUNTS = "counts"
+    FINGERPRINT = "fingerprint"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class DayVerdict:
+    """One customer-day as it is reported.
+
+    Attributes:
+        rows: rows in Postgres and in ClickHouse, by table name.
+        difference: what differs, in words; None when nothing does.
+        remark: of what differs and is no drift, in words; else empty.
+        parity: the comparison of values; None at the depth `COUNTS`.
+    """
+
+    cluster: str
+    slice: Slice
+    rows: Mapping[str, tuple[int, int]]
+    difference: str | None
+    remark: str
+    counts: Mapping[str, TableCounts]
+    quarantined: tuple[QuarantinedRow, ...]
+    parity: SliceParity | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference is None
+
+    @property
+    def samples(self) -> tuple[RowSample, ...]:
+        return (
+            self.parity.differences.samples if self.parity is not None and self.parity.differences is not None else ()
+        )
+
+    @property
+    def differing_rows(self) -> int:
+        """Rows that drifted, exactly; 0 also where rows were not looked at."""
+        return self.parity.differences.total if self.parity is not None and self.parity.differences is not None else 0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Consecutive days of a customer without a scorecard on one engine or on both, between days that have some.
+
+    Attributes:
+        missing_in: "Postgres", "ClickHouse" or "both". Both: nothing happened on these days, or nobody recorded it.
+    """
+
+    cluster: str
+    customer: str
+    first_day: date
+    last_day: date
+    missing_in: str
+
+    @property
+    def days(self) -> int:
+        return (self.last_day - self.first_day).days + 1
+
+    def meets(self, next_one: Gap) -> bool:
+        """Whether a gap goes on where this one ends."""
+        return replace(self, first_day=next_one.first_day, last_day=next_one.last_day) == next_one and (
+            self.last_day + timedelta(days=1) == next_one.first_day
+        )
+
+
+@dataclass(frozen=True)
+class ClusterVerification:
+    """One cluster: its counts, and the comparison of values (None at the depth `COUNTS`)."""
+
+    name: str
+    counts: Counts
+    parities: tuple[SliceParity, ...] | None
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """When Postgres was read for what the verdict rests on, microseconds."""
+        if self.parities is None:
+            return self.counts.snapshots
+        return tuple(sorted({parity.snapshot for parity in self.parities}))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Some customers over some days.
+
+    Attributes:
+        settle_seconds: what differed was looked at again after this time.
+        samples: differing rows that are shown of each customer-day, table and kind, at the depth `ROWS`.
+        days: every customer-day, in the order of cluster, customer and day.
+    """
+
+    kind: str
+    depth: Depth
+    first_day: date
+    last_day: date
+    settle_seconds: float
+    samples: int
+    clusters: tuple[ClusterVerification, ...]
+    days: tuple[DayVerdict, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing that was compared differs."""
+        return all(day.agrees for day in self.days)
+
+    @property
+    def different(self) -> list[DayVerdict]:
+        return [day for day in self.days if not day.agrees]
+
+    @property
+    def snapshots(self) -> list[int]:
+        return sorted({snapshot for cluster in self.clusters for snapshot in cluster.snapshots})
+
+    def rows(self, table_name: str) -> tuple[int, int]:
+        """All rows of a table in Postgres and in ClickHouse."""
+        sides = [day.rows[table_name] for day in self.days]
+        return sum(postgres for postgres, _ in sides), sum(clickhouse for _, clickhouse in sides)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict. It claims no more than the depth allows."""
+        days, different = len(self.days), len(self.different)
+        if different and self.depth is Depth.COUNTS:
+            return f"Counts differ on {different:,} of {days:,} customer-days; values were not compared."
+        if different:
+            rows = sum(day.differing_rows for day in self.days)
+            return f"{different:,} of {days:,} customer-days differ, in {rows:,} rows."
+        everything = "the one customer-day" if days == 1 else f"all {days:,} customer-days"
+        scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
+        numbers = f"{scorecards:,} {self.kind} scorecards and {scores:,} scores"
+        if self.depth is Depth.COUNTS:
+            return f"Counts agree on {everything}: {numbers}; values were not compared."
+        return f"Both sides are equal on {everything}: {numbers}, every column of every row."
+
+    @property
+    def templates(self) -> list[TableRow]:
+        return [row for cluster in self.clusters for row in template_table(cluster.counts)]
+
+    @property
+    def shards(self) -> list[TableRow]:
+        return [{"cluster": cluster.name, **row} for cluster in self.clusters for row in shard_table(cluster.counts)]
+
+
+def verify(
+    fleet: Fleet,
+    customers: Sequence[str],
+    first_day: date,
+    last_day: date,
+    depth: Depth = Depth.FINGERPRINT,
+    settle_seconds: float = SETTLE_SECONDS,
+    samples: int = 10,
+    kind: Kind = PROCESS,
+) -> Verification:
+    """Compares customers (none named: all) over some days, their scorecards of one kind.
+
+    Raises:
+        ConfigurationError: a request that makes no sense.
+        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing can be told.
+    """
+    slices: dict[str, list[Slice]] = {}
+    for rectangle in plan_rectangles(fleet, customers, first_day, last_day):
+        slices.setdefault(rectangle.cluster_name, []).extend(rectangle.slices)
+    clusters = []
+    for name, wanted in slices.items():
+        with Comparison(fleet, name, kind) as comparison:
+            if depth is Depth.COUNTS:
+                clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
+                continue
+            shown = samples if depth is Depth.ROWS else 0
+            parities = tuple(comparison.settled(wanted, settle_seconds, shown))
+            # What was on its way has arrived by now.
+            again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
+            counted = {parity.slice: parity for parity in (*parities, *comparison.sums(again))}
+            clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
+    days = tuple(day for cluster in clusters for day in _days(cluster))
+    return Verification(
+        kind.name, depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))
+    )
+
+
+def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seconds: float) -> Counts:
+    """The counts; those that disagree are counted again after a while, as a row may have been on its way."""
+    counts = count_both_sides(comparison, slices)
+    disagreeing = counts.disagreeing()
+    if disagreeing and settle_seconds:
+        time.sleep(settle_seconds)
+        counts = counts.updated(count_both_sides(comparison, disagreeing))
+    return counts
+
+
+def _days(cluster: ClusterVerification) -> Iterator[DayVerdict]:
+    counted = cluster.counts.by_slice()
+    if cluster.parities is None:
+        unequal = set(cluster.counts.disagreeing())
+        for item, tables in counted.items():
+            yield DayVerdict(
+                cluster.name,
+                item,
+                {name: (table.postgres_rows, table.clickhouse_rows) for name, table in tables.items()},
+                explain_counts(tables) if item in unequal else None,
+                "",
+                tables,
+                tuple(row for row in cluster.counts.quarantined if row.slice == item),
+            )
+        return
+    for parity in cluster.parities:
+        yield DayVerdict(
+            cluster.name,
+            parity.slice,
+            {name: (table.postgres_rows, table.clickhouse_rows) for name, table in parity.tables.items()},
+            explain(parity),
+            _remark(parity),
+            counted[parity.slice],
+            parity.quarantined,
+            parity,
+        )
+
+
+def explain_counts(tables: Mapping[str, TableCounts]) -> str:
+    """What differs in a slice whose counts disagree, in a few words.
+
+    >>> explain_counts({"scorecard": TableCounts((3, 0), (1, 1), (0, 1)), "score": TableCounts((9, 9), (9, 9), (0, 0))})
+    '-1 scorecards; 1 scorecards on a wrong shard'
+    """
+    parts = []
+    for name, plural in PLURALS.items():
+        table = tables[name]
+        if table.difference:
+            parts.append(f"{table.difference:+,} {plural}")
+        if table.misplaced_rows:
+            parts.append(f"{table.misplaced_rows:,} {plural} on a wrong shard")
+        elif not table.difference and not table.agrees:
+            parts.append(f"as many {plural}, but not on each shard")
+    if all(table.agrees for table in tables.values()):
+        return "as many rows, but not of each template"
+    return "; ".join(parts)
+
+
+def _remark(parity: SliceParity) -> str:
+    if parity.differences is None:
+        return ""
+    parts = [explain_rows(parity.differences.harmless)]
+    if parity.differences.on_their_way:
+        parts.append(f"{parity.differences.on_their_way:,} on their way")
+    return "; ".join(part for part in parts if part)
+
+
+def find_gaps(days: Iterable[DayVerdict]) -> list[Gap]:
+    """The gaps of each engine between its first and its last day with rows: what lies outside can't be told from a late start."""
+    by_customer: dict[tuple[str, str], list[DayVerdict]] = {}
+    for day in days:
+        by_customer.setdefault((day.cluster, day.slice.customer), []).append(day)
+    gaps: list[Gap] = []
+    for (cluster, customer), found in by_customer.items():
+        in_order = sorted(found, key=lambda day: day.slice.day)
+        has_rows = [[any(sides[engine] for sides in day.rows.values()) for day in in_order] for engine in (0, 1)]
+        holes = {
+            number
+            for filled in has_rows
+            if any(filled)
+            for number in range(filled.index(True), len(filled) - filled[::-1].index(True))
+            if not filled[number]
+        }
+        for number in sorted(holes):
+            in_postgres, in_clickhouse = has_rows[0][number], has_rows[1][number]
+            missing_in = (
+                "both" if not in_postgres and not in_clickhouse else "ClickHouse" if in_postgres else "Postgres"
+            )
+            gap = Gap(cluster, customer, in_order[number].slice.day, in_order[number].slice.day, missing_in)
+            if gaps and gaps[-1].meets(gap):
+                gap = replace(gap, first_day=gaps.pop().first_day)
+            gaps.append(gap)
+    return gaps

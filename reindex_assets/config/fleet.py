@@ -1,0 +1,284 @@
+"""The fleet file: clusters, their Postgres and ClickHouse shards, their customers. Validated here, before anything connects.
+
+What lives here: the shape of the file and its rules. What does not: the keys of the engines (config/engines.py), the sentences about a
+broken rule (config/fleet_errors.py), YAML (config/fleet_yaml.py), connections, and anything that reads data.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from reindex_assets.config.cron import checked_cron, checked_timezone
+from reindex_assets.config.engines import ClickHouse, Postgres, Strict
+from reindex_assets.config.fleet_errors import describe, misplaced
+from reindex_assets.config.fleet_yaml import ADDRESSES, BLOCKS, parse_yaml, with_defaults, yaml_problem
+from reindex_assets.config.modes import Mode
+from reindex_assets.errors import ConfigurationError
+
+R = TypeVar("R", bound=BaseModel)
+
+#: Customer names become partition keys, where Dagster gives "|", "," and "..." a meaning of their own.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def _refuse_bad_name(value: str, *place: str) -> None:
+    if not NAME.fullmatch(value) or ".." in value:
+        raise misplaced(
+            f"{value!r} is not a valid name: use letters, digits, '_', '-' and single '.', at most 63", *place, value
+        )
+
+
+class Customer(Strict):
+    """One customer of a cluster."""
+
+    profiles: tuple[str, ...] = Field(default=(), description="Its profiles; none listed means every profile.")
+
+    @field_validator("profiles")
+    @classmethod
+    def _profiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not name or not name.isprintable():
+                raise ValueError("not a profile name: it is empty or holds a control character")
+        return value
+
+
+class Watch(Strict):
+    """How the look-back is watched and repaired by itself. The limits are for each tick of the sensor and each cluster."""
+
+    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=10, description="Seconds between two looks.")
+    settle_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
+        default=5.0, description="A difference younger than this is a row on its way, and no drift."
+    )
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=3,
+        description="Repairs of the same drift that may fail before the slice is given up and a person called.",
+    )
+    cool_down_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=15.0,
+        description="Pause after a repair before the same slice is repaired again; doubled by each failed one.",
+    )
+    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair at once.")
+    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Repair runs to ask for at once.")
+    scorecards: Annotated[int, Field(ge=1)] = Field(
+        default=2_000_000, description="Scorecards whose marks are read in Postgres; more of them take turns by day."
+    )
+    scores: Annotated[int, Field(ge=1)] = Field(
+        default=300_000, description="Scores whose marks are read in Postgres; more of them take turns by day."
+    )
+    compared_scores: Annotated[int, Field(ge=1)] = Field(
+        default=400_000,
+        description="Scores that are compared to the bit; what was touched comes first, the rest has to wait.",
+    )
+    silent_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
+        default=180,
+        description="A run that has given no sign of life for so long is failed, so that it blocks no repair.",
+    )
+
+
+class Schedule(Strict):
+    """When the schedules run. Each is off until it is switched on."""
+
+    reindex: str = Field(default="15 1 * * *", description="Of the daily reindex: a cron line of five fields.")
+    checks: str = Field(
+        default="30 2 * * *", description="Of the checks of the whole look-back: a cron line of five fields."
+    )
+    timezone: str = Field(
+        default="UTC", description="The time zone of both lines. The days themselves are always UTC days."
+    )
+
+    _cron = field_validator("reindex", "checks")(checked_cron)
+    _timezone = field_validator("timezone")(checked_timezone)
+
+
+class ClusterRules(Strict):
+    """What holds for one cluster: its own word, else the fleet's."""
+
+    mode: Mode
+    schedule: Schedule
+    look_back_days: int
+    reindex_days: int
+    watch: Watch
+
+
+_Days = Annotated[int, Field(ge=1, le=366)]
+
+
+class Cluster(Strict):
+    """One Postgres, its shards, and the customers who live there."""
+
+    postgres: Postgres
+    clickhouse: ClickHouse
+    customers: Annotated[dict[str, Customer], Field(min_length=1)]
+    mode: Mode | None = Field(default=None, description="Instead of the fleet's.")
+    schedule: Schedule | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
+    look_back_days: _Days | None = Field(default=None, description="Instead of the fleet's.")
+    reindex_days: _Days | None = Field(default=None, description="Instead of the fleet's.")
+    watch: Watch | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
+
+    @field_serializer("schedule", "watch")
+    def _given(self, value: Schedule | Watch | None) -> dict[str, object] | None:
+        # A key that is not given is the fleet's: written out, it would no longer be.
+        return None if value is None else value.model_dump(mode="json", exclude_unset=True)
+
+
+class Defaults(Strict):
+    """What every cluster's block has that does not say otherwise: any of its keys but addresses."""
+
+    postgres: dict[str, Any] = Field(default={}, description="Keys of every cluster's `postgres`.")
+    clickhouse: dict[str, Any] = Field(default={}, description="Keys of every cluster's `clickhouse`.")
+
+    @model_validator(mode="after")
+    def _no_address(self) -> Defaults:
+        for block in BLOCKS:
+            for key in ADDRESSES:
+                if key in getattr(self, block):
+                    raise misplaced("an address belongs to one cluster: write it there", block, key)
+        return self
+
+
+class Fleet(Strict):
+    """The whole fleet file."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    first_day: date = Field(description="The first UTC day that is kept true; earlier days have no partition.")
+    mode: Mode | None = Field(
+        default=None,
+        description="Which scorecards the schedules reindex and check: conversation (where nothing says otherwise), process or all.",
+    )
+    schedule: Schedule = Schedule()
+    look_back_days: _Days = Field(
+        default=60, description="How many days, today included, are watched, repaired and checked by themselves."
+    )
+    reindex_days: _Days = Field(default=3, description="How many ended days the daily schedule reindexes.")
+    watch: Watch = Watch()
+    slices: str = Field(
+        default=".local/slices", description="Where the steps hand over Parquet files: a path or URL that fsspec knows."
+    )
+    defaults: Defaults = Defaults()
+    clusters: Annotated[dict[str, Cluster], Field(min_length=1)]
+
+    @field_validator("slices")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        if re.search(r"://[^/@]*:[^/@]*@", value):
+            raise ValueError(
+                "a URL with a password in it: give the storage its credentials by its own environment variables"
+            )
+        return value
+
+    _filled = model_validator(mode="before")(with_defaults)
+
+    @model_validator(mode="after")
+    def _names(self) -> Fleet:
+        homes: dict[str, str] = {}
+        for name, cluster in self.clusters.items():
+            _refuse_bad_name(name, "clusters")
+            for customer in cluster.customers:
+                _refuse_bad_name(customer, "clusters", name, "customers")
+                if customer in homes:
+                    raise misplaced(
+                        f"customer {customer!r} lives in two clusters: {homes[customer]} and {name}",
+                        *("clusters", name, "customers", customer),
+                    )
+                homes[customer] = name
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_databases(self) -> Fleet:
+        """Two clusters in one database would delete each other's rows."""
+        known: dict[tuple[str, str], str] = {}
+        for name, cluster in self.clusters.items():
+            for key, number, shard in cluster.clickhouse.numbered():
+                for address in shard.addresses:
+                    place = (str(address).lower(), cluster.clickhouse.database)
+                    if known.setdefault(place, name) != name:
+                        raise misplaced(
+                            f"{address} with database {cluster.clickhouse.database} is a shard of cluster {known[place]} already: each of "
+                            "them would take the other's rows for wrong. Correct the address, or give this cluster a database of its own",
+                            *("clusters", name, "clickhouse", key, number),
+                        )
+        return self
+
+    def rules(self, cluster_name: str, mode: Mode | None = None) -> ClusterRules:
+        """What holds for a cluster.
+
+        Args:
+            mode: the operator's word (REINDEX_MODE), which stands above the file's.
+        """
+        cluster = self.clusters[cluster_name]
+        return ClusterRules(
+            mode=mode or cluster.mode or self.mode or Mode.CONVERSATION,
+            schedule=_overridden(self.schedule, cluster.schedule),
+            look_back_days=cluster.look_back_days or self.look_back_days,
+            reindex_days=cluster.reindex_days or self.reindex_days,
+            watch=_overridden(self.watch, cluster.watch),
+        )
+
+    def in_haste(self, connection_wait_seconds: int) -> Fleet:
+        """The same fleet, for a caller that can't wait any longer than that for a connection to Postgres."""
+        return self.model_copy(
+            update={
+                "clusters": {
+                    name: cluster.model_copy(update={"postgres": cluster.postgres.in_haste(connection_wait_seconds)})
+                    for name, cluster in self.clusters.items()
+                }
+            }
+        )
+
+    def cluster_of(self, customer: str) -> str:
+        """The name of the cluster where `customer` lives.
+
+        Raises:
+            ConfigurationError: no cluster of the fleet file has this customer.
+        """
+        for name, cluster in self.clusters.items():
+            if customer in cluster.customers:
+                return name
+        known = ", ".join(sorted(c for cluster in self.clusters.values() for c in cluster.customers))
+        raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {known}")
+
+
+def _overridden(fleetwide: R, own: R | None) -> R:
+    """The fleet's rules with those that a cluster gives itself."""
+    return (
+        fleetwide.model_copy(update={name: getattr(own, name) for name in own.model_fields_set}) if own else fleetwide
+    )
+
+
+def load_fleet(path: str | Path) -> Fleet:
+    """Reads and validates a fleet file.
+
+    Raises:
+        ConfigurationError: the file is absent, is not YAML, or breaks a rule; the message names the file, the place and the rule.
+    """
+    path = Path(path)
+    try:
+        root, document = parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
+            "name it by --fleet or REINDEX_FLEET, or start the local stack with 'reindex-assets local up'"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the fleet file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"the fleet file {path} is not valid YAML: {yaml_problem(error)}") from None
+    try:
+        return Fleet.model_validate(document)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        described = describe(path, root, problems, Fleet.model_json_schema())
+        raise ConfigurationError(f"the fleet file {path} is invalid:\n{described}") from None

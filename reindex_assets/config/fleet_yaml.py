@@ -1,0 +1,84 @@
+"""A fleet file as YAML: plain data, and where in the file each of them stands.
+
+What lives here: the parser and its errors. What does not: what the data mean (config/fleet.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, but a key that stands twice is an error: the first of two clusters of one name would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    raise yaml.constructor.ConstructorError(
+                        problem="the same key a second time", problem_mark=key.start_mark
+                    )
+                keys.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where. Not the parser's own text: it repeats the line, and tags and aliases, which may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "it holds a character that YAML does not allow"
+    problem = re.sub(r"'[^'<][^']+'", "'...'", error.problem or "it is malformed")
+    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
+
+
+def parse_yaml(text: str) -> tuple[yaml.Node | None, object]:
+    """The text as YAML, with the lines of everything in it, and as plain data."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+#: The blocks of a cluster that may have defaults.
+BLOCKS = ("postgres", "clickhouse")
+
+
+#: Keys of theirs that belong to one cluster.
+ADDRESSES = ("host", "shards", "retiring")
+
+
+def with_defaults(document: object) -> object:
+    """The document with each cluster's blocks filled up; what a cluster says itself stands. Data of another shape are left as they are.
+
+    >>> with_defaults({"defaults": {"postgres": {"port": 1}}, "clusters": {"a": {"postgres": {"host": "h"}}}})["clusters"]
+    {'a': {'postgres': {'port': 1, 'host': 'h'}}}
+    """
+    if not isinstance(document, Mapping):
+        return document
+    defaults, clusters = document.get("defaults"), document.get("clusters")
+    if not isinstance(defaults, Mapping) or not isinstance(clusters, Mapping):
+        return document
+    return {**document, "clusters": {name: _filled(cluster, defaults) for name, cluster in clusters.items()}}
+
+
+def _filled(cluster: object, defaults: Mapping[str, object]) -> object:
+    if not isinstance(cluster, Mapping):
+        return cluster
+    blocks = {
+        name: _merged(defaults[name], cluster[name])
+        for name in BLOCKS
+        if isinstance(defaults.get(name), Mapping) and isinstance(cluster.get(name), Mapping)
+    }
+    return {**cluster, **blocks}
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}

@@ -1,0 +1,28 @@
+"""The modes: which kinds of scorecards the scheduled jobs reindex.
+
+What lives here: their names, and the kinds of each. What does not: kinds themselves (model.py), jobs and schedules
+(defs/automation/schedules.py).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from reindex_assets.model import CONVERSATION, PROCESS, Kind
+
+
+class Mode(StrEnum):
+    """A kind by its name, or all of them."""
+
+    CONVERSATION = CONVERSATION.name
+    PROCESS = PROCESS.name
+    ALL = "all"
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of the mode.
+
+        >>> [kind.name for kind in Mode("all").kinds], [kind.name for kind in Mode.PROCESS.kinds]
+        (['process', 'conversation'], ['process'])
+        """
+        return tuple(kind for kind in (PROCESS, CONVERSATION) if self in (Mode.ALL, kind.name))

@@ -1,0 +1,1 @@
+"""The assets and what a run of them tells Dagster."""

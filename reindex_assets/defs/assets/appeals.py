@@ -1,0 +1,210 @@
+"""The purge of appeals as Dagster runs it: an asset without partitions, and its job.
+
+What lives here: the asset, the job, and what they show in the UI. What does not: the work (appeals/purge.py), its run config
+(defs/assets/appeals.py).
+
+The asset holds the record of purges, and no check: a run is about the customers and days of its run config, so that a green light on the
+asset would say too much. Whether a customer's day is free of appeals is said by the check `no_appeals` of its partition.
+"""
+
+# Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+from dagster import (
+    AssetExecutionContext,
+    AssetObservation,
+    AssetsDefinition,
+    AssetSelection,
+    AssetSpec,
+    Config,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    define_asset_job,
+    multi_asset,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field
+
+from reindex_assets.appeals.purge import MOST_SCORECARDS, AppealPurge, PurgeOptions, PurgeProgress, plan_purges
+from reindex_assets.appeals.queries import TYPE_NAMES
+from reindex_assets.appeals.report import Outcome, PurgeReport, customer_rows, example_rows
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.assets.background import in_background
+from reindex_assets.defs.instance.opening import hold_connections
+from reindex_assets.defs.keys.names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
+from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
+
+_DESCRIPTION = (
+    "The purges of appeals (scorecards of scorecard_type 1 = replica, 2 = request, 3 = resolve), which never belong in ClickHouse. A run "
+    "looks for those of its customers and days on every shard, also on stale days and where only scores are left, and shows them per "
+    "customer; with dry_run off it deletes them, scorecards before scores, and looks again. At most max_scorecards a run: the next one "
+    "goes on. Rows that stay or come again fail the run, by name."
+)
+
+
+def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
+    """The asset of a cluster. A dry run observes it; what materializes it is a purge."""
+    key = purge_asset_key(cluster_name)
+
+    @multi_asset(
+        name=purge_op_name(cluster_name),
+        specs=[
+            AssetSpec(
+                key,
+                skippable=True,
+                description=_DESCRIPTION,
+                group_name=purge_group_name(cluster_name),
+                owners=OWNERS,
+                kinds={"postgres", "clickhouse"},
+                tags={"cluster": cluster_name},
+            )
+        ],
+        pool=f"clickhouse_{cluster_name}",
+    )
+    def purge(context: AssetExecutionContext, config: PurgeConfig) -> Iterator[object]:
+        hold_connections(context.instance)
+        try:
+            first, last = config.days(fleet, datetime.now(UTC).date())
+            groups = plan_purges(fleet, config.customers or list(fleet.clusters[cluster_name].customers), first, last)
+            if set(groups) != {cluster_name}:
+                raise ConfigurationError(
+                    f"'customers' names some who live in {', '.join(sorted(set(groups) - {cluster_name}))}: purge those by "
+                    f"{' and '.join(purge_job_name(other) for other in sorted(set(groups) - {cluster_name}))}"
+                )
+            progress = PurgeProgress(0, 0)
+
+            def note(now: PurgeProgress) -> None:
+                nonlocal progress
+                progress = now
+
+            work = AppealPurge(
+                fleet,
+                cluster_name,
+                groups[cluster_name],
+                config.options(),
+                context.run.run_id,
+                note,
+                context.log.warning,
+            )
+            report = yield from in_background(
+                work.run,
+                lambda: AssetObservation(
+                    key,
+                    description=f"{progress.done:,} of {progress.total:,} appeals removed",
+                    metadata={"processed": progress.done, "total": progress.total},
+                ),
+            )
+        except ReindexError as error:
+            # The sentence is for the operator; the trace would bury it.
+            raise Failure(description=str(error), allow_retries=False) from None
+        metadata = report_metadata(report)
+        if report.outcome is Outcome.STUCK:
+            raise Failure(description=report.sentence, metadata=metadata, allow_retries=False)
+        context.log.info(report.sentence)
+        if config.dry_run:
+            yield AssetObservation(key, description=report.sentence, metadata=metadata)
+        else:
+            yield MaterializeResult(asset_key=key, metadata=metadata)
+
+    return purge
+
+
+def build_purge_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
+    """The job of that asset. It has no schedule: somebody has to want it."""
+    return define_asset_job(
+        purge_job_name(cluster_name),
+        AssetSelection.assets(purge_asset_key(cluster_name)),
+        description=(
+            f"Looks for appeals in ClickHouse, on every shard of cluster {cluster_name}. A dry run, unless its run config says "
+            "dry_run: false; then it deletes them. The numbers stand on the asset's page."
+        ),
+        tags={"cluster": cluster_name},
+    )
+
+
+def report_metadata(report: PurgeReport) -> dict[str, RawMetadataValue]:
+    """Totals as plottable numbers, a table per customer, and some places."""
+    before, latest = report.before, report.latest
+    metadata: dict[str, RawMetadataValue] = {
+        "verdict": report.sentence,
+        "customers": MetadataValue.table(
+            [TableRecord(row) for row in customer_rows(report)], _columns(customer_rows(report))
+        ),
+        "days": f"{report.group.first_day} to {report.group.days[-1]}",
+        "snapshot": datetime.fromtimestamp(latest.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds"),
+        "appeals_in_postgres": sum(one.in_postgres[type_] for one in before.customers for type_ in TYPE_NAMES),
+        "appeals_found": before.found.appeals,
+        "scorecard_rows_found": before.found.scorecards,
+        "score_rows_found": before.found.scores,
+        "appeals_left": latest.found.appeals,
+    }
+    if not report.dry_run:
+        metadata |= {
+            "scorecards_deleted": report.deleted_rows(SCORECARD.name),
+            "scores_deleted": report.deleted_rows(SCORE.name),
+        }
+    places = example_rows(latest.examples or before.examples)
+    if places:
+        metadata["places"] = MetadataValue.table([TableRecord(row) for row in places], _columns(places))
+    return metadata
+
+
+def _columns(rows: list[dict[str, str | int]]) -> TableSchema | None:
+    if not rows:
+        return None
+    return TableSchema(
+        [TableColumn(name, "int" if isinstance(value, int) else "string") for name, value in rows[0].items()]
+    )
+
+
+class PurgeConfig(Config):
+    """The run config."""
+
+    dry_run: bool = Field(
+        default=True,
+        description="Look for appeals and show where they stand; delete nothing. Set it to false to purge.",
+    )
+    customers: list[str] = Field(
+        default=[], description="Look for appeals of these customers; without any, of every customer of the cluster."
+    )
+    first_day: str | None = Field(
+        default=None, description="The first UTC day, as 2026-01-31. Without it, the fleet file's first day."
+    )
+    last_day: str | None = Field(default=None, description="The last UTC day, included. Without it, today.")
+    max_scorecards: int = Field(
+        default=PurgeOptions().max_scorecards,
+        ge=1,
+        le=MOST_SCORECARDS,
+        description="Appeals that one run removes, by day and customer; the next run goes on with what is left. Fewer make shorter runs.",
+    )
+    attempts: int = Field(
+        default=PurgeOptions().attempts,
+        ge=1,
+        le=20,
+        description="Tries when Postgres or a shard does not answer, or another run holds a partition, with growing pauses of up to "
+        "15 seconds.",
+    )
+
+    def days(self, fleet: Fleet, today: date) -> tuple[date, date]:
+        """The first and the last day.
+
+        Raises:
+            ConfigurationError: one is no day.
+        """
+        try:
+            first = date.fromisoformat(self.first_day) if self.first_day else fleet.first_day
+            last = date.fromisoformat(self.last_day) if self.last_day else today
+        except ValueError as error:
+            raise ConfigurationError(f"first_day or last_day is no day: {error}. Write it as 2026-01-31") from None
+        return first, last
+
+    def options(self) -> PurgeOptions:
+        """The same, for the core."""
+        return PurgeOptions(self.dry_run, self.max_scorecards, self.attempts)

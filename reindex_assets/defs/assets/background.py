@@ -1,0 +1,125 @@
+"""The work of a run in a thread of its own.
+
+What lives here: the thread, its signs of life and its end. What does not: the work (reindex/job.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from dagster import AssetExecutionContext
+
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.assets.run_config import ReindexConfig
+from reindex_assets.defs.keys.names import REPAIR_TAG
+from reindex_assets.model import Kind, Slice, Step
+from reindex_assets.reindex.job import Progress, Reindex
+from reindex_assets.reindex.pipeline import SliceOutcome
+
+T = TypeVar("T")
+H = TypeVar("H")
+
+#: Seconds between two signs of life of a run.
+HEARTBEAT_SECONDS = 10.0
+_EVENTS_AT_ONCE = 100
+
+
+def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generator[H, None, T]:
+    """Runs `call` in a thread of its own; yields a heartbeat every `HEARTBEAT_SECONDS` meanwhile, and returns its result."""
+    with ThreadPoolExecutor(1, thread_name_prefix="compare") as worker:
+        future = worker.submit(call)
+        while not wait([future], HEARTBEAT_SECONDS).done:
+            yield heartbeat()
+        return future.result()
+
+
+class _CancelledError(BaseException):
+    """Ends the worker of a cancelled run. Not an `Exception`: it is no failure of the slice that is being worked on."""
+
+
+class BackgroundRun:
+    """Runs the work in a thread of its own, so that the run gives a sign of life while a long statement is under way."""
+
+    def __init__(
+        self,
+        context: AssetExecutionContext,
+        fleet: Fleet,
+        cluster_name: str,
+        kind: Kind,
+        config: ReindexConfig,
+        slices: list[Slice],
+        steps: list[Step],
+    ) -> None:
+        self._events: queue.Queue[SliceOutcome | str | None] = queue.Queue()
+        self._progress = Progress(0, 0, len(slices), 0)
+        self._log = context.log
+        self._error: BaseException | None = None
+        self._cancelled = threading.Event()
+        self._reindex = Reindex(
+            fleet,
+            cluster_name,
+            config.options(is_repair=REPAIR_TAG in context.run.tags),
+            kind,
+            context.run.run_id,
+            on_outcome=self._events.put,
+            on_progress=self._on_progress,
+            on_retry=self._events.put,
+        )
+        self._thread = threading.Thread(target=self._work, args=(slices, steps), name="reindex", daemon=True)
+
+    def _work(self, slices: list[Slice], steps: list[Step]) -> None:
+        try:
+            self._reindex.run(slices, steps)
+        except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread, by `outcomes`
+            self._error = error
+        finally:
+            self._events.put(None)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledError
+        self._progress = progress
+
+    def outcomes(self) -> Iterator[list[SliceOutcome] | Progress]:
+        """The slices' outcomes as they come, those of a group together, and between them the progress, every `HEARTBEAT_SECONDS`."""
+        self._thread.start()
+        beat = time.monotonic()
+        yield self._progress
+        try:
+            ended = False
+            while not ended:
+                outcomes = []
+                for event in self._next_events():
+                    if event is None:
+                        ended = True
+                    elif isinstance(event, SliceOutcome):
+                        outcomes.append(event)
+                    else:
+                        self._log.warning(event)
+                if outcomes:
+                    yield outcomes
+                if not ended and time.monotonic() - beat >= HEARTBEAT_SECONDS:
+                    beat = time.monotonic()
+                    yield self._progress
+        finally:
+            # Reached early when the run is cancelled: the worker stops at its next batch and drops its staging tables.
+            self._cancelled.set()
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        yield self._progress
+
+    def _next_events(self) -> list[SliceOutcome | str | None]:
+        """What has come, after a while if there was nothing; not more than can be told between two signs of life."""
+        events: list[SliceOutcome | str | None] = []
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(timeout=HEARTBEAT_SECONDS / 10))
+            while len(events) < _EVENTS_AT_ONCE:
+                events.append(self._events.get_nowait())
+        return events

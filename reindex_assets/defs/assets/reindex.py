@@ -1,0 +1,165 @@
+"""The lineage as Dagster assets: scorecard_extract -> score_rows -> shard_writes, a set for each cluster, customer x day.
+
+What lives here: the assets and the order of a run's steps. What does not: the work (reindex/job.py, defs/assets/background.py), what it
+tells the UI (defs/assets/run_events.py), its checks (defs/assets/run_checks.py), and the run config (defs/assets/run_config.py).
+
+The three assets are one op that streams: a batch is filed, placed and on its way to the shards before the next one is read, and each
+slice is marked as done by an event of its own. So a failed slice neither stops the others nor shows as done.
+"""
+
+# Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
+import warnings
+from collections.abc import Iterator
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSpec,
+    BackfillPolicy,
+    Failure,
+    MultiPartitionsDefinition,
+    multi_asset,
+)
+from dagster_shared.utils.warnings import BetaWarning
+
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.assets.background import BackgroundRun
+from reindex_assets.defs.assets.run_checks import CheckPlan, run_checks
+from reindex_assets.defs.assets.run_config import ReindexConfig, ReindexScope
+from reindex_assets.defs.assets.run_events import heartbeat, partial_failure, store_step_events
+from reindex_assets.defs.checks.specs import check_specs
+from reindex_assets.defs.instance.opening import hold_connections
+from reindex_assets.defs.keys.names import OWNERS, asset_key, group_name, op_name
+from reindex_assets.defs.keys.partitions import customer_days, slices_of_run
+from reindex_assets.errors import ReindexError
+from reindex_assets.model import PROCESS, Kind, Step
+from reindex_assets.reindex.job import Progress
+from reindex_assets.reindex.pipeline import SliceOutcome
+
+_DESCRIPTIONS = {
+    Step.EXTRACT: (
+        "The scorecards and scores of a customer's day as Postgres held them at one snapshot (REPEATABLE READ, READ ONLY), "
+        "as Parquet files in the slice store. {kind} scorecards only, by the type of their template revision; appeals stay out. "
+        "Rows that can't leave Postgres are listed with the reason."
+    ),
+    Step.ROWS: (
+        "The shard of each row: {placement}. Its files hold the shards "
+        "alone, in the order of the extract's rows, which have ClickHouse's shape already."
+    ),
+    Step.WRITE: (
+        "What ClickHouse shows of the customer's day, made equal to Postgres: each shard compares the expected rows with its own, "
+        "and only the difference is written. New rows appear before old ones go, so no reader misses a row; "
+        "rows newer than the snapshot are never touched."
+    ),
+}
+#: One for all assets: Dagster wants the same object under one name.
+_SCOPE = ReindexScope.configure_at_launch()
+_PLACEMENTS = {
+    False: "floor(epoch of process_interaction_at) mod the number of shards",
+    True: (
+        "the one that holds its conversation, else floor(epoch of conversation_start_time) mod the number of shards; how many went by "
+        "their time is among the numbers"
+    ),
+}
+_KINDS = {Step.EXTRACT: {"postgres", "parquet"}, Step.ROWS: {"arrow", "parquet"}, Step.WRITE: {"clickhouse"}}
+
+
+def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> AssetsDefinition:
+    """The assets and checks of one cluster and kind."""
+    cluster = fleet.clusters[cluster_name]
+    partitions = customer_days(fleet, cluster)
+    keys = {step: asset_key(cluster_name, step, kind) for step in Step}
+    steps = {key: step for step, key in keys.items()}
+
+    with warnings.catch_warnings():
+        # Resources of assets are "beta" in Dagster 1.13; the tests show that what we use of them works.
+        warnings.simplefilter("ignore", BetaWarning)
+        as_assets = multi_asset(
+            name=op_name(cluster_name, kind),
+            specs=_specs(cluster_name, kind, keys, partitions),
+            check_specs=check_specs(keys[Step.WRITE], partitions),
+            partitions_def=partitions,
+            backfill_policy=BackfillPolicy.single_run(),
+            can_subset=True,
+            pool=f"clickhouse_{cluster_name}",
+            resource_defs={"scope": _SCOPE},
+        )
+
+    def reindex(context: AssetExecutionContext, config: ReindexConfig, scope: ReindexScope) -> Iterator[object]:
+        if kind.name not in scope.scorecard_types:
+            context.log.info(f"{kind.name} scorecards are left out by 'scorecard_types' in the run config")
+            return
+        try:
+            yield from _reindex(context, config)
+        except ReindexError as error:
+            # The sentence is for the operator; the trace would bury it.
+            raise Failure(description=str(error), allow_retries=False) from None
+
+    def _reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
+        hold_connections(context.instance)
+        slices = slices_of_run(cluster, context.partition_keys, context.run.tags)
+        chosen = [steps[key] for key in context.selected_asset_keys]
+        failed: list[SliceOutcome] = []
+        unchanged: list[SliceParity] = []
+        done = slices
+        progress = Progress(0, 0, len(slices), 0)
+        if chosen:
+            done = []
+            for found in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
+                if isinstance(found, Progress):
+                    progress = found
+                    yield heartbeat(keys[Step.WRITE], found)
+                    continue
+                for outcome in found:
+                    if outcome.error is not None:
+                        context.log.error(f"{outcome.slice} failed: {outcome.error}")
+                        failed.append(outcome)
+                well = [outcome for outcome in found if outcome.error is None]
+                store_step_events(context, well, keys, dry_run=config.dry_run)
+                done += [outcome.slice for outcome in well]
+                unchanged += [outcome.unchanged for outcome in well if outcome.unchanged is not None]
+        checks = {check.name for check in context.selected_asset_check_keys}
+        unchecked: ReindexError | None = None
+        try:
+            if checks:
+                # What a run has written whole, and found equal, need not be read by the next one.
+                proving = set(chosen) == set(Step) and not config.dry_run
+                settle = config.settle_seconds
+                if settle is None:
+                    settle = fleet.rules(cluster_name).watch.settle_seconds
+                plan = CheckPlan(fleet, cluster_name, kind, settle, proving)
+                yield from run_checks(context, plan, done, unchanged, keys[Step.WRITE], checks, progress)
+        except ReindexError as error:
+            if not failed:
+                raise
+            # The partitions that failed are still to be named; that the others could not be checked is told with them.
+            unchecked = error
+        if failed:
+            raise partial_failure(failed, len(slices), unchecked)
+
+    return as_assets(reindex)
+
+
+def _specs(
+    cluster_name: str, kind: Kind, keys: dict[Step, AssetKey], partitions: MultiPartitionsDefinition
+) -> list[AssetSpec]:
+    upstream = {Step.EXTRACT: [], Step.ROWS: [keys[Step.EXTRACT]], Step.WRITE: [keys[Step.ROWS]]}
+    return [
+        AssetSpec(
+            keys[step],
+            deps=upstream[step],
+            # Every partition reports itself; an output of the op would mark the failed ones as done too.
+            skippable=True,
+            description=_DESCRIPTIONS[step].format(
+                kind=kind.name.capitalize(), placement=_PLACEMENTS[kind.is_of_conversations]
+            ),
+            group_name=group_name(cluster_name, kind),
+            owners=OWNERS,
+            kinds=_KINDS[step],
+            tags={"cluster": cluster_name, "kind": kind.name},
+            partitions_def=partitions,
+        )
+        for step in Step
+    ]

@@ -1,0 +1,51 @@
+"""Verdicts that no run is there to give: a slice was given up, or is right again without a run.
+
+What lives here: their place among Dagster's events. What does not: what they say (defs/checks/specs.py).
+
+They are attached to the latest run of the partition, where an operator who follows the light finds the error. A runless verdict
+(`report_runless_asset_event`) can be stored only once for a check and a partition: a second one breaks a unique index (Dagster 1.13.27).
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from dagster import AssetCheckEvaluation, DagsterEvent, DagsterEventType, DagsterInstance, RunsFilter
+from dagster._core.storage.dagster_run import DagsterRun
+
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.defs.history.runs_in_flight import does_write, slices_of_tags
+from reindex_assets.defs.keys.names import checks_job_name, job_name
+from reindex_assets.model import Kind, Slice
+
+#: The latest runs among which that of a partition is looked for.
+_RUNS = 200
+
+
+def report_verdict(
+    instance: DagsterInstance, evaluation: AssetCheckEvaluation, cluster_name: str, cluster: Cluster, kind: Kind
+) -> None:
+    """Stores a verdict on a partition outside of its run."""
+    assert evaluation.partition is not None
+    run = _latest_run(instance, evaluation, cluster_name, cluster, kind)
+    instance.report_dagster_event(
+        DagsterEvent(
+            event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+            job_name=run.job_name if run else job_name(cluster_name, kind),
+            event_specific_data=evaluation,
+            message=evaluation.description,
+        ),
+        # Without a run (they may have been deleted) under an id of its own: such a verdict can be stored more than once.
+        run_id=run.run_id if run else str(uuid4()),
+    )
+
+
+def _latest_run(
+    instance: DagsterInstance, evaluation: AssetCheckEvaluation, cluster_name: str, cluster: Cluster, kind: Kind
+) -> DagsterRun | None:
+    item = Slice.of(evaluation.partition or "")
+    for run in instance.get_runs(RunsFilter(), limit=_RUNS):
+        ours = does_write(run, evaluation.asset_key, cluster_name, kind)
+        if (ours or run.job_name == checks_job_name(cluster_name, kind)) and item in slices_of_tags(run, cluster):
+            return run
+    return None

@@ -1,0 +1,261 @@
+"""The sensor that finds drift and has it repaired: look, judge, ask for runs of just the drifted partitions, tell what was done and why.
+
+What lives here: one tick, and its words. What does not: looking (drift/watch.py), the rules of repairing (drift/repair_policy.py), what
+runs are under way (defs/history/runs_in_flight.py), and the repair itself (defs/assets/reindex.py: it is an ordinary run).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from datetime import UTC, date, datetime
+
+from dagster import (
+    DagsterEventType,
+    DefaultSensorStatus,
+    EventRecordsFilter,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from reindex_assets.comparison.parity import SliceParity, explain
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.automation.check_results import report_verdict
+from reindex_assets.defs.checks.rules import given_up_verdict
+from reindex_assets.defs.checks.specs import LEFT_FAILED, ROWS_AGREE, evaluation
+from reindex_assets.defs.history.repairs import RepairCursor, VerdictsRead, asked_for_again, read_cursor
+from reindex_assets.defs.history.runs_in_flight import slices_in_flight
+from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
+from reindex_assets.defs.keys.partitions import range_tags, watched_days
+from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
+from reindex_assets.drift.watch import WatchLimits, WatchLook, look
+from reindex_assets.drift.watch_state import WatchStore
+from reindex_assets.model import PROCESS, SCORE, Kind, Slice, Step, days_between
+from reindex_assets.placement.layout import layout_problem
+from reindex_assets.selection.rectangles import Rectangle, cover
+
+#: Verdicts that one tick reads; the next one goes on from there.
+_VERDICTS_A_TICK = 3_000
+_NAMED = 5
+#: Dagster breaks off a tick after 60 s: when Postgres has no connection to spare, the tick must be able to say so.
+_CONNECTION_WAIT_SECONDS = 20
+
+
+def build_repair_sensor(
+    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
+) -> SensorDefinition:
+    """The sensor of one cluster. Off until it is switched on: it writes to ClickHouse by itself."""
+    rules = fleet.rules(cluster_name)
+    watch = rules.watch
+
+    @sensor(
+        name=repair_sensor_name(cluster_name, kind),
+        job=job,
+        minimum_interval_seconds=watch.interval_seconds,
+        default_status=DefaultSensorStatus.STOPPED,
+        description=(
+            f"Every {watch.interval_seconds} s: asks both engines of {cluster_name} what has been touched in the last "
+            f"{rules.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
+            f"{watch.slices_a_tick} at once. Rows younger than {watch.settle_seconds:g} s are on their way and no drift. Partitions that a "
+            f"queued or running run covers are left alone. After {watch.attempts} repairs that left the same drift, a partition is given "
+            "up: the check nothing_left_failed turns red and calls a person."
+        ),
+    )
+    def repair(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+        return _Tick(context, fleet, cluster_name, kind).run()
+
+    return repair
+
+
+class _Tick:
+    def __init__(self, context: SensorEvaluationContext, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
+        self._context = context
+        self._instance = context.instance
+        self._fleet = fleet
+        self._cluster_name = cluster_name
+        self._cluster = fleet.clusters[cluster_name]
+        self._kind = kind
+        self._asset = asset_key(cluster_name, Step.WRITE, kind)
+        self._watch = watch = fleet.rules(cluster_name).watch
+        self._rules = RepairRules(watch.attempts, watch.cool_down_seconds, watch.slices_a_tick)
+
+    def run(self) -> SensorResult | SkipReason:
+        # Every run would be refused, and would count as a repair that failed.
+        refusal = layout_problem(self._cluster_name, self._cluster)
+        if refusal is not None:
+            if not refusal.is_moving:
+                raise refusal
+            return SkipReason(f"nothing is looked at or repaired meanwhile: {refusal}")
+        now = time.time()
+        cursor = read_cursor(self._context.cursor)
+        first, last = watched_days(datetime.now(UTC).date(), self._fleet, self._cluster_name)
+        watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
+        ledger = cursor.ledger.watched(watched)
+        ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
+        doubted, verdicts = self._red_verdicts(cursor.verdicts)
+        # Before the look: a run that ends meanwhile has changed what the look saw before it.
+        busy = self._in_flight()
+        found = self._look((first, last), doubted, busy, ledger.resting(now, self._rules))
+        decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._rules)
+        rectangles = self._rectangles(decision, busy, found)
+        asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
+        ledger = requested(decision.ledger, asked, now)
+        self._tell_given_up(decision, ledger)
+        message = _message(found, decision, asked, busy)
+        self._context.log.info(message)
+        state = RepairCursor(ledger=ledger, verdicts=verdicts).model_dump_json()
+        if not rectangles:
+            self._context.update_cursor(state)
+            return SkipReason(message)
+        return SensorResult(
+            run_requests=[self._run_request(rectangle, decision, found.drifted) for rectangle in rectangles],
+            cursor=state,
+        )
+
+    def _look(
+        self,
+        days: tuple[date, date],
+        doubted: Collection[Slice],
+        busy: Collection[Slice],
+        resting: Collection[Slice],
+    ) -> WatchLook:
+        watch = self._watch
+        store = WatchStore(self._fleet, self._cluster_name, self._kind)
+        found = look(
+            self._fleet.in_haste(_CONNECTION_WAIT_SECONDS),
+            self._cluster_name,
+            days,
+            store.load(),
+            self._kind,
+            doubted,
+            busy,
+            resting,
+            WatchLimits(watch.scorecards, watch.scores, watch.compared_scores, watch.settle_seconds),
+        )
+        store.save(found.state)
+        return found
+
+    def _in_flight(self) -> frozenset[Slice]:
+        repository = self._context.repository_def
+        assert repository is not None, "Dagster gives a sensor its repository"
+        return slices_in_flight(self._instance, repository.asset_graph, self._fleet, self._cluster_name, self._kind)
+
+    def _red_verdicts(self, read: VerdictsRead | None) -> tuple[set[Slice], VerdictsRead]:
+        """Partitions whose rows a check has found different since the last tick: they are compared whatever their marks say."""
+        if read is None:
+            last = self._instance.event_log_storage.get_maximum_record_id() or 0
+            return set(), VerdictsRead(until=last, since=last)
+        # What the last tick has read is read again: an event may be committed after one with a higher id.
+        records = self._instance.event_log_storage.get_event_records(
+            EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=read.since),
+            limit=2 * _VERDICTS_A_TICK,
+            ascending=True,
+        )
+        different: dict[Slice, int] = {}
+        for record in records:
+            event = record.event_log_entry.dagster_event
+            assert event is not None
+            verdict = event.asset_check_evaluation_data
+            # Any drift at all makes this check red.
+            if verdict.asset_key == self._asset and verdict.partition and verdict.check_name == ROWS_AGREE.name:
+                item = Slice.of(verdict.partition)
+                different.pop(item, None)
+                if not verdict.passed:
+                    different[item] = record.storage_id
+        doubted = {item for item, storage_id in different.items() if storage_id not in read.red}
+        until = records[-1].storage_id if records else read.until
+        return doubted, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
+
+    def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
+        """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
+        avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
+        known = found.state.slices
+        # One run if that is cheap: starting another one costs as much as comparing hundreds of thousands of rows.
+        return cover(
+            self._cluster_name,
+            self._cluster,
+            decision.request,
+            avoid,
+            1,
+            lambda item: known[item].rows(SCORE.name) if item in known else 0,
+        )[: self._watch.runs_a_tick]
+
+    def _run_request(
+        self, rectangle: Rectangle, decision: Decision, drifted: Mapping[Slice, SliceParity]
+    ) -> RunRequest:
+        covered = set(rectangle.slices)
+        mine = [item for item in decision.request if item in covered]
+        words = "; ".join(f"{item}: {explain(drifted[item])}" for item in mine[:_NAMED])
+        more = f"; and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
+        return RunRequest(
+            tags={
+                **range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
+                "cluster": self._cluster_name,
+                "kind": self._kind.name,
+                # Before backfills that wait in the queue.
+                "dagster/priority": "10",
+                REPAIR_TAG: f"{len(mine)} drifted: {words}{more}"[:250],
+            }
+        )
+
+    def _tell_given_up(self, decision: Decision, ledger: Ledger) -> None:
+        """Verdicts of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
+        fresh: dict[Slice, Repair | None] = {item: None for item, one in decision.recovered.items() if one.given_up_at}
+        fresh |= decision.given_up
+        for item, repair in fresh.items():
+            of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]
+            verdict = given_up_verdict(repair, of_customer)
+            report_verdict(
+                self._instance,
+                evaluation(LEFT_FAILED, self._asset, item, verdict, target=None),
+                self._cluster_name,
+                self._cluster,
+                self._kind,
+            )
+
+
+def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
+    found = {}
+    for item, parity in drifted.items():
+        assert parity.differences is not None
+        found[item] = Drift(explain(parity) or "", parity.differences.evidence)
+    return found
+
+
+def _message(found: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
+    """What a tick saw, asked for and left, and why."""
+    parts = [
+        f"{found.watched:,} partitions watched, {found.touched:,} touched since the last look, "
+        f"{len(found.equal) + len(found.drifted):,} compared to the bit"
+    ]
+    if found.waiting:
+        parts.append(f"{found.waiting:,} not proved equal yet: their turn comes")
+    parts.append(_named("drifted", found.drifted) if found.drifted else "nothing has drifted")
+    if asked:
+        parts.append(_named("repair requested", asked))
+    left = {item: "more runs at once than runs_a_tick" for item in decision.request if item not in asked}
+    for item, reason in list({**decision.waiting, **left}.items())[:_NAMED]:
+        parts.append(f"{item} is left: {reason}")
+    if busy:
+        parts.append(f"{len(busy):,} left to runs that are queued or at work")
+    if decision.recovered:
+        parts.append(_named("repaired", decision.recovered))
+    if decision.given_up:
+        parts.append(_named("GIVEN UP now", decision.given_up))
+    if decision.ledger.given_up:
+        parts.append(_named("given up", decision.ledger.given_up))
+    parts.append(
+        f"{sum(found.seconds.values()):.1f} s ({', '.join(f'{name} {took:.1f}' for name, took in found.seconds.items())})"
+    )
+    return "; ".join(parts)
+
+
+def _named(what: str, slices: Collection[Slice]) -> str:
+    named = ", ".join(str(item) for item in list(slices)[:_NAMED])
+    more = f" and {len(slices) - _NAMED:,} more" if len(slices) > _NAMED else ""
+    return f"{what}: {len(slices):,} ({named}{more})"

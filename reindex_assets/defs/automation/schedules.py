@@ -1,0 +1,137 @@
+"""Jobs and schedules. What lives here: when the assets and their checks run by the clock. What does not: what they do."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, timedelta
+
+from dagster import (
+    AssetSelection,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+    define_asset_job,
+    schedule,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.modes import Mode
+from reindex_assets.defs.keys.names import all_job_name, asset_key, checks_job_name, job_name
+from reindex_assets.defs.keys.partitions import ended_days, range_tags, watched_days
+from reindex_assets.model import KINDS, PROCESS, Kind, Step
+
+
+def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
+    """The job of a cluster's assets and their checks."""
+    return define_asset_job(
+        job_name(cluster_name, kind),
+        AssetSelection.assets(*(asset_key(cluster_name, step, kind) for step in Step)),
+        description=(
+            f"Reindexes {kind.name} scorecards of cluster {cluster_name} for a range of customers and days. "
+            "Launch backfills from the page of the assets, not from here: a backfill of a job is cut short by Dagster, and refused."
+        ),
+        tags={"cluster": cluster_name, "kind": kind.name},
+    )
+
+
+def build_all_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
+    """The job of a cluster's assets of every kind, and their checks: one run does them one after the other."""
+    return define_asset_job(
+        all_job_name(cluster_name),
+        AssetSelection.assets(*(asset_key(cluster_name, step, kind) for kind in KINDS for step in Step)),
+        description=(
+            f"Reindexes scorecards of every kind of cluster {cluster_name} for a range of customers and days; 'scorecard_types' of the "
+            "resource 'scope' in the run config chooses among them. Launch backfills from the page of the assets, not from here."
+        ),
+        tags={"cluster": cluster_name, "kind": Mode.ALL.value},
+    )
+
+
+def build_checks_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
+    """The job of a cluster's checks alone: it compares, and writes nothing to ClickHouse."""
+    return define_asset_job(
+        checks_job_name(cluster_name, kind),
+        AssetSelection.checks_for_assets(asset_key(cluster_name, Step.WRITE, kind)),
+        description=(
+            f"Compares {kind.name} scorecards of cluster {cluster_name} to the bit for a range of customers and days, "
+            "and writes nothing. What is red is taken up by the repair sensor, if that is on."
+        ),
+        tags={"cluster": cluster_name, "kind": kind.name},
+    )
+
+
+def build_checks_schedule(
+    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
+) -> ScheduleDefinition:
+    """Every night, every check on the whole look-back: exact, whatever the watch believes."""
+
+    rules = fleet.rules(cluster_name)
+
+    @schedule(
+        name=f"{checks_job_name(cluster_name, kind)}_daily",
+        job=job,
+        cron_schedule=rules.schedule.checks,
+        execution_timezone=rules.schedule.timezone,
+        description=(
+            f"At {_times(rules.schedule.checks, rules.schedule.timezone)}: every check on the last {rules.look_back_days} days of every "
+            f"customer of {cluster_name}, to the bit, from the real tables: it sees also what the watch of the repair sensor can't "
+            "see, and tells its alerts."
+        ),
+    )
+    def checks(context: ScheduleEvaluationContext) -> list[RunRequest]:
+        planned = context.scheduled_execution_time.astimezone(UTC)
+        first, last = watched_days(planned.date(), fleet, cluster_name)
+        customers = list(fleet.clusters[cluster_name].customers)
+        # A run over all of them would hold thousands of partitions in memory: a week each.
+        weeks = [first + timedelta(days=offset) for offset in range(0, (last - first).days + 1, _DAYS_A_RUN)]
+        return [
+            RunRequest(
+                run_key=f"{planned.isoformat()} {week.isoformat()}",
+                tags=range_tags(customers, week, min(last, week + timedelta(days=_DAYS_A_RUN - 1))),
+            )
+            for week in weeks
+        ]
+
+    return checks
+
+
+_DAYS_A_RUN = 7
+
+
+def _times(cron: str, zone: str) -> str:
+    """When a cron line runs, in words where it is a time of each day.
+
+    >>> _times("5 14 * * *", "UTC"), _times("*/5 1 * * mon", "UTC")
+    ('14:05 UTC', '"*/5 1 * * mon" (cron, UTC)')
+    """
+    daily = re.fullmatch(r"(\d+) (\d+) \* \* \*", cron)
+    return f"{int(daily[2]):02}:{int(daily[1]):02} {zone}" if daily else f'"{cron}" (cron, {zone})'
+
+
+def build_daily_schedule(fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+    """Every morning, one run over all customers and the days just ended."""
+
+    rules = fleet.rules(cluster_name)
+
+    @schedule(
+        name=f"{job.name}_daily",
+        job=job,
+        cron_schedule=rules.schedule.reindex,
+        execution_timezone=rules.schedule.timezone,
+        description=(
+            f"At {_times(rules.schedule.reindex, rules.schedule.timezone)}: the last {rules.reindex_days} ended days of every customer of "
+            f"{cluster_name}, in one run. Days that are already right cost a comparison and write nothing."
+        ),
+    )
+    def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        # Days are UTC days, wherever the clock of the schedule stands; and there may be several times a day.
+        planned = context.scheduled_execution_time.astimezone(UTC)
+        days = ended_days(planned.date(), rules.reindex_days, fleet.first_day)
+        if days is None:
+            return SkipReason(f"the fleet file's first day, {fleet.first_day}, has not ended yet")
+        customers = list(fleet.clusters[cluster_name].customers)
+        return RunRequest(run_key=planned.isoformat(), tags=range_tags(customers, *days))
+
+    return daily

@@ -1,0 +1,1 @@
+"""The asset checks: their names and descriptions, and when each is green."""

@@ -1,0 +1,274 @@
+"""The rule of each check: its verdict on one slice, as a sentence, numbers and tables that an operator understands.
+
+What lives here: rules and their metadata. What does not: the checks themselves, their names and severities (defs/checks/specs.py), and the
+comparison (comparison/comparison.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dagster import (
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
+
+from reindex_assets.comparison.differences import HARMLESS, Difference
+from reindex_assets.comparison.gaps import Gap
+from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
+from reindex_assets.drift.repair_policy import Repair
+from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
+
+#: Differing rows that a verdict shows.
+_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of a slice."""
+
+    passed: bool
+    sentence: str
+    metadata: Mapping[str, RawMetadataValue]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks of one slice judge: both sides, the gap if the day is one, the repair if it was given up."""
+
+    parity: SliceParity
+    gap: Gap | None = None
+    given_up: Repair | None = None
+    given_up_of_customer: Sequence[Repair] = ()
+
+
+def counts_agree(evidence: Evidence) -> Verdict:
+    parity = evidence.parity
+    numbers: dict[str, RawMetadataValue] = {}
+    for plural, table in _sides(parity):
+        numbers[f"postgres_{plural}"] = table.postgres_rows
+        numbers[f"clickhouse_{plural}"] = table.clickhouse_rows
+        numbers[f"{plural}_difference"] = table.clickhouse_rows - table.postgres_rows
+    sentence = " and ".join(
+        f"{table.postgres_rows:,} {plural} in Postgres, {table.clickhouse_rows:,} in ClickHouse"
+        for plural, table in _sides(parity)
+    )
+    differ = [plural for plural, table in _sides(parity) if not table.counts_agree]
+    lasting = parity.differences is None or any(
+        difference is not Difference.CHANGED for _, difference in parity.differences.rows
+    )
+    if differ and not lasting:
+        sentence += "; the difference is on its way or waits for a merge"
+    return Verdict(
+        not differ or not lasting,
+        sentence,
+        {**numbers, "both_sides": both_sides(parity), "templates": _template_table(parity)},
+    )
+
+
+def rows_agree(evidence: Evidence) -> Verdict:
+    parity = evidence.parity
+    numbers: dict[str, RawMetadataValue] = {
+        f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)
+    }
+    numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
+    if parity.unchanged_since:
+        since = datetime.fromtimestamp(parity.unchanged_since / MICROSECONDS, UTC)
+        return Verdict(
+            True,
+            f"every column of every row was the same on both sides, to the bit, at {since:%Y-%m-%d %H:%M:%S} UTC, and neither engine has "
+            "changed a row of it since",
+            numbers | {"unchanged_since": since.isoformat()},
+        )
+    if parity.is_equal:
+        return Verdict(
+            True, f"every column of every row is the same on both sides, to the bit{_aside(parity)}", numbers
+        )
+    if parity.differences is None:
+        return Verdict(False, explain(parity) or "", numbers)
+    numbers |= {name: _total(parity, Difference(name)) for name in Difference if Difference(name) not in HARMLESS}
+    numbers["rows"] = _sample_table(parity.differences)
+    return Verdict(False, f"{explain(parity)}{_aside(parity)}", numbers)
+
+
+def _aside(parity: SliceParity) -> str:
+    """What differs and is no drift."""
+    found = parity.differences
+    if found is None:
+        return ""
+    parts = [explain_rows(found.harmless)] if found.harmless else []
+    if found.on_their_way:
+        parts.append(f"{found.on_their_way:,} rows on their way")
+    return f" (besides: {'; '.join(parts)})" if parts else ""
+
+
+def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence], Verdict]:
+    """A check that is red when there are rows of one class of difference."""
+
+    def judge(evidence: Evidence) -> Verdict:
+        found = evidence.parity.differences
+        rows = {} if found is None else found.rows
+        cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
+        numbers: dict[str, RawMetadataValue] = {"scorecards": cards, "scores": scores}
+        if not cards and not scores:
+            return Verdict(True, good, numbers)
+        assert found is not None
+        return Verdict(
+            False,
+            f"{cards:,} scorecards and {scores:,} scores {bad}",
+            {**numbers, "rows": _sample_table(found, difference)},
+        )
+
+    return judge
+
+
+def no_gap_in_days(evidence: Evidence) -> Verdict:
+    parity, gap = evidence.parity, evidence.gap
+    shown = parity.scorecards.clickhouse_rows
+    numbers: dict[str, RawMetadataValue] = {"clickhouse_scorecards": shown}
+    if gap is None:
+        return Verdict(True, f"{shown:,} scorecards, no gap between the days around", numbers)
+    cause = (
+        f"Postgres has {parity.scorecards.postgres_rows:,}: they are missing in ClickHouse, see rows_agree"
+        if parity.scorecards.postgres_rows
+        else "Postgres has none either: nothing to repair here, ask the product whether nobody worked, or rows were lost there"
+    )
+    return Verdict(
+        False,
+        f"no scorecard in ClickHouse, between {gap.before_rows:,} on {gap.before} and {gap.after_rows:,} on {gap.after}; {cause}",
+        numbers,
+    )
+
+
+def nothing_left_failed(evidence: Evidence) -> Verdict:
+    return given_up_verdict(evidence.given_up, evidence.given_up_of_customer)
+
+
+def given_up_verdict(one: Repair | None, repairs: Sequence[Repair]) -> Verdict:
+    """The verdict of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
+    numbers: dict[str, RawMetadataValue] = {"given_up_partitions_of_customer": len(repairs)}
+    if one is None:
+        return Verdict(True, "no repair of this partition was given up", numbers)
+    table = [
+        TableRecord(
+            {
+                "partition": repair.slice.partition_key,
+                "differs": repair.differs,
+                "failed_repairs": repair.failed,
+                "since": _time(repair.given_up_at),
+            }
+        )
+        for repair in repairs[:_SHOWN]
+    ]
+    return Verdict(
+        False,
+        f"the repair was given up at {_time(one.given_up_at)} after {one.failed} failed ones: {one.differs}. {RECOVERY}",
+        {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
+    )
+
+
+RECOVERY = (
+    "Open the last failed run of this partition and correct what its error names; then materialize the partition from the asset's page, or "
+    "let it be tried again by 'reindex-assets repairs --again'. It is also tried again by itself when its rows change"
+)
+
+
+def _time(at: float | None) -> str:
+    return datetime.fromtimestamp(at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def nothing_quarantined(evidence: Evidence) -> Verdict:
+    rows = evidence.parity.quarantined
+    if not rows:
+        return Verdict(True, "every scorecard of this day could be placed", {"quarantined": 0})
+    table = [
+        TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
+        for row in rows[:_SHOWN]
+    ]
+    sentence = f"{len(rows)} scorecards can't leave Postgres; the first: {rows[0].scorecard_id}: {rows[0].reason}"
+    schema = _text_columns("scorecard", "profile", "reason")
+    return Verdict(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
+
+
+def _sides(parity: SliceParity) -> tuple[tuple[str, TableParity], ...]:
+    return (("scorecards", parity.scorecards), ("scores", parity.scores))
+
+
+def _total(parity: SliceParity, difference: Difference) -> int:
+    return 0 if parity.differences is None else parity.differences.of(difference)
+
+
+def _template_table(parity: SliceParity) -> MetadataValue:
+    """Both sides by template: a template that nobody writes to ClickHouse stands out."""
+    rows = []
+    for template in sorted({*parity.scorecards.by_template, *parity.scores.by_template}):
+        row: dict[str, str | int] = {"template": template}
+        for plural, table in _sides(parity):
+            counts = table.by_template.get(template)
+            row[f"postgres_{plural}"] = counts.postgres_rows if counts else 0
+            row[f"clickhouse_{plural}"] = counts.clickhouse_rows if counts else 0
+        rows.append(TableRecord(row))
+    return MetadataValue.table(rows, _TEMPLATE_COLUMNS)
+
+
+_TEMPLATE_COLUMNS = TableSchema(
+    [
+        TableColumn("template", "string"),
+        *(
+            TableColumn(f"{engine}_{plural}", "int")
+            for plural in ("scorecards", "scores")
+            for engine in ("postgres", "clickhouse")
+        ),
+    ]
+)
+
+
+def _sample_table(found: SliceDifferences, only: Difference | None = None) -> MetadataValue:
+    samples = [sample for sample in found.samples if only is None or sample.difference is only]
+    return MetadataValue.table(
+        [
+            TableRecord(
+                {
+                    "table": sample.table,
+                    "difference": sample.difference.value,
+                    "profile": sample.profile,
+                    "scorecard": sample.scorecard_id,
+                    "score": sample.score_id or "",
+                    "what": sample.what,
+                }
+            )
+            for sample in samples[:_SHOWN]
+        ],
+        _text_columns("table", "difference", "profile", "scorecard", "score", "what"),
+    )
+
+
+def both_sides(parity: SliceParity) -> MetadataValue:
+    """A slice as a table: Postgres, ClickHouse and each shard, for both tables."""
+    rows = []
+    for name in (SCORECARD.name, SCORE.name):
+        table = parity.tables[name]
+        shards = {f"shard_{shard}": rows_there for shard, rows_there in enumerate(table.by_shard)}
+        rows.append(
+            TableRecord(
+                {
+                    "table": name,
+                    "postgres": table.postgres_rows,
+                    "clickhouse": table.clickhouse_rows,
+                    "same_values": table.digests_agree,
+                    "wrong_shard": table.misplaced_rows,
+                    "repeated": table.repeated_rows,
+                    **shards,
+                }
+            )
+        )
+    return MetadataValue.table(rows)
+
+
+def _text_columns(*names: str) -> TableSchema:
+    return TableSchema([TableColumn(name, "string") for name in names])

@@ -1,0 +1,1 @@
+"""What the Dagster instance knows of runs and repairs, past and present."""

@@ -1,0 +1,84 @@
+"""What the runs of this instance have cost, and how many may be in progress at once: read out of it.
+
+What lives here: the reading. What does not: the arithmetic (backfill/forecast.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+
+from reindex_assets.backfill.forecast import Limits, PastRun
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.history.runs_in_flight import does_write
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.run_tags import (
+    BACKFILL_CLUSTER_TAG,
+    BACKFILL_CUSTOMER_TAG,
+    BACKFILL_ID_TAG,
+    CLUSTER_TAG,
+    CUSTOMER_TAG,
+)
+from reindex_assets.model import Kind, Step
+
+#: The latest runs that are looked at, those that count, and the events that are read of them.
+_RUNS, _COUNTED, _EVENTS = 300, 60, 6_000
+
+
+def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Iterable[Kind]) -> list[PastRun]:
+    """The latest successful runs that wrote to the shards of a fleet, of some kinds."""
+    writers = [(name, kind, asset_key(name, Step.WRITE, kind)) for name in fleet.clusters for kind in kinds]
+    found: list[PastRun] = []
+    events = 0
+    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.SUCCESS]), limit=_RUNS):
+        if len(found) >= _COUNTED or events >= _EVENTS:
+            break
+        if any(does_write(record.dagster_run, key, name, kind) for name, kind, key in writers):
+            run, read = _cost(instance, record)
+            events += read
+            if run is not None:
+                found.append(run)
+    return found
+
+
+def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None, int]:
+    """What a run cost, None when it wrote nothing (a dry run); and how many events that took to read."""
+    run_id = record.dagster_run.run_id
+    slices = rows = read = 0
+    cursor: str | None = None
+    while True:
+        page = instance.get_records_for_run(run_id, cursor, {DagsterEventType.ASSET_MATERIALIZATION}, limit=1000)
+        for one in page.records:
+            written = one.event_log_entry.asset_materialization
+            if written is not None and written.asset_key.path[-1] == Step.WRITE.value:
+                slices += 1
+                rows += int(str(written.metadata["rows_read"].value))
+        read += len(page.records)
+        cursor = page.cursor
+        if not page.has_more:
+            break
+    # From when the queue let it go: the start of its process holds a slot as well.
+    stats = instance.get_run_stats(run_id)
+    began = stats.launch_time or record.start_time
+    if not slices or began is None or record.end_time is None:
+        return None, read
+    return PastRun(slices, rows, record.end_time - began), read
+
+
+def limits_of(instance: DagsterInstance) -> Limits:
+    """The limits that runs of a backfill meet."""
+    queue = instance.get_concurrency_config().run_queue_config
+    if queue is None:
+        return Limits()
+    by_tag: dict[str, int] = {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits}
+    return Limits(
+        runs=queue.max_concurrent_runs if queue.max_concurrent_runs >= 0 else None,
+        backfill_runs=by_tag.get(BACKFILL_ID_TAG),
+        of_cluster=_least(by_tag.get(CLUSTER_TAG), by_tag.get(BACKFILL_CLUSTER_TAG)),
+        of_customer=_least(by_tag.get(CUSTOMER_TAG), by_tag.get(BACKFILL_CUSTOMER_TAG)),
+    )
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,146 @@
+"""Where the ledger of repairs is kept: in the cursor of the repair sensor, which Dagster stores together with what a tick has asked for.
+
+What lives here: the cursor's shape, and reading it from outside the sensor. What does not: the ledger's rules (drift/repair_policy.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from dagster import (
+    AssetKey,
+    AssetObservation,
+    AssetRecordsFilter,
+    DagsterInstance,
+    EventLogRecord,
+    EventRecordsResult,
+    RunsFilter,
+)
+from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
+from reindex_assets.drift.repair_policy import GivenUp, Ledger, Repair
+from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
+
+
+class VerdictsRead(BaseModel):
+    """Which verdicts of checks the sensor has read, by their storage ids.
+
+    Attributes:
+        until: the last one.
+        since: the last one of the tick before: what came after it is read once more.
+        red: red ones among those, which have been dealt with.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    until: int
+    since: int
+    red: tuple[int, ...] = ()
+
+
+class RepairCursor(BaseModel):
+    """What the repair sensor remembers. Without `verdicts` it begins with the present ones."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ledger: Ledger = Ledger()
+    verdicts: VerdictsRead | None = None
+
+
+def read_cursor(text: str | None) -> RepairCursor:
+    """The cursor; an empty one where there is none or it was written by something else."""
+    if not text:
+        return RepairCursor()
+    try:
+        return RepairCursor.model_validate_json(text)
+    except ValidationError:
+        return RepairCursor()
+
+
+def given_up(instance: DagsterInstance, cluster_name: str, kind: Kind = PROCESS) -> Mapping[Slice, Repair]:
+    """The slices whose repair was given up, as the sensor last said."""
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        if state.instigator_name == repair_sensor_name(cluster_name, kind) and isinstance(
+            state.instigator_data, SensorInstigatorData
+        ):
+            return read_cursor(state.instigator_data.cursor).ledger.given_up
+    return {}
+
+
+#: The metadata of an observation by which an operator asks for a given-up partition to be tried again.
+ASK_AGAIN = "reindex/repair_again"
+
+
+#: Events that one query gives.
+_EVENTS_AT_ONCE = 1_000
+
+
+def given_up_repairs(instance: DagsterInstance, fleet: Fleet) -> list[GivenUp]:
+    """Every given-up repair of the fleet, in the order of cluster, kind, customer and day."""
+    return [
+        GivenUp(cluster_name, kind, repair)
+        for cluster_name in fleet.clusters
+        for kind in KINDS
+        for _, repair in sorted(given_up(instance, cluster_name, kind).items())
+    ]
+
+
+def ask_again(instance: DagsterInstance, repairs: Iterable[GivenUp]) -> None:
+    """Asks for repairs to be tried again, from the first attempt; the sensor hears it at its next tick."""
+    for one in repairs:
+        instance.report_runless_asset_event(
+            AssetObservation(
+                asset_key(one.cluster, Step.WRITE, one.kind),
+                partition=one.repair.slice.partition_key,
+                description="An operator asked for the repair to be tried again.",
+                metadata={ASK_AGAIN: True},
+            )
+        )
+
+
+def asked_for_again(instance: DagsterInstance, asset: AssetKey, given_up: Mapping[Slice, Repair]) -> set[Slice]:
+    """Of the given-up slices of an asset, those that somebody has asked for, or has reindexed by hand, since. Few queries for all."""
+    if not given_up:
+        return set()
+    since = AssetRecordsFilter(
+        asset_key=asset,
+        asset_partitions=[item.partition_key for item in given_up],
+        after_timestamp=min(repair.heard_at for repair in given_up.values()),
+    )
+    asked = {
+        item
+        for item, record in _news(partial(instance.fetch_observations, since), given_up)
+        if record.asset_observation is not None and ASK_AGAIN in record.asset_observation.metadata
+    }
+    materialized = [
+        (item, record.run_id)
+        for item, record in _news(partial(instance.fetch_materializations, since), given_up)
+        if item not in asked
+    ]
+    runs = {run_id for _, run_id in materialized}
+    by_hand = {
+        run.run_id
+        for run in (instance.get_runs(RunsFilter(run_ids=list(runs))) if runs else ())
+        if REPAIR_TAG not in run.tags
+    }
+    return asked | {item for item, run_id in materialized if run_id in by_hand}
+
+
+def _news(
+    fetch: Callable[..., EventRecordsResult], given_up: Mapping[Slice, Repair]
+) -> Iterator[tuple[Slice, EventLogRecord]]:
+    """What was told of each slice since it was given up, or last heard of."""
+    cursor = None
+    while True:
+        found = fetch(limit=_EVENTS_AT_ONCE, cursor=cursor)
+        for record in found.records:
+            item = Slice.of(record.partition_key or "")
+            if record.timestamp > given_up[item].heard_at:
+                yield item, record
+        if not found.has_more:
+            return
+        cursor = found.cursor

@@ -1,0 +1,104 @@
+"""Which slices runs are at work on, or will be: queued and running ones, and backfills that have not asked for all of theirs.
+
+What lives here: reading that out of the Dagster instance, and which runs are this project's. What does not: what follows from it
+(defs/automation/repair_sensor.py, defs/automation/stalled_runs.py, defs/automation/alert_sensor.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.defs.keys.names import (
+    all_job_name,
+    asset_key,
+    checks_job_name,
+    job_name,
+    purge_asset_key,
+    purge_job_name,
+)
+from reindex_assets.defs.keys.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
+from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
+
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+
+
+def slices_in_flight(
+    instance: DagsterInstance, asset_graph: AssetGraph, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS
+) -> frozenset[Slice]:
+    """The slices of a cluster that some run is going to write, or is writing."""
+    cluster = fleet.clusters[cluster_name]
+    writes = asset_key(cluster_name, Step.WRITE, kind)
+    found: set[Slice] = set()
+    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+        if does_write(run, writes, cluster_name, kind):
+            found |= slices_of_tags(run, cluster)
+    found |= set(_slices_of_backfills(instance, asset_graph, writes))
+    return frozenset(found)
+
+
+def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
+    """Whether a run is of the fleet's assets or their checks."""
+    return bool(clusters_of_run(run, fleet))
+
+
+def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
+    """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
+    keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+    return [
+        cluster for cluster in fleet.clusters if run.job_name in _jobs(cluster) or not keys.isdisjoint(_assets(cluster))
+    ]
+
+
+def _jobs(cluster: str) -> set[str]:
+    of_kinds = {named(cluster, kind) for kind in KINDS for named in (job_name, checks_job_name)}
+    return of_kinds | {all_job_name(cluster), purge_job_name(cluster)}
+
+
+def _assets(cluster: str) -> set[AssetKey]:
+    return {asset_key(cluster, step, kind) for kind in KINDS for step in Step} | {purge_asset_key(cluster)}
+
+
+def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:
+    """Whether a run's assets are those of a cluster and kind; a run of the job without a selection has all of them."""
+    if run.asset_selection:
+        return writes in run.asset_selection
+    jobs = (job_name(cluster_name, kind), all_job_name(cluster_name))
+    return run.job_name in jobs and not run.asset_check_selection
+
+
+def slices_of_tags(run: DagsterRun, cluster: Cluster) -> set[Slice]:
+    """The slices that a run was asked for."""
+    if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
+        return slices_of_range(cluster, run.tags)
+    return {Slice.of(run.tags[PARTITION_TAG])} if PARTITION_TAG in run.tags else set()
+
+
+def _slices_of_backfills(instance: DagsterInstance, asset_graph: AssetGraph, writes: AssetKey) -> Iterator[Slice]:
+    """What unfinished backfills are still going to do: their runs come one after the other."""
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_UNFINISHED_BACKFILLS)):
+        if not backfill.is_asset_backfill or writes not in (backfill.asset_selection or ()):
+            continue
+        data = backfill.get_asset_backfill_data(asset_graph)
+        wanted = _partition_keys(data.target_subset.partitions_subsets_by_asset_key, writes)
+        for done in (data.materialized_subset, data.failed_and_downstream_subset):
+            wanted -= _partition_keys(done.partitions_subsets_by_asset_key, writes)
+        yield from (Slice.of(key) for key in wanted)
+
+
+def _partition_keys(subsets: object, asset: AssetKey) -> set[str]:
+    assert isinstance(subsets, dict)
+    subset = subsets.get(asset)
+    keys: Iterable[str] = subset.get_partition_keys() if subset is not None else ()
+    return set(keys)

@@ -1,0 +1,57 @@
+"""Dagster's runs and backfills in Postgres; dagster.yaml names it. A backfill whose assets can't be seen waits, instead of failing.
+
+What lives here: that one rule. What does not: all the rest, which is Dagster's own.
+
+A daemon that is stopped looks at the backfills whose turn it is once more, when it has closed its code location already (Dagster 1.13.27):
+their assets "no longer exist", and it fails each of them and cancels its runs. Of 570 backfills 488 were lost at a stop. The same happens
+when the code location doesn't load. Nothing has to be given up in either case: the next look finds the assets again.
+
+The rows are Dagster's own, so a deployment can leave this class out of its dagster.yaml at any time; the same `reindex-assets backfill`
+again does what a backfill that failed so has left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import PostgresRunStorage
+from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+
+_LOG = logging.getLogger(__name__)
+#: Dagster's error, and what it says when there is no such asset; that a partition has been removed for good is told in other words.
+_ERROR, _WORDS = "DagsterAssetBackfillDataLoadError", "existed at storage-time, but no longer does"
+
+
+class RunStorage(PostgresRunStorage):
+    """Dagster's storage of runs and backfills in Postgres."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> RunStorage:
+        """As Dagster's class does, which makes one of its own."""
+        return cls(
+            inst_data=inst_data,
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            token_provider=get_token_provider_from_config(config_value),
+        )
+
+    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        """Stores a backfill, but not that it fails because there is no such asset."""
+        if _fails_unseen(partition_backfill):
+            _LOG.warning("backfill %s waits: its assets are not loaded", partition_backfill.backfill_id)
+            return
+        super().update_backfill(partition_backfill)
+
+
+def _fails_unseen(backfill: PartitionBackfill) -> bool:
+    error = backfill.error
+    return (
+        backfill.status is BulkActionStatus.FAILING
+        and error is not None
+        and error.cls_name == _ERROR
+        and _WORDS in error.message
+    )

@@ -1,0 +1,1 @@
+"""Launching runs and backfills, and reading how far they are."""

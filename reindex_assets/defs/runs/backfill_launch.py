@@ -1,0 +1,158 @@
+"""The launch of a backfill over the fleet: its plan, as far as the instance knows what is done, and Dagster's own backfills for it.
+
+What lives here: both. What does not: the cutting (backfill/plan.py), what is done (defs/runs/backfill_progress.py), and the runs:
+Dagster's daemon makes them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from dagster import DagsterInstance
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._daemon.daemon import BackfillDaemon
+
+from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, cut_windows, plan_windows
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.instance.opening import hold_connections
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
+from reindex_assets.defs.runs.backfill_progress import (
+    MARK_TAG,
+    NAME_TAG,
+    WINDOW_TAG,
+    Place,
+    current_mark,
+    find_backfill,
+)
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import Kind, Slice, Step, days_between
+
+#: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.
+_SILENT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class BackfillRequest:
+    """What somebody asks for: customers by cluster, kinds, days, and the length of a window."""
+
+    chosen: Mapping[str, Sequence[str]]
+    kinds: Sequence[Kind]
+    first_day: date
+    last_day: date
+    window_days: int
+    name: str | None = None
+    afresh: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """The name that was given, else that of the days: another kind or customer of the same days belongs to the same backfill."""
+        return self.name or f"{self.first_day}..{self.last_day}"
+
+
+def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> BackfillPlan:
+    """What is left to do: not what was done since the first launch under the name, nor what is under way.
+
+    Raises:
+        ConfigurationError: to begin afresh while runs of an earlier launch are under way.
+    """
+    earlier = find_backfill(instance, request.full_name)
+    if earlier is not None and request.afresh:
+        if earlier.under_way:
+            raise ConfigurationError(
+                f"the backfill {request.full_name!r} is still under way ({len(earlier.under_way):,} customer-days): wait for its end, "
+                "or cancel it on the page Backfills, before it begins afresh"
+            )
+        earlier = None
+    done: Collection[Place] = earlier.done_ids.keys() if earlier is not None else ()
+    under_way: Collection[Place] = earlier.under_way if earlier is not None else ()
+    windows = plan_windows(
+        request.chosen,
+        request.kinds,
+        cut_windows(request.first_day, request.last_day, request.window_days),
+        lambda cluster_name, kind, item: (
+            (place := Place(cluster_name, kind.name, item)) not in done and place not in under_way
+        ),
+    )
+    asked = _places(request)
+    return BackfillPlan(
+        name=request.full_name,
+        first_day=request.first_day,
+        last_day=request.last_day,
+        window_days=request.window_days,
+        windows=tuple(windows),
+        done=len(asked & set(done)),
+        under_way=len(asked & set(under_way)),
+        last_begun=earlier.begun if earlier is not None else None,
+    )
+
+
+def _places(request: BackfillRequest) -> set[Place]:
+    return {
+        Place(cluster_name, kind.name, Slice(customer, day))
+        for cluster_name, customers in request.chosen.items()
+        for kind in request.kinds
+        for customer in customers
+        for day in days_between(request.first_day, request.last_day)
+    }
+
+
+def launch_backfill(
+    instance: DagsterInstance,
+    fleet: Fleet,
+    plan: BackfillPlan,
+    on_stored: Callable[[int], None] = lambda number: None,
+) -> list[PartitionBackfill]:
+    """Stores Dagster's own backfills for the windows of a plan; its daemon makes the runs. Returns them.
+
+    When this is killed in the middle, those that are stored are done; the same launch again stores the rest.
+    """
+    hold_connections(instance)
+    earlier = find_backfill(instance, plan.name) if plan.last_begun is not None else None
+    mark = earlier.mark if earlier is not None else current_mark(instance)
+    graph = build_defs(fleet).get_repository_def().asset_graph
+    stored = []
+    for batch in batches(plan.windows):
+        backfill = _backfill(instance, graph, plan.name, mark, batch)
+        instance.add_backfill(backfill)
+        stored.append(backfill)
+        on_stored(len(stored))
+    return stored
+
+
+def daemon_is_alive(instance: DagsterInstance) -> bool:
+    """Whether Dagster's daemon, which makes the runs of backfills, has given a sign of life lately."""
+    heartbeat = instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
+    return heartbeat is not None and time.time() - heartbeat.timestamp < _SILENT_SECONDS
+
+
+def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, mark: int, batch: Batch) -> PartitionBackfill:
+    kind = batch.kind
+    customers = f"{len(batch.customers)} customers" if len(batch.customers) > 1 else batch.customers[0]
+    return PartitionBackfill.from_asset_partitions(
+        backfill_id=uuid.uuid4().hex[:8],
+        asset_graph=graph,
+        partition_names=[item.partition_key for item in batch.slices],
+        asset_selection=[asset_key(batch.cluster_name, step, kind) for step in Step],
+        backfill_timestamp=time.time(),
+        # They go to its runs.
+        tags={
+            NAME_TAG: name,
+            MARK_TAG: str(mark),
+            WINDOW_TAG: batch.name,
+            CLUSTER_TAG: batch.cluster_name,
+            KIND_TAG: kind.name,
+        },
+        dynamic_partitions_store=instance,
+        all_partitions=False,
+        # Dagster takes no longer one.
+        title=f"{batch.name}, {kind.name}: {batch.cluster_name}, {customers}"[:100],
+        description=f"Of the backfill {name}, a run for each of: {', '.join(batch.customers)}. See: reindex-assets status --name {name}",
+        run_config=None,
+    )

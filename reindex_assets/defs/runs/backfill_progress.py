@@ -1,0 +1,193 @@
+"""A backfill over the fleet as the Dagster instance knows it: found again by its name, with what is done of it and what is under way.
+
+What lives here: the tags that name it, and reading it back. What does not: its plan (backfill/plan.py), its launch
+(defs/runs/backfill_launch.py), and how it is told (defs/runs/backfill_status.py).
+
+What is done is what the assets say: a day is done when `shard_writes` was materialized for it since the backfill's first launch, by
+whichever run. So nothing of ours has to be kept, and nothing can be lost with a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, PartitionBackfill
+
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
+from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
+from reindex_assets.model import KINDS, Kind, Slice, Step, days_between
+
+#: The backfill's name; its runs have it too.
+NAME_TAG = "reindex/backfill"
+#: What was stored last in the event log when it was first launched: what counts is newer.
+MARK_TAG = "reindex/backfill_since"
+WINDOW_TAG = "reindex/window"
+
+#: Dagster's backfills that are looked through for the latest one of ours.
+_LATEST = 300
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice of a cluster and kind."""
+
+    cluster_name: str
+    kind_name: str
+    slice: Slice
+
+
+@dataclass(frozen=True)
+class StoredBackfill:
+    """One of Dagster's backfills, as it was launched for windows over the same days.
+
+    Attributes:
+        ended: whether Dagster has ended it, well or not.
+        failed: of its slices, those that the daemon has given up.
+    """
+
+    backfill_id: str
+    cluster_name: str
+    kind: Kind
+    window: str
+    asked: frozenset[Slice]
+    failed: frozenset[Slice]
+    ended: bool
+
+    def places(self, slices: Iterable[Slice]) -> set[Place]:
+        return {Place(self.cluster_name, self.kind.name, item) for item in slices}
+
+
+@dataclass(frozen=True)
+class RunOfBackfill:
+    """A run of a backfill.
+
+    Attributes:
+        places: what it was asked for.
+        began, ended: when it was at work, epoch seconds; None when not yet.
+    """
+
+    status: DagsterRunStatus
+    places: frozenset[Place]
+    began: float | None
+    ended: float | None
+    will_be_retried: bool
+
+
+@dataclass(frozen=True)
+class FleetBackfill:
+    """All that was launched under one name, by one or several launches; read from the instance."""
+
+    instance: DagsterInstance
+    name: str
+    mark: int
+    begun: float
+    requests: tuple[StoredBackfill, ...]
+
+    @cached_property
+    def asked(self) -> frozenset[Place]:
+        return frozenset(place for request in self.requests for place in request.places(request.asked))
+
+    @cached_property
+    def done_ids(self) -> Mapping[Place, int]:
+        """Where each slice that is done was last materialized: the number of the event."""
+        found: dict[Place, int] = {}
+        for cluster_name, kind in sorted(
+            {(request.cluster_name, request.kind) for request in self.requests}, key=lambda it: (it[0], it[1].name)
+        ):
+            found |= {
+                Place(cluster_name, kind.name, item): number
+                for item, number in _written_since(self.instance, self.mark, cluster_name, kind).items()
+            }
+        return found
+
+    @cached_property
+    def runs(self) -> Sequence[RunOfBackfill]:
+        """Its runs, also those that somebody started again in the UI."""
+        tags = {NAME_TAG: self.name, MARK_TAG: str(self.mark)}
+        return [_run(record) for record in self.instance.get_run_records(RunsFilter(tags=tags))]
+
+    @cached_property
+    def under_way(self) -> frozenset[Place]:
+        """What is not done yet, and some run is at work on, or will be."""
+        unfinished = {
+            place
+            for request in self.requests
+            if not request.ended
+            for place in request.places(request.asked - request.failed)
+        }
+        at_work = {place for run in self.runs if is_under_way(run) for place in run.places}
+        return frozenset((unfinished | at_work) - self.done_ids.keys())
+
+
+def is_under_way(run: RunOfBackfill) -> bool:
+    """Whether a run is queued or at work, or is going to be tried again."""
+    return (run.ended is None and run.status not in _FINISHED) or run.will_be_retried
+
+
+_FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+
+
+def find_backfill(instance: DagsterInstance, name: str) -> FleetBackfill | None:
+    """What was launched under a name, since its last launch afresh; None when nothing was."""
+    stored = instance.get_backfills(filters=BulkActionsFilter(tags={NAME_TAG: name}))
+    if not stored:
+        return None
+    mark = max(int(one.tags[MARK_TAG]) for one in stored)
+    mine = [one for one in stored if int(one.tags[MARK_TAG]) == mark]
+    begun = min(one.backfill_timestamp for one in mine)
+    return FleetBackfill(instance, name, mark, begun, tuple(_request(one) for one in reversed(mine)))
+
+
+def latest_names(instance: DagsterInstance) -> list[str]:
+    """The names of the backfills that were launched last, the latest first."""
+    latest = instance.get_backfills(limit=_LATEST)
+    return list(dict.fromkeys(one.tags[NAME_TAG] for one in latest if NAME_TAG in one.tags))
+
+
+def current_mark(instance: DagsterInstance) -> int:
+    """The number of the event that was stored last."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+def _written_since(instance: DagsterInstance, mark: int, cluster_name: str, kind: Kind) -> dict[Slice, int]:
+    found = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset_key(cluster_name, Step.WRITE, kind), DagsterEventType.ASSET_MATERIALIZATION, after_cursor=mark
+    )
+    return {Slice.of(key): number for key, number in found.items() if number > mark}
+
+
+def _request(stored: PartitionBackfill) -> StoredBackfill:
+    cluster_name = stored.tags[CLUSTER_TAG]
+    [kind] = [kind for kind in KINDS if kind.name == stored.tags[KIND_TAG]]
+    writes = asset_key(cluster_name, Step.WRITE, kind)
+    data = stored.asset_backfill_data
+    assert data is not None
+    asked, failed = (
+        frozenset(_slices(subset.partitions_subsets_by_asset_key, writes))
+        for subset in (data.target_subset, data.failed_and_downstream_subset)
+    )
+    ended = stored.status in BULK_ACTION_TERMINAL_STATUSES
+    return StoredBackfill(stored.backfill_id, cluster_name, kind, stored.tags[WINDOW_TAG], asked, failed, ended)
+
+
+def _slices(subsets: Mapping[AssetKey, object], asset: AssetKey) -> list[Slice]:
+    subset = subsets.get(asset)
+    keys: Iterable[str] = subset.get_partition_keys() if subset is not None else ()  # type: ignore[attr-defined]
+    return [Slice.of(key) for key in keys]
+
+
+def _run(record: RunRecord) -> RunOfBackfill:
+    run = record.dagster_run
+    start, end = Slice.of(run.tags[RANGE_START_TAG]), Slice.of(run.tags[RANGE_END_TAG])
+    # One customer: that is how a launch puts its windows together.
+    places = {
+        Place(run.tags[CLUSTER_TAG], run.tags[KIND_TAG], Slice(start.customer, day))
+        for day in days_between(start.day, end.day)
+    }
+    return RunOfBackfill(
+        run.status, frozenset(places), record.start_time, record.end_time, run.is_complete_and_waiting_to_retry
+    )

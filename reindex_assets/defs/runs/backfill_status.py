@@ -1,0 +1,246 @@
+"""How far a backfill over the fleet is, per customer: read from the Dagster instance alone.
+
+What lives here: windows, rows and times, added up. What does not: what is done (defs/runs/backfill_progress.py), and the table
+(cli/render/backfill.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus
+
+from reindex_assets.backfill.forecast import Work, expected_seconds
+from reindex_assets.defs.history.past_runs import limits_of
+from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.runs.backfill_progress import FleetBackfill, Place, RunOfBackfill, is_under_way
+from reindex_assets.model import KINDS, Slice, Step
+
+
+class WindowState(StrEnum):
+    """Where a window is.
+
+    FAILED: some of its days are not done, and nothing is going to do them: the same launch again does.
+    LEFT: it waits for its turn.
+    """
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    LEFT = "left"
+
+
+@dataclass(frozen=True)
+class CustomerStatus:
+    """One customer and kind of a backfill.
+
+    Attributes:
+        windows: how many are in each state.
+        slices, slices_done: customer-days.
+        rows: scorecards and scores of the days that are done, read or known to be untouched.
+        written, deleted: rows that were.
+        busy_seconds: how long its runs have been at work.
+        seconds_left: of work that is not done; None when nothing says how fast it is, 0 when nothing is left.
+    """
+
+    cluster_name: str
+    customer: str
+    kind_name: str
+    windows: Mapping[str, int]
+    slices: int
+    slices_done: int
+    rows: int
+    written: int
+    deleted: int
+    busy_seconds: float
+    seconds_left: float | None
+
+    @property
+    def rows_per_second(self) -> float | None:
+        return self.rows / self.busy_seconds if self.busy_seconds else None
+
+
+@dataclass(frozen=True)
+class BackfillStatus:
+    """A backfill over the fleet.
+
+    Attributes:
+        elapsed_seconds: since its first launch, until now or until its last run ended.
+        seconds_left: until all windows that run or wait are done, as the limits allow; None when nothing says how fast it is.
+    """
+
+    name: str
+    begun: float
+    customers: tuple[CustomerStatus, ...]
+    elapsed_seconds: float
+    seconds_left: float | None
+
+    @property
+    def windows(self) -> Mapping[str, int]:
+        return sum((Counter(one.windows) for one in self.customers), Counter[str]())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is going to happen any more, done or not."""
+        return not self.windows[WindowState.RUNNING] and not self.windows[WindowState.LEFT]
+
+
+def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
+    """The status of a backfill, at `now` in epoch seconds."""
+    states = _states(backfill)
+    written: dict[_Whose, list[_Written]] = defaultdict(list)
+    for place, rows in _rows(backfill.instance, backfill.done_ids, backfill.asked).items():
+        written[_whose(place)].append(rows)
+    windows = _windows(backfill)
+    busy = _busy_seconds(backfill.runs, now)
+    whose = sorted({_whose(place) for place in backfill.asked})
+    slices = Counter(_whose(place) for place in backfill.asked)
+    done = Counter(_whose(place) for place in backfill.asked if states[place] is WindowState.DONE)
+    counted: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    work: list[Work] = []
+    left: Counter[tuple[str, str, str]] = Counter()
+    pace = _Pace(busy, done)
+    for (who, _), places in windows.items():
+        state = _window_state([states[place] for place in places])
+        counted[who][state] += 1
+        if state in (WindowState.RUNNING, WindowState.LEFT):
+            to_do = sum(states[place] is not WindowState.DONE for place in places)
+            left[who] += to_do
+            work.append(Work(who[0], who[2], to_do * (pace.seconds_a_slice(who) or 0.0)))
+    customers = []
+    for who in whose:
+        cluster_name, kind_name, customer = who
+        seconds = pace.seconds_a_slice(who)
+        read = written[who]
+        customers.append(
+            CustomerStatus(
+                cluster_name=cluster_name,
+                customer=customer,
+                kind_name=kind_name,
+                windows=counted[who],
+                slices=slices[who],
+                slices_done=done[who],
+                rows=sum(one.rows for one in read),
+                written=sum(one.written for one in read),
+                deleted=sum(one.deleted for one in read),
+                busy_seconds=busy[who],
+                seconds_left=left[who] * seconds if seconds is not None else None if left[who] else 0.0,
+            )
+        )
+    ends = [run.ended for run in backfill.runs if run.ended is not None]
+    until = now if work or not ends else max(ends)
+    known = not work or pace.is_known
+    return BackfillStatus(
+        backfill.name,
+        backfill.begun,
+        tuple(customers),
+        until - backfill.begun,
+        expected_seconds(work, limits_of(backfill.instance)) if known else None,
+    )
+
+
+_Whose = tuple[str, str, str]
+
+
+def _whose(place: Place) -> _Whose:
+    return place.cluster_name, place.kind_name, place.slice.customer
+
+
+def _states(backfill: FleetBackfill) -> dict[Place, WindowState]:
+    running = {place for run in backfill.runs if is_under_way(run) and run.status in _AT_WORK for place in run.places}
+
+    def state(place: Place) -> WindowState:
+        if place in backfill.done_ids:
+            return WindowState.DONE
+        if place in running:
+            return WindowState.RUNNING
+        return WindowState.LEFT if place in backfill.under_way else WindowState.FAILED
+
+    return {place: state(place) for place in backfill.asked}
+
+
+_AT_WORK = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+
+
+def _window_state(states: Iterable[WindowState]) -> WindowState:
+    found = set(states)
+    for state in (WindowState.RUNNING, WindowState.LEFT, WindowState.FAILED):
+        if state in found:
+            return state
+    return WindowState.DONE
+
+
+def _windows(backfill: FleetBackfill) -> dict[tuple[_Whose, str], set[Place]]:
+    """The slices of each customer's windows; a second launch goes on with those of the first."""
+    found: dict[tuple[_Whose, str], set[Place]] = defaultdict(set)
+    for request in backfill.requests:
+        for place in request.places(request.asked):
+            found[_whose(place), request.window].add(place)
+    return found
+
+
+def _busy_seconds(runs: Iterable[RunOfBackfill], now: float) -> dict[_Whose, float]:
+    found: dict[_Whose, float] = defaultdict(float)
+    for run in runs:
+        if run.began is not None:
+            for who in {_whose(place) for place in run.places}:
+                found[who] += max(0.0, (run.ended or now) - run.began)
+    return found
+
+
+class _Pace:
+    """How long a customer-day takes: the customer's own, else that of all."""
+
+    def __init__(self, busy: Mapping[_Whose, float], done: Mapping[_Whose, int]) -> None:
+        self._own = {who: busy[who] / count for who, count in done.items() if count and busy.get(who)}
+        counted = sum(done[who] for who in self._own)
+        self._of_all = sum(busy[who] for who in self._own) / counted if counted else None
+
+    @property
+    def is_known(self) -> bool:
+        return self._of_all is not None
+
+    def seconds_a_slice(self, who: _Whose) -> float | None:
+        return self._own.get(who, self._of_all)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a run did to a slice: rows that it had, that were written, and that were deleted."""
+
+    rows: int
+    written: int
+    deleted: int
+
+
+def _rows(instance: DagsterInstance, ids: Mapping[Place, int], asked: Iterable[Place]) -> dict[Place, _Written]:
+    """Of each slice that is done."""
+    wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place in asked:
+        if place in ids:
+            wanted[place.cluster_name, place.kind_name].append(ids[place])
+    found: dict[Place, _Written] = {}
+    for (cluster_name, kind_name), numbers in wanted.items():
+        [kind] = [kind for kind in KINDS if kind.name == kind_name]
+        key = asset_key(cluster_name, Step.WRITE, kind)
+        for start in range(0, len(numbers), _EVENTS):
+            some = numbers[start : start + _EVENTS]
+            records = instance.fetch_materializations(AssetRecordsFilter(asset_key=key, storage_ids=some), len(some))
+            for record in records.records:
+                written = record.asset_materialization
+                assert written is not None
+                assert record.partition_key is not None
+                number = {name: int(str(written.metadata[name].value)) for name in _NUMBERS if name in written.metadata}
+                # Of a partition that nothing has touched nothing is read.
+                rows = number["rows_read"] or number["rows_unchanged"]
+                place = Place(cluster_name, kind_name, Slice.of(record.partition_key))
+                found[place] = _Written(rows, number["rows_written"], number["rows_deleted"])
+    return found
+
+
+#: Events that are read at once.
+_EVENTS = 1_000
+_NUMBERS = ("rows_read", "rows_unchanged", "rows_written", "rows_deleted")

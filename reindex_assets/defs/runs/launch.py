@@ -1,0 +1,195 @@
+"""Runs of the same assets from the command line, in the same Dagster instance that the UI shows.
+
+What lives here: rectangles to runs, the runs themselves, and their progress read back from the instance. What does not: output.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
+
+from reindex_assets.comparison.count_queries import count_clickhouse
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.instance.opening import hold_connections
+from reindex_assets.defs.keys.names import asset_key, job_name, op_name
+from reindex_assets.defs.keys.partitions import range_tags
+from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
+from reindex_assets.errors import ReindexError
+from reindex_assets.model import PROCESS, Kind, Step
+from reindex_assets.reindex.job import Progress
+from reindex_assets.reindex.run_report import RunReport
+from reindex_assets.selection.rectangles import Rectangle
+
+POLL_SECONDS = 0.25
+
+#: Totals of a report, each with its names in the metadata: a dry run calls them otherwise.
+_TOTALS = {
+    "rows_read": ("rows_read",),
+    "rows_written": ("rows_written", "rows_to_write"),
+    "rows_deleted": ("rows_deleted", "rows_to_delete"),
+    "rows_unchanged": ("rows_unchanged",),
+    "rows_left_newer": ("rows_left_newer",),
+}
+
+
+def launch(
+    fleet: Fleet,
+    instance: DagsterInstance,
+    rectangle: Rectangle,
+    config: Mapping[str, object],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    kind: Kind = PROCESS,
+) -> RunReport:
+    """Runs the assets of a kind over a rectangle in this process; returns when the run has ended, well or not."""
+    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name, kind))
+    hold_connections(instance)
+    run_id = str(uuid.uuid4())
+    write_key = asset_key(rectangle.cluster_name, Step.WRITE, kind)
+    before = _counted(fleet, rectangle, kind)
+    begun = time.monotonic()
+    outcome: list[bool] = []
+    broken: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            result = job.execute_in_process(
+                run_config={
+                    "ops": {op_name(rectangle.cluster_name, kind): {"config": dict(config)}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                instance=instance,
+                run_id=run_id,
+                tags=_tags(rectangle),
+                raise_on_error=False,
+            )
+            outcome.append(result.success)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+            broken.append(error)
+
+    thread = threading.Thread(target=work, name="dagster-run", daemon=True)
+    thread.start()
+    reader = _ProgressReader(instance, run_id, write_key, len(rectangle.slices))
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            on_progress(reader.read())
+    except KeyboardInterrupt:
+        # The thread dies with this process; the run would look alive for ever.
+        unfinished = instance.get_run_by_id(run_id)
+        if unfinished is not None and not unfinished.is_finished:
+            instance.report_run_canceled(
+                unfinished, "Interrupted on the command line. Run it again: it goes on where it was."
+            )
+        raise
+    if broken:
+        raise broken[0]
+    on_progress(reader.read())
+    report = _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
+    return replace(report, kind=kind.name, before=before, after=_counted(fleet, rectangle, kind))
+
+
+def _tags(rectangle: Rectangle) -> dict[str, str]:
+    """Of a run that is not queued: the queue sets the customer's on the others."""
+    customer = {CUSTOMER_TAG: rectangle.customers[0]} if len(rectangle.customers) == 1 else {}
+    return {**range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day), **customer}
+
+
+def _counted(fleet: Fleet, rectangle: Rectangle, kind: Kind) -> Mapping[str, int] | None:
+    try:
+        return count_clickhouse(fleet, rectangle.cluster_name, rectangle.slices, kind)
+    except ReindexError:
+        # The run itself says what is wrong with a shard; it may well outlast it.
+        return None
+
+
+class _ProgressReader:
+    """Reads how far a run is out of the events of the instance, from where it stopped the last time."""
+
+    def __init__(self, instance: DagsterInstance, run_id: str, asset: AssetKey, total: int) -> None:
+        self._instance = instance
+        self._run_id = run_id
+        self._asset = asset
+        self._cursor: str | None = None
+        self._progress = Progress(0, 0, total, 0)
+        self._materialized = 0
+
+    def read(self) -> Progress:
+        while True:
+            page = self._instance.get_records_for_run(
+                self._run_id,
+                cursor=self._cursor,
+                of_type={DagsterEventType.ASSET_OBSERVATION, DagsterEventType.ASSET_MATERIALIZATION},
+                limit=1000,
+            )
+            self._cursor = page.cursor
+            for record in page.records:
+                observed = record.event_log_entry.asset_observation
+                written = record.event_log_entry.asset_materialization
+                if observed is not None and observed.partition is None:
+                    numbers = {name: int(str(value.value)) for name, value in observed.metadata.items()}
+                    self._progress = Progress(
+                        numbers["processed"], numbers["failed"], numbers["total"], numbers["rows"]
+                    )
+                elif written is not None and written.asset_key == self._asset:
+                    self._materialized += 1
+            if not page.has_more:
+                # Between two signs of life the partitions that have come meanwhile tell more.
+                return replace(self._progress, processed=max(self._progress.processed, self._materialized))
+
+
+def _report(
+    instance: DagsterInstance, run_id: str, rectangle: Rectangle, asset: AssetKey, success: bool, seconds: float
+) -> RunReport:
+    totals = dict.fromkeys(_TOTALS, 0)
+    red: list[str] = []
+    failed: dict[str, str] = {}
+    error: str | None = None
+    cursor: str | None = None
+    while True:
+        page = instance.get_records_for_run(
+            run_id,
+            cursor=cursor,
+            of_type={
+                DagsterEventType.ASSET_OBSERVATION,
+                DagsterEventType.ASSET_MATERIALIZATION,
+                DagsterEventType.ASSET_CHECK_EVALUATION,
+                DagsterEventType.STEP_FAILURE,
+            },
+            limit=1000,
+        )
+        cursor = page.cursor
+        for record in page.records:
+            event = record.event_log_entry.dagster_event
+            assert event is not None
+            written = record.event_log_entry.asset_materialization or record.event_log_entry.asset_observation
+            if written is not None and written.asset_key == asset and written.partition is not None:
+                for total, names in _TOTALS.items():
+                    totals[total] += sum(
+                        int(str(written.metadata[name].value)) for name in names if name in written.metadata
+                    )
+            elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+                verdict = event.asset_check_evaluation_data
+                if not verdict.passed:
+                    red.append(f"{verdict.check_name}: {verdict.description}")
+            elif event.event_type is DagsterEventType.STEP_FAILURE:
+                failure = event.step_failure_data
+                data = failure.user_failure_data
+                error = data.description if data is not None else _last_line(failure.error_display_string)
+                table = data.metadata.get("partitions") if data is not None else None
+                if isinstance(table, TableMetadataValue):
+                    failed |= {str(row.data["partition"]): str(row.data["error"]) for row in table.records}
+        if not page.has_more:
+            break
+    return RunReport(run_id, rectangle, success, seconds, totals, red, failed, None if success else error)
+
+
+def _last_line(text: str) -> str:
+    """The cause of a stack trace: the last exception's own line."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "Stack Trace"))]
+    return lines[-1] if lines else text

@@ -1,0 +1,1 @@
+"""Noticing that something has changed, and deciding what to repair."""

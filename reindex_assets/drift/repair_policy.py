@@ -1,0 +1,250 @@
+"""The ledger of repairs: which drifted slices are to be repaired now, which have to wait, and which are given up.
+
+What lives here: the rules, as pure functions of the ledger, the time and what a look has found. What does not: looking
+(drift/watch.py), and runs (defs/automation/repair_sensor.py).
+
+Drift is recognised by its rows: rows that are there in the same state after a repair are a repair that failed; other rows are new
+drift. A given-up slice is tried again when anything about its drift changes (with growing pauses, as a busy slice changes all the time),
+or when an operator asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from reindex_assets.model import Kind, Slice
+
+#: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.
+_EVIDENCE_KEPT = 16
+#: The longest pause between two repairs of a slice.
+_LONGEST_PAUSE_SECONDS = 3_600.0
+
+
+@dataclass(frozen=True)
+class RepairRules:
+    """How patient repairing is.
+
+    Attributes:
+        attempts: repairs of the same drift, each of which left it in place, after which the slice is given up.
+        cool_down_seconds: pause after a repair before the slice is repaired again; doubled by each failed one.
+        slices_a_tick: slices that one tick asks to repair.
+    """
+
+    attempts: int = 3
+    cool_down_seconds: float = 15.0
+    slices_a_tick: int = 200
+
+    def pause(self, failed: int) -> float:
+        """Seconds until the next repair after `failed` failed ones: at most an hour.
+
+        >>> [RepairRules(cool_down_seconds=10).pause(failed) for failed in (0, 1, 2, 30)]
+        [10.0, 20.0, 40.0, 3600.0]
+        """
+        return float(min(_LONGEST_PAUSE_SECONDS, self.cool_down_seconds * 2 ** min(failed, 20)))
+
+
+class Repair(BaseModel):
+    """What has been done about one drifted slice. Times are seconds since the epoch.
+
+    Attributes:
+        seen_at: when the drift was found.
+        differs: what differs, in words.
+        evidence: numbers that identify some of the drifted rows in their state (parity.SliceDifferences.evidence).
+        state: one number for all of them, as they were last seen; `tried`: as they were when a repair was last asked for.
+        requested_at: when a repair was last asked for; None before the first one.
+        awaited: whether its effect has not been seen yet.
+        failed: repairs that have left the drift in place, one after the other.
+        given_up_at: since when a person is called; until the slice is equal again.
+        asked_at: when an operator last asked for it to be tried again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    customer: str
+    day: date
+    seen_at: float
+    differs: str
+    evidence: tuple[int, ...]
+    state: int
+    tried: int | None = None
+    requested_at: float | None = None
+    awaited: bool = False
+    failed: int = 0
+    given_up_at: float | None = None
+    asked_at: float | None = None
+
+    @property
+    def heard_at(self) -> float:
+        """What an operator asked before that time is known, or was before it was given up."""
+        return max(self.given_up_at or 0.0, self.asked_at or 0.0)
+
+    @property
+    def slice(self) -> Slice:
+        return Slice(self.customer, self.day)
+
+    def next_at(self, rules: RepairRules) -> float:
+        """When the slice may be repaired again."""
+        return 0.0 if self.requested_at is None else self.requested_at + rules.pause(self.failed)
+
+    def seen_again(self, drift: Drift, now: float) -> Repair:
+        """The entry after the slice was found different again."""
+        is_same = bool(np.isin(np.array(self.evidence, dtype=np.uint64), drift.evidence).any())
+        update: dict[str, object] = {"differs": drift.differs, "state": drift.state, "awaited": False}
+        if not is_same:
+            # What was to be repaired is gone: this is other drift.
+            update |= {"seen_at": now, "evidence": drift.kept, "failed": 0, "given_up_at": None}
+        elif self.awaited:
+            update["failed"] = self.failed + 1
+        return self.model_copy(update=update)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A repair that was given up, and whose it was."""
+
+    cluster: str
+    kind: Kind
+    repair: Repair
+
+
+class Ledger(BaseModel):
+    """Everything that is known about repairs of one cluster and kind."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repairs: tuple[Repair, ...] = ()
+
+    def by_slice(self) -> dict[Slice, Repair]:
+        return {repair.slice: repair for repair in self.repairs}
+
+    @property
+    def given_up(self) -> dict[Slice, Repair]:
+        return {repair.slice: repair for repair in self.repairs if repair.given_up_at is not None}
+
+    def resting(self, now: float, rules: RepairRules) -> set[Slice]:
+        """Slices that need not be looked at unless something touches them: given up, or in their pause after a failed repair."""
+        return {
+            repair.slice
+            for repair in self.repairs
+            if repair.failed and not repair.awaited and (repair.failed >= rules.attempts or repair.next_at(rules) > now)
+        }
+
+    def watched(self, slices: Collection[Slice]) -> Ledger:
+        """The ledger without slices that nobody looks at any more: their day has left the look-back, or the customer the fleet."""
+        return Ledger(repairs=tuple(repair for repair in self.repairs if repair.slice in slices))
+
+    def asked_for(self, slices: Collection[Slice], now: float) -> Ledger:
+        """The ledger after an operator asked for given-up slices: they are tried again, from the beginning."""
+        again = {"failed": 0, "requested_at": None, "awaited": False, "asked_at": now}
+        return Ledger(
+            repairs=tuple(
+                repair.model_copy(update=again) if repair.slice in slices else repair for repair in self.repairs
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A drifted slice as a look has found it: what differs in words, and the evidence of every drifted row (uint64)."""
+
+    differs: str
+    evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(compare=False)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The smallest numbers, so that the same drift keeps the same ones."""
+        return tuple(int(number) for number in np.sort(self.evidence)[:_EVIDENCE_KEPT])
+
+    @property
+    def state(self) -> int:
+        """One number for all of the drift; another one as soon as one row of it comes, goes or changes."""
+        return (int(self.evidence.sum(dtype=np.uint64)) + len(self.evidence) * 0x9E3779B97F4A7C15) % 2**64
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a look.
+
+    Attributes:
+        ledger: what is known now.
+        request: slices to repair now, oldest day first; those for which a run is asked stand in `requested` afterwards.
+        given_up: slices given up by this decision.
+        recovered: slices of the ledger whose drift is gone, among them those that had been given up.
+        waiting: slices that are drifted and not requested, each with the reason.
+    """
+
+    ledger: Ledger
+    request: tuple[Slice, ...] = ()
+    given_up: Mapping[Slice, Repair] = field(default_factory=dict)
+    recovered: Mapping[Slice, Repair] = field(default_factory=dict)
+    waiting: Mapping[Slice, str] = field(default_factory=dict)
+
+
+def decide(
+    ledger: Ledger, drifted: Mapping[Slice, Drift], equal: Collection[Slice], now: float, rules: RepairRules
+) -> Decision:
+    """What to do about the slices that a look has compared.
+
+    Args:
+        drifted: slices that differ. None of them has a repair under way: those are not looked at.
+        equal: slices that were compared and are equal.
+    """
+    known = ledger.by_slice()
+    recovered = {item: known.pop(item) for item in equal if item in known}
+    given_up: dict[Slice, Repair] = {}
+    waiting: dict[Slice, str] = {}
+    request: list[Slice] = []
+    for item, drift in sorted(drifted.items(), key=lambda found: (found[0].day, found[0].customer)):
+        before = known.get(item)
+        if before is None:
+            repair = Repair(
+                customer=item.customer,
+                day=item.day,
+                seen_at=now,
+                differs=drift.differs,
+                evidence=drift.kept,
+                state=drift.state,
+            )
+        else:
+            repair = before.seen_again(drift, now)
+            if before.given_up_at is not None and repair.given_up_at is None:
+                recovered[item] = before
+        if repair.failed >= rules.attempts and repair.given_up_at is None:
+            repair = given_up[item] = repair.model_copy(update={"given_up_at": now})
+        reason = _reason_to_wait(repair, now, rules)
+        if reason is None and len(request) >= rules.slices_a_tick:
+            reason = f"more than {rules.slices_a_tick} slices at once"
+        if reason is None:
+            request.append(item)
+        else:
+            waiting[item] = reason
+        known[item] = repair
+    return Decision(
+        Ledger(repairs=tuple(known[item] for item in sorted(known))), tuple(request), given_up, recovered, waiting
+    )
+
+
+def requested(ledger: Ledger, slices: Collection[Slice], now: float) -> Ledger:
+    """The ledger after a repair of the slices was asked for."""
+    return Ledger(
+        repairs=tuple(
+            repair.model_copy(update={"requested_at": now, "awaited": True, "tried": repair.state})
+            if repair.slice in slices
+            else repair
+            for repair in ledger.repairs
+        )
+    )
+
+
+def _reason_to_wait(repair: Repair, now: float, rules: RepairRules) -> str | None:
+    if repair.failed >= rules.attempts and repair.state == repair.tried:
+        return f"given up after {repair.failed} repairs, and nothing has changed since"
+    if repair.next_at(rules) > now:
+        return f"pause of {repair.next_at(rules) - now:.0f} s more after {repair.failed} failed repairs"
+    return None

@@ -1,0 +1,119 @@
+"""Proofs: slices that a run has left equal to the bit, and what each engine then said of its rows: the next run need not read them.
+
+What lives here: what is remembered of a slice, and which slices it still holds for. What does not: its file
+(drift/checkpoint_store.py), the comparison that finds a slice equal (comparison/comparison.py), marks and lists of parts
+(postgres/row_versions.py, clickhouse/parts.py).
+
+A slice is still equal when neither side has changed: in Postgres the row versions are the same, in ClickHouse no part with rows of it
+has come or gone. Both are asked anew by every run. In doubt a slice is reindexed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from reindex_assets.clickhouse.checksums import read_shard_counts
+from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
+from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.comparison.checkpoint import Proof, ProvenSlice, read_origin
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.model import TABLES, Kind, Slice
+from reindex_assets.postgres.extract import read_quarantined
+from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
+from reindex_assets.postgres.row_versions import has_versions, read_source_marks, read_table_mark
+from reindex_assets.postgres.session import Snapshot, SourceSession
+from reindex_assets.selection.groups import SliceGroup, group_slices
+
+#: Slices whose marks one statement reads: nothing but sums travels.
+_SLICES_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class _WholeTables:
+    """The mark of the whole of Postgres' tables, and when they were read, microseconds."""
+
+    mark: str
+    snapshot: int
+
+
+class Unchanged:
+    """Which slices of a cluster nothing has touched since they were proved equal: one look.
+
+    Args:
+        floor_day: the fleet's first day.
+    """
+
+    def __init__(self, session: SourceSession, shards: ShardSet, cluster: Cluster, kind: Kind, floor_day: date) -> None:
+        self._session = session
+        self._shards = shards
+        self._cluster = cluster
+        self._kind = kind
+        self._floor_day = floor_day
+        self._whole: _WholeTables | None = None
+
+    def among(self, slices: Iterable[Slice], proofs: Sequence[Proof]) -> dict[Slice, SliceParity]:
+        """Those slices, as a comparison would find them.
+
+        Raises:
+            SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then.
+        """
+        wanted = set(slices)
+        if not any(one.slice in wanted for proof in proofs for one in proof.slices) or not has_versions(
+            self._session, self._kind
+        ):
+            return {}
+        origin = read_origin(self._session, self._cluster, self._kind)
+        # Before Postgres: what changes meanwhile is seen the next time.
+        listed = read_parts(self._shards, self._kind)
+        found: dict[Slice, SliceParity] = {}
+        for proof in proofs:
+            known = proof.holds_for(wanted, origin)
+            untouched = self._untouched_in_clickhouse(proof, known, listed)
+            for group in self._groups(untouched):
+                found |= self._untouched_in_postgres(proof, known, group)
+        return found
+
+    def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
+        return group_slices(slices, self._cluster, self._floor_day, {}, 1, self._kind, _SLICES_AT_ONCE)
+
+    def _untouched_in_clickhouse(self, proof: Proof, known: Mapping[Slice, ProvenSlice], listed: Parts) -> set[Slice]:
+        look = look_at_parts(self._shards, self._kind, self._groups(known), dict(proof.parts), listed)
+        untouched = set(known) - look.in_doubt
+        for group in self._groups(look.merged):
+            for item, counts in read_shard_counts(self._shards, group).items():
+                if any(counts[name] != mark.rows for name, mark in known[item].marks.items()):
+                    untouched.discard(item)
+        return untouched
+
+    def _untouched_in_postgres(
+        self, proof: Proof, known: Mapping[Slice, ProvenSlice], group: SliceGroup
+    ) -> dict[Slice, SliceParity]:
+        with group_snapshot(self._session, group) as snapshot:
+            self._session.assert_not_lagging(snapshot)
+            # A row that is held back belongs to no slice, and moves no mark.
+            held_back = {row.slice for row in read_quarantined(self._session, group)}
+            untouched = [item for item in group.slices if item not in held_back]
+            whole = self._whole_tables(proof, group, snapshot)
+            if whole is not None and whole.mark == proof.table_mark:
+                read_at = whole.snapshot
+            else:
+                read_at = snapshot.microseconds
+                for table in TABLES:
+                    if not untouched:
+                        break
+                    fresh = read_source_marks(self._session, group, table)
+                    untouched = [item for item in untouched if fresh[item] == known[item].marks[table.name]]
+        return {item: known[item].parity(len(self._shards), read_at, proof.snapshot) for item in untouched}
+
+    def _whole_tables(self, proof: Proof, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
+        """What may tell that nothing at all has changed in Postgres since a proof: read once, where that is cheap beside the marks of the
+        slices. What changes after that is seen the next time.
+        """
+        if not proof.table_mark:
+            return None
+        if self._whole is None and reads_the_table(self._session, group):
+            self._whole = _WholeTables(read_table_mark(self._session, self._kind), snapshot.microseconds)
+        return self._whole

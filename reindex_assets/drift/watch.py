@@ -1,0 +1,292 @@
+"""The watch: which slices of the look-back have drifted, for little more than nothing while little happens.
+
+What lives here: which slices a look compares, and what it proves. What does not: marks (postgres/row_versions.py), the comparison
+(comparison/comparison.py), and what is done about drift (drift/repair_policy.py).
+
+A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
+compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
+not come, to scores alone: the marks of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
+
+The order makes it safe: marks are read before the comparison. What happens in between moves the marks again, and is seen the next time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
+
+from reindex_assets.clickhouse.checksums import read_shard_counts, read_shard_marks
+from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
+from reindex_assets.comparison.checkpoint import read_origin
+from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.drift.watch_state import SliceMarks, WatchState
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
+from reindex_assets.postgres.join_plan import group_snapshot
+from reindex_assets.postgres.row_versions import SourceMark, read_source_marks
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+#: Slices in one statement that groups by slice: nothing but sums travels.
+_SLICES_AT_ONCE = 20_000
+#: A scorecard has three to nine scores.
+_SCORES_A_SCORECARD = 6
+
+
+@dataclass(frozen=True)
+class WatchLimits:
+    """What one look may cost. Each limit is in rows; but something of each queue is always taken, however large: no turn never comes.
+
+    Attributes:
+        scorecards: scorecards whose marks are read in Postgres (0.8 s a million): of the latest two days, and of the others, each
+            time those whose turn is longest ago.
+        scores: scores whose marks are read in Postgres (2 s a million), by turns in the same way.
+        compared_rows: scores that are compared to the bit (3 to 4 s a million in Postgres): half of them by need (what was touched
+            first, late days first), half of them of the slices that have waited longest.
+        settle_seconds: a difference younger than this is a row on its way.
+    """
+
+    scorecards: int = 2_000_000
+    scores: int = 300_000
+    compared_rows: int = 400_000
+    settle_seconds: float = SETTLE_SECONDS
+
+
+@dataclass(frozen=True)
+class WatchLook:
+    """What a look has found.
+
+    Attributes:
+        state: what to remember.
+        drifted: slices that differ, with the rows behind it, in the order of day and customer.
+        equal: slices that were compared and are equal (rows on their way, or waiting for a merge, aside).
+        watched: slices of the look-back.
+        touched: slices in which something has happened since they were last proved equal.
+        waiting: slices that are not proved equal and were not compared this time.
+        seconds: what took how long.
+    """
+
+    state: WatchState
+    drifted: Mapping[Slice, SliceParity]
+    equal: frozenset[Slice]
+    watched: int
+    touched: int
+    waiting: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def look(
+    fleet: Fleet,
+    cluster_name: str,
+    days: tuple[date, date],
+    state: WatchState,
+    kind: Kind = PROCESS,
+    doubted: Collection[Slice] = (),
+    untouchable: Collection[Slice] = (),
+    resting: Collection[Slice] = (),
+    limits: WatchLimits | None = None,
+) -> WatchLook:
+    """Looks at the days of a cluster once.
+
+    Args:
+        days: the first and the last day, both included.
+        state: of the last look; an empty one proves every slice anew.
+        doubted: slices to compare whatever their marks say.
+        untouchable: slices that a run is at work on: they are left for the next look.
+        resting: slices that are known to differ, and of interest only when something touches them.
+
+    Raises:
+        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then, and the state stays as it was.
+    """
+    with _Look(fleet, cluster_name, days, state, kind, frozenset(resting), limits or WatchLimits()) as one:
+        return one.run(frozenset(doubted), frozenset(untouchable))
+
+
+class _Look:
+    def __init__(
+        self,
+        fleet: Fleet,
+        cluster_name: str,
+        days: tuple[date, date],
+        state: WatchState,
+        kind: Kind,
+        resting: frozenset[Slice],
+        limits: WatchLimits,
+    ) -> None:
+        self._limits = limits
+        self._days = days_between(*days)
+        self._slices = [
+            Slice(customer, day) for day in self._days for customer in fleet.clusters[cluster_name].customers
+        ]
+        self._state = state
+        self._cluster = fleet.clusters[cluster_name]
+        self._kind = kind
+        self._resting = resting
+        self._fresh: dict[Slice, dict[str, SourceMark]] = {item: {} for item in self._slices}
+        self._shard_marks: dict[Slice, int] = {}
+        self._comparison = Comparison(fleet, cluster_name, kind)
+        self._seconds: dict[str, float] = {}
+
+    def _remember(self) -> None:
+        """Takes from the state of the last look what still holds."""
+        self._origin = read_origin(self._comparison.session, self._cluster, self._kind)
+        known = self._state.slices_of(self._origin)
+        self._known: dict[Slice, SliceMarks] = {item: known.get(item, SliceMarks()) for item in self._slices}
+        # Slices whose standing is known, as long as nothing touches them.
+        self._settled = {
+            item
+            for item, marks in self._known.items()
+            if marks.is_equal or (item in self._resting and marks.source and not marks.is_touched)
+        }
+        days, now = {day.isoformat() for day in self._days}, time.time()
+        # A time that has not come yet is of a clock that was wrong: its day would wait until then.
+        self._looked = {place: at for place, at in self._state.looked.items() if place[1] in days and at <= now}
+
+    def __enter__(self) -> _Look:
+        self._comparison.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._comparison.__exit__(None, None, None)
+
+    def run(self, doubted: frozenset[Slice], untouchable: frozenset[Slice]) -> WatchLook:
+        self._remember()
+        listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._kind))
+        self._timed("postgres_marks", self._read_turns)
+        touched = {item for item in self._slices if self._has_moved(item)} | (doubted & set(self._slices))
+        in_clickhouse, parts = self._timed("clickhouse_marks", lambda: self._touched_in_clickhouse(listed))
+        touched |= in_clickhouse
+        chosen = self._chosen(touched, untouchable)
+
+        # Before the comparison: what happens in between moves these marks again.
+        self._timed("postgres_marks", lambda: self._read_marks(chosen, TABLES, missing_only=True))
+        self._timed("clickhouse_marks", lambda: self._read_shard_marks(chosen))
+        found = self._timed(
+            "comparison",
+            lambda: self._comparison.settled(chosen, self._limits.settle_seconds, max_slices=_SLICES_AT_ONCE),
+        )
+
+        slices = {item: marks.doubted() if item in touched else marks for item, marks in self._known.items()}
+        turn = 1 + max((marks.turn for marks in self._known.values()), default=0)
+        for parity in found:
+            source, shard_mark = dict(self._fresh[parity.slice]), self._shard_marks[parity.slice]
+            slices[parity.slice] = SliceMarks(source, shard_mark, is_equal=parity.sums_agree, turn=turn)
+        compared = {parity.slice for parity in found}
+        return WatchLook(
+            WatchState(slices, parts, self._looked, self._origin),
+            {parity.slice: parity for parity in sorted(found, key=_by_day) if not parity.is_equal},
+            frozenset(parity.slice for parity in found if parity.is_equal),
+            len(self._slices),
+            len(touched),
+            sum(not marks.is_equal and item not in compared for item, marks in slices.items()),
+            {name: round(seconds, 3) for name, seconds in self._seconds.items()},
+        )
+
+    # --- what has been touched
+
+    def _read_turns(self) -> None:
+        """Reads the marks of the days whose turn it is."""
+        for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
+            # What is not settled is compared whatever its marks say; those of scorecards tell how large it is.
+            wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
+            rows = dict.fromkeys(self._days, 0)
+            for item in wanted:
+                rows[item.day] += self._known[item].rows(table.name)
+            due: list[date] = []
+            for days in (self._days[-2:], self._days[:-2]):
+                due += _first_within(
+                    sorted(days, key=lambda day: (self._looked.get((table.name, day.isoformat()), 0.0), day)),
+                    rows,
+                    limit - sum(rows[day] for day in due),
+                )
+            self._read_marks([item for item in wanted if item.day in set(due)], [table])
+            now = time.time()
+            self._looked |= {(table.name, day.isoformat()): now for day in due}
+
+    def _read_marks(self, slices: Iterable[Slice], tables: Iterable[Table], missing_only: bool = False) -> None:
+        for table in tables:
+            wanted = [item for item in slices if not missing_only or table.name not in self._fresh[item]]
+            for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
+                with group_snapshot(self._comparison.session, group) as snapshot:
+                    self._comparison.session.assert_not_lagging(snapshot)
+                    for item, mark in read_source_marks(self._comparison.session, group, table).items():
+                        self._fresh[item][table.name] = mark
+
+    def _has_moved(self, item: Slice) -> bool:
+        known = self._known[item]
+        return item in self._settled and any(known.source.get(name) != mark for name, mark in self._fresh[item].items())
+
+    def _touched_in_clickhouse(self, listed: Parts) -> tuple[set[Slice], Parts]:
+        """The settled slices that were touched between the last look and a list of parts, and the list to remember."""
+        groups = self._comparison.groups(
+            [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
+        )
+        found = look_at_parts(self._comparison.shards, self._kind, groups, self._state.parts, listed)
+        # How many rows there should be is known of equal slices only.
+        in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
+        self._read_shard_marks(in_doubt)
+        touched = {item for item in in_doubt if self._shard_marks[item] != self._known[item].shard_mark}
+        for group in self._comparison.groups(found.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
+            for item, counts in read_shard_counts(self._comparison.shards, group).items():
+                if any(counts[table.name] != self._known[item].rows(table.name) for table in TABLES):
+                    touched.add(item)
+        return touched, found.parts
+
+    def _read_shard_marks(self, slices: Iterable[Slice]) -> None:
+        wanted = [item for item in slices if item not in self._shard_marks]
+        for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
+            self._shard_marks |= read_shard_marks(self._comparison.shards, group)
+
+    # --- what is compared
+
+    def _chosen(self, touched: set[Slice], untouchable: frozenset[Slice]) -> list[Slice]:
+        """What is compared this time: what was touched first, then what was never proved; late days first."""
+        candidates = [
+            item for item in self._slices if (item in touched or item not in self._settled) and item not in untouchable
+        ]
+        rows = {item: self._rows(item) for item in candidates}
+        by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
+        chosen = _first_within(by_need, rows, self._limits.compared_rows // 2)
+        # A busy day is touched at every look: what has waited longest has a part of its own.
+        by_turn = sorted(
+            set(candidates) - set(chosen),
+            key=lambda item: (self._known[item].turn, -item.day.toordinal(), item.customer),
+        )
+        return chosen + _first_within(by_turn, rows, self._limits.compared_rows - sum(rows[item] for item in chosen))
+
+    def _rows(self, item: Slice) -> int:
+        """About how many scores a comparison of a slice reads."""
+        fresh = self._fresh[item]
+        scores = fresh[SCORE.name].rows if SCORE.name in fresh else self._known[item].rows(SCORE.name)
+        scorecards = fresh[SCORECARD.name].rows if SCORECARD.name in fresh else self._known[item].rows(SCORECARD.name)
+        return max(scores, scorecards * _SCORES_A_SCORECARD, 1)
+
+    def _timed(self, name: str, call: Callable[[], T]) -> T:
+        begun = time.perf_counter()
+        try:
+            return call()
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
+
+
+def _first_within(queue: Sequence[K], rows: Mapping[K, int], limit: int) -> list[K]:
+    """The head of a queue within a limit of rows, and its first in any case.
+
+    >>> _first_within(["a", "b", "c", "d"], {"a": 9, "b": 1, "c": 5, "d": 1}, 11), _first_within(["a"], {"a": 9}, -1)
+    (['a', 'b'], ['a'])
+    """
+    total = 0
+    for place, item in enumerate(queue):
+        total += rows[item]
+        if place and total > limit:
+            return list(queue[:place])
+    return list(queue)
+
+
+def _by_day(parity: SliceParity) -> tuple[date, str]:
+    return parity.slice.day, parity.slice.customer

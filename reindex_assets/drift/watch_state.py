@@ -1,0 +1,145 @@
+"""What the watch knows from one look to the next: the marks of slices that were proved equal, in one file beside the slices.
+
+What lives here: its shape, loading and saving. What does not: what is made of it (drift/watch.py), and the file (storage/state_file.py).
+
+The file is a memory, never a proof: without it, or with a damaged one, every slice is compared to the bit again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reindex_assets.clickhouse.parts import PartitionPlace
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
+from reindex_assets.postgres.row_versions import SourceMark
+from reindex_assets.storage.slice_store import SliceStore
+from reindex_assets.storage.state_file import MemoryFile
+
+#: Raise it whenever the shape or the meaning of a mark changes: memories of another version are forgotten.
+_VERSION = "3"
+_META = b"reindex_assets.watch"
+_SCHEMA = pa.schema(
+    [
+        ("slice", pa.string()),
+        ("scorecard_rows", pa.int64()),
+        ("scorecard_mark", pa.uint64()),
+        ("score_rows", pa.int64()),
+        ("score_mark", pa.uint64()),
+        ("shard_mark", pa.uint64()),
+        ("is_equal", pa.bool_()),
+        ("is_touched", pa.bool_()),
+        ("turn", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SliceMarks:
+    """The marks of a slice when it was last compared.
+
+    Attributes:
+        is_equal: it was equal to the bit, and nothing has been seen to touch it since.
+        is_touched: something has touched it since, and it was not compared again: the marks don't tell that a second time.
+        turn: a number that is higher the later it was compared; 0 where it never was.
+    """
+
+    source: Mapping[str, SourceMark] = field(default_factory=dict)
+    shard_mark: int = 0
+    is_equal: bool = False
+    is_touched: bool = False
+    turn: int = 0
+
+    def rows(self, table: str) -> int:
+        return self.source.get(table, SourceMark()).rows
+
+    def doubted(self) -> SliceMarks:
+        return replace(self, is_equal=False, is_touched=True)
+
+
+@dataclass(frozen=True)
+class WatchState:
+    """Everything that the watch of one cluster and kind remembers.
+
+    Attributes:
+        parts: the parts of every shard as they were listed before the last look.
+        looked: when each day's marks of each table were last read in Postgres, seconds since the epoch, by table name and day.
+        origin: where the marks are from (marks.read_origin).
+    """
+
+    slices: Mapping[Slice, SliceMarks] = field(default_factory=dict)
+    parts: Mapping[PartitionPlace, Mapping[str, str]] = field(default_factory=dict)
+    looked: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def slices_of(self, origin: Mapping[str, str]) -> dict[Slice, SliceMarks]:
+        """The slices whose marks are of this origin."""
+        same = {name for name, value in self.origin.items() if origin.get(name) == value}
+        return {item: marks for item, marks in self.slices.items() if {"", item.customer} <= same}
+
+
+class WatchStore:
+    """The file of one cluster and kind."""
+
+    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
+        self._file = MemoryFile(SliceStore(fleet.slices, cluster_name, kind), "watch", _VERSION)
+        self.path = self._file.path
+
+    def load(self) -> WatchState:
+        """The state; an empty one where there is none that can be used.
+
+        Raises:
+            OSError: there is one, and the storage does not give it.
+        """
+        content = self._file.load()
+        return WatchState() if content is None else _read(content)
+
+    def save(self, state: WatchState) -> None:
+        """Replaces the file, all or nothing."""
+        meta = {
+            "parts": [[*place, names] for place, names in state.parts.items()],
+            "looked": [[*place, time] for place, time in state.looked.items()],
+            "origin": dict(state.origin),
+        }
+        rows = [_row(item, marks) for item, marks in sorted(state.slices.items())]
+        content = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: json.dumps(meta).encode()})), content)
+        self._file.save(content.getvalue())
+
+
+def _read(content: bytes) -> WatchState:
+    table = pq.read_table(pa.BufferReader(content))
+    meta = json.loads(table.schema.metadata[_META])
+    parts = {(int(shard), name, uuid, partition): dict(names) for shard, name, uuid, partition, names in meta["parts"]}
+    looked = {(name, day): float(time) for name, day, time in meta["looked"]}
+    return WatchState({Slice.of(row["slice"]): _marks(row) for row in table.to_pylist()}, parts, looked, meta["origin"])
+
+
+def _row(item: Slice, marks: SliceMarks) -> dict[str, object]:
+    row = dict.fromkeys(_SCHEMA.names)
+    source = {f"{name}_{part}": getattr(mark, part) for name, mark in marks.source.items() for part in ("rows", "mark")}
+    return {
+        **row,
+        **source,
+        "slice": item.partition_key,
+        "shard_mark": marks.shard_mark,
+        "is_equal": marks.is_equal,
+        "is_touched": marks.is_touched,
+        "turn": marks.turn,
+    }
+
+
+def _marks(row: Mapping[str, object]) -> SliceMarks:
+    source = {
+        name: SourceMark(int(str(row[f"{name}_rows"])), int(str(row[f"{name}_mark"])))
+        for name in (SCORECARD.name, SCORE.name)
+        if row[f"{name}_mark"] is not None
+    }
+    shard_mark, turn = int(str(row["shard_mark"])), int(str(row["turn"]))
+    return SliceMarks(source, shard_mark, bool(row["is_equal"]), bool(row["is_touched"]), turn)

@@ -1,0 +1,1 @@
+"""Generated source data of realistic shape."""

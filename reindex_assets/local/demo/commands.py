@@ -1,0 +1,61 @@
+"""The commands `demo` and `dev`.
+
+What lives here: their arguments. What does not: the demonstrations themselves (local/demo/demo.py, local/demo/fleet_demo.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from reindex_assets.cli.options import exit_statuses
+
+
+def demo(
+    scale: Annotated[
+        float | None,
+        typer.Option(help="1.0 makes 15,000 to 57,000 scorecards a customer and day. Without: 0.02; of a fleet 0.002."),
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=3, max=365, help="Without: 14; of a fleet 3.")] = None,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Of a fleet: engines, which its clusters share.")] = 4,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Many clusters in mode `all`, repaired by the sensors.")
+    ] = False,
+    clusters: Annotated[int, typer.Option(min=1, help="With --fleet: how many clusters, at most 8.")] = 8,
+    customers: Annotated[
+        int | None, typer.Option(help="With --fleet: how many customers in all. Without: 95 of 8 clusters.")
+    ] = None,
+) -> None:
+    """The whole story on this machine: stack, data, load, drift, red, repair, green. Begins the local stack afresh."""
+    with exit_statuses():
+        if fleet:
+            from reindex_assets.local.demo.fleet_demo import run_fleet_demo
+            from reindex_assets.local.demo.fleet_plan import plan_fleet
+
+            run_fleet_demo(Console(), plan_fleet(clusters, customers, shards), days or 3, scale or 0.002)
+        else:
+            from reindex_assets.local.demo.demo import run_demo
+
+            run_demo(Console(), scale or 0.02, days or 14, shards)
+
+
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI, on loopback.")] = 3000,
+) -> None:
+    """Opens the Dagster UI, with its daemon, on the local stack with data."""
+    with exit_statuses():
+        from reindex_assets.local.demo.demo import ensure_data
+
+        ensure_data(Console())
+        # In place of this process: Ctrl-C and signals reach Dagster itself.
+        os.execv(
+            sys.executable,
+            [
+                *(sys.executable, "-m", "dagster", "dev", "-m", "reindex_assets.definitions"),
+                *("-h", "127.0.0.1", "-p", str(port)),
+            ],
+        )

@@ -1,0 +1,53 @@
+"""Drift everywhere in a fleet: every kind of it, in every cluster, at every customer, in scorecards of both kinds.
+
+What lives here: where what is planted. What does not: planting one (local/drift/plant.py), and finding it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
+from reindex_assets.local.stack.connections import connect_shards, connect_source
+from reindex_assets.model import KINDS, Kind
+
+#: A cluster and a kind: what one repair sensor looks after.
+Place = tuple[str, Kind]
+
+
+def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[Place, list[PlantedDrift]]:
+    """At least one fault at every customer, and every kind of drift in every cluster, for both kinds of scorecards.
+
+    A cluster of one shard has no wrong shard.
+
+    Raises:
+        LookupError: a slice has too few scorecards to be spoilt.
+    """
+    with ThreadPoolExecutor(4, thread_name_prefix="drift") as pool:
+        futures = {name: pool.submit(_plant, cluster, days, seed) for name, cluster in fleet.clusters.items()}
+        return {(name, kind): planted for name, future in futures.items() for kind, planted in future.result().items()}
+
+
+def _plant(cluster: Cluster, days: Sequence[date], seed: int) -> dict[Kind, list[PlantedDrift]]:
+    with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(client) for client in connect_shards(cluster)]
+        return {
+            kind: [
+                planted
+                for number, (drift, customer, day) in enumerate(_faults(cluster, days))
+                for planted in plant(drift, clients, customer, day, seed=seed + number, source=source, kind=kind)
+            ]
+            for kind in KINDS
+        }
+
+
+def _faults(cluster: Cluster, days: Sequence[date]) -> Iterator[tuple[Drift, str, date]]:
+    customers = list(cluster.customers)
+    drifts = [drift for drift in Drift if drift is not Drift.WRONG_SHARD or len(cluster.clickhouse.shards) > 1]
+    for number in range(max(len(customers), len(drifts))):
+        day = days[(number + number // len(customers)) % len(days)]
+        yield drifts[number % len(drifts)], customers[number % len(customers)], day

@@ -1,0 +1,1 @@
+"""Planting known faults into ClickHouse, for demonstrations and tests."""

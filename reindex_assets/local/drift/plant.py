@@ -1,0 +1,255 @@
+"""The drift planter: spoils ClickHouse in one known way at a time, so that tests and the demo know the truth.
+
+What lives here: each kind of drift, done with plain SQL on rows that stand in the slice (customer, day, kind), and words
+for what was done. What does not: any of the product's own reading and writing (a mistake there must not hide here), the
+statements (local/drift/rows.py), a column's wrong value (local/drift/changes.py), appeals (local/drift/appeals.py), and made data.
+
+A planted row has its original's version, or the next one: drift is old, and is never newer than a run's snapshot.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from reindex_assets.local.drift.appeals import appeals_of, insert_appeal
+from reindex_assets.local.drift.changes import CHANGES
+from reindex_assets.local.drift.rows import (
+    SETTINGS,
+    VICTIM_ROWS,
+    Victim,
+    choose_victims,
+    copy_rows,
+    delete_rows,
+    has_rows,
+    score_id_of,
+)
+from reindex_assets.model import PROCESS, Kind
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+    from psycopg2.extensions import connection as Connection
+
+#: A visible scorecard has its scores: they come first, and go last.
+INSERT_ORDER = ("score", "scorecard")
+DELETE_ORDER = ("scorecard", "score")
+
+
+class Drift(enum.StrEnum):
+    """What can be wrong with a slice.
+
+    MISSING: a scorecard and its scores are gone; with an even seed, one score of it only.
+    EXTRA: a scorecard with scores that Postgres never had.
+    CHANGED: one column of a scorecard or of a score has another value, under a higher version; the seed picks the
+        first victim's column, and the next victim has the next one.
+    DUPLICATED: a scorecard row (with an even seed: a score row) stands twice with the same key and version. FINAL hides it,
+        and a merge of the two parts heals it at any time.
+    WRONG_SHARD: a scorecard and its scores stand on another shard than they should.
+    STALE_AFTER_MOVE: a scorecard and its scores stand on a day (before or after) where they are not, besides where they are:
+        as if Postgres had moved them and nobody had cleaned the old place.
+    ORPHAN_SCORE: scores of a scorecard that neither engine has.
+    APPEAL: a scorecard of an appeal, as Postgres has it, with its scores.
+    """
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    CHANGED = "changed"
+    DUPLICATED = "duplicated"
+    WRONG_SHARD = "wrong_shard"
+    STALE_AFTER_MOVE = "stale_after_move"
+    ORPHAN_SCORE = "orphan_score"
+    APPEAL = "appeal"
+
+
+@dataclass(frozen=True)
+class PlantedDrift:
+    """One scorecard that ClickHouse now shows wrongly.
+
+    Attributes:
+        day: of the slice that is wrong: for STALE_AFTER_MOVE the day of the false copy, not that of the right rows.
+        shard: where the wrong rows stand, or stood.
+        detail: what was done, in words.
+        tables: where rows are wrong.
+    """
+
+    drift: Drift
+    customer: str
+    day: date
+    scorecard_id: UUID
+    shard: int
+    detail: str
+    profile: str
+    tables: tuple[str, ...]
+
+
+def plant(
+    drift: Drift,
+    shard_clients: Sequence[Client],
+    customer: str,
+    day: date,
+    count: int = 1,
+    seed: int = 1,
+    source: Connection | None = None,
+    kind: Kind = PROCESS,
+) -> list[PlantedDrift]:
+    """Plants one kind of drift on `count` scorecards of a slice.
+
+    Different kinds prefer different scorecards, so that they can be planted in one slice; but not the same kind twice.
+
+    Args:
+        shard_clients: of all the shards, in their order.
+        seed: which scorecards, and which variant of the drift.
+        source: the Postgres source, where APPEAL finds its rows.
+        kind: whose scorecards.
+
+    Raises:
+        LookupError: the slice has fewer scorecards to spoil.
+        ValueError: the drift needs something that was not given.
+    """
+    if drift is Drift.APPEAL:
+        return _appeal(shard_clients, customer, day, count, seed, source, kind)
+    if drift is Drift.WRONG_SHARD and len(shard_clients) < 2:
+        raise ValueError("wrong_shard needs a second shard")
+    kinds = list(Drift)
+    victims = choose_victims(shard_clients, customer, day, count, seed, kind, kind=kinds.index(drift), kinds=len(kinds))
+    return [_PLANTERS[drift](shard_clients, victim) for victim in victims]
+
+
+def _planted(
+    drift: Drift,
+    victim: Victim,
+    detail: str,
+    *,
+    tables: tuple[str, ...] = INSERT_ORDER,
+    day: date | None = None,
+    scorecard_id: UUID | None = None,
+    shard: int | None = None,
+) -> PlantedDrift:
+    return PlantedDrift(
+        drift=drift,
+        customer=victim.customer,
+        day=day or victim.day,
+        scorecard_id=scorecard_id or victim.scorecard_id,
+        shard=victim.shard if shard is None else shard,
+        detail=detail,
+        profile=victim.profile,
+        tables=tables,
+    )
+
+
+def _missing(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    if victim.seed % 2:
+        for table in DELETE_ORDER:
+            delete_rows(clients[victim.shard], table, victim)
+        return _planted(Drift.MISSING, victim, "the scorecard and its scores were deleted")
+    score_id = score_id_of(clients, victim)
+    delete_rows(clients[victim.shard], "score", victim, "score_id = {score_id:UUID}", {"score_id": score_id})
+    return _planted(Drift.MISSING, victim, f"its score {score_id} was deleted", tables=("score",))
+
+
+def _extra(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    new = victim.derived_id()
+    for table in INSERT_ORDER:
+        copy_rows(clients, table, victim, replace=_new_ids(table), parameters={"new_id": str(new)})
+    detail = f"a copy of scorecard {victim.scorecard_id} with its scores was added under a new id"
+    return _planted(Drift.EXTRA, victim, detail, scorecard_id=new)
+
+
+def _orphan_score(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    new = victim.derived_id()
+    copy_rows(clients, "score", victim, replace=_new_ids("score"), parameters={"new_id": str(new)})
+    detail = f"copies of the scores of {victim.scorecard_id} were added under the id of no scorecard"
+    return _planted(Drift.ORPHAN_SCORE, victim, detail, scorecard_id=new, tables=("score",))
+
+
+def _changed(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    change = CHANGES[(victim.seed + victim.number) % len(CHANGES)]
+    client = clients[victim.shard]
+    extra_condition, parameters, of = "1", {}, ""
+    if change.table == "score":
+        score_id = score_id_of(clients, victim)
+        extra_condition, parameters, of = "score_id = {score_id:UUID}", {"score_id": score_id}, f" of score {score_id}"
+    version = client.query(
+        f"SELECT max(version) FROM {change.table} WHERE {VICTIM_ROWS} AND {extra_condition}",
+        parameters={**victim.parameters(), **parameters},
+    ).result_rows[0][0]
+    replace = {change.column: change.expression, "version": "version + 1"}
+    copy_rows(clients, change.table, victim, replace=replace, condition=extra_condition, parameters=parameters)
+    parameters = {**parameters, "old_version": version}
+    delete_rows(client, change.table, victim, f"{extra_condition} AND version <= {{old_version:UInt64}}", parameters)
+    return _planted(Drift.CHANGED, victim, f"{change.column}{of} was changed: {change.words}", tables=(change.table,))
+
+
+def _duplicated(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    if victim.seed % 2:
+        copy_rows(clients, "scorecard", victim)
+        return _planted(Drift.DUPLICATED, victim, "the scorecard row was inserted again", tables=("scorecard",))
+    score_id = score_id_of(clients, victim)
+    copy_rows(clients, "score", victim, condition="score_id = {score_id:UUID}", parameters={"score_id": score_id})
+    return _planted(Drift.DUPLICATED, victim, f"the row of score {score_id} was inserted again", tables=("score",))
+
+
+def _wrong_shard(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    target = (victim.shard + 1 + (victim.seed + victim.number) % (len(clients) - 1)) % len(clients)
+    for table in INSERT_ORDER:
+        copy_rows(clients, table, victim, target=target)
+    for table in DELETE_ORDER:
+        delete_rows(clients[victim.shard], table, victim)
+    detail = f"the scorecard and its scores were moved from shard {victim.shard} to shard {target}"
+    return _planted(Drift.WRONG_SHARD, victim, detail, shard=target)
+
+
+def _stale_after_move(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
+    step = 1 if (victim.seed + victim.number) % 2 else -1
+    neighbours = [victim.day + timedelta(days=step), victim.day - timedelta(days=step)]
+    # Rather a day where the customer has rows: the first or the last day of all has one such neighbour only.
+    day = next((other for other in neighbours if has_rows(clients, victim, other)), neighbours[0])
+    day_microseconds = 86_400_000_000
+    # One second later within the day, so that it stands on another shard too.
+    within = (victim.epoch_microseconds % day_microseconds + 1_000_000) % day_microseconds
+    moved = (victim.epoch_microseconds // day_microseconds + (day - victim.day).days) * day_microseconds + within
+    # A conversation has stayed where it was.
+    target = victim.shard if victim.of.is_of_conversations else moved // 1_000_000 % len(clients)
+    for table in INSERT_ORDER:
+        replace = {"scorecard_time": "fromUnixTimestamp64Micro({moved:Int64}, 'UTC')"}
+        copy_rows(clients, table, victim, replace=replace, target=target, parameters={"moved": moved})
+    detail = f"a copy of the scorecard and its scores, which belong on {victim.day}, shard {victim.shard}, was added"
+    return _planted(Drift.STALE_AFTER_MOVE, victim, detail, day=day, shard=target)
+
+
+_PLANTERS: Mapping[Drift, Callable[[Sequence[Client], Victim], PlantedDrift]] = {
+    Drift.MISSING: _missing,
+    Drift.EXTRA: _extra,
+    Drift.CHANGED: _changed,
+    Drift.DUPLICATED: _duplicated,
+    Drift.WRONG_SHARD: _wrong_shard,
+    Drift.STALE_AFTER_MOVE: _stale_after_move,
+    Drift.ORPHAN_SCORE: _orphan_score,
+}
+
+
+def _appeal(
+    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, source: Connection | None, kind: Kind
+) -> list[PlantedDrift]:
+    if source is None:
+        raise ValueError("appeal needs the source: its rows are those of Postgres")
+    planted = []
+    for appeal in appeals_of(source, customer, day, count, seed, kind):
+        shard = appeal.epoch_seconds % len(clients)
+        insert_appeal(source, clients[shard], customer, appeal, SETTINGS, kind)
+        detail = f"an appeal (scorecard_type {appeal.scorecard_type}) with its scores was copied from Postgres"
+        planted.append(
+            PlantedDrift(Drift.APPEAL, customer, day, appeal.scorecard_id, shard, detail, appeal.profile, INSERT_ORDER)
+        )
+    return planted
+
+
+def _new_ids(table: str) -> dict[str, str]:
+    replace = {"scorecard_id": "{new_id:UUID}"}
+    if table == "score":
+        replace["score_id"] = "reinterpretAsUUID(MD5(concat({new_id:String}, toString(score_id))))"
+    return replace

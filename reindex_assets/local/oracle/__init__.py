@@ -1,0 +1,1 @@
+"""An independent comparison that shares no code with the product, to check the product with."""

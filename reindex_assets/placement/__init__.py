@@ -1,0 +1,1 @@
+"""On which shard a row belongs, and which shard is which."""

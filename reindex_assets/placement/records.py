@@ -1,0 +1,150 @@
+"""The record of the layout on one shard: its table, its reading and its writing.
+
+What lives here: the record, and how it gets onto a shard. What does not: what records say against a fleet file, and who writes them when
+(placement/layout.py, reshard/transition.py).
+
+The latest row of the table counts; the others are the shard's history.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from reindex_assets.clickhouse.schema import create_layout_table, has_layout_table
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.errors import LayoutError, SchemaMismatchError
+from reindex_assets.model import LAYOUT_TABLE, SCORECARD
+
+#: The number of a shard that has none: it is new, or has been emptied.
+NOWHERE = -1
+
+
+class LayoutState(StrEnum):
+    """How far the records are. While they are being written for the first time, they say nothing yet."""
+
+    ADOPTING = "adopting"
+    SETTLED = "settled"
+    MOVING = "moving"
+
+
+@dataclass(frozen=True)
+class LayoutRecord:
+    """What a shard says of its place.
+
+    Attributes:
+        layout_id: the same on all shards of a cluster, and on no other.
+        cluster: its name in the fleet file.
+        shard: the number that its rows are placed by.
+        shards: how many shards they are placed on.
+        next_shard: its number after the reshard that is under way.
+        next_shards: how many there will be then; 0 while none is under way.
+        members: shards that take part in the reshard, those that are being emptied included.
+        version: the later one counts. Records that are written together share it.
+    """
+
+    layout_id: str
+    cluster: str
+    state: LayoutState
+    shard: int
+    shards: int
+    next_shard: int = NOWHERE
+    next_shards: int = 0
+    members: int = 0
+    version: int = 0
+
+    @property
+    def counts(self) -> bool:
+        return self.state is not LayoutState.ADOPTING
+
+
+Records = Sequence[LayoutRecord | None]
+
+_COLUMNS = ("layout_id", "cluster", "state", "shard", "shards", "next_shard", "next_shards", "members", "version")
+_SELECT = (
+    f"SELECT {', '.join(('toString(layout_id) AS layout_id', *_COLUMNS[1:]))} FROM {LAYOUT_TABLE} "
+    "ORDER BY reindex_layout.version DESC LIMIT 1"
+)
+
+
+def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
+    """What each shard says; None where it says nothing.
+
+    Raises:
+        ShardUnreachableError: a shard could not be asked.
+    """
+
+    def read(shard: ShardConnection) -> LayoutRecord | None:
+        try:
+            # Of replicas, one that has been away must not answer with what it knew then.
+            found = shard.rows(f"{_SELECT} SETTINGS select_sequential_consistency = 1")
+        except SchemaMismatchError:
+            if has_layout_table(shard):
+                raise
+            return None
+        return LayoutRecord(**{**found[0], "state": LayoutState(str(found[0]["state"]))}) if found else None  # type: ignore[arg-type]
+
+    return shards.map(read)
+
+
+def write_records(
+    shards: ShardSet, cluster: Cluster, records: Sequence[LayoutRecord], last_first: bool = False
+) -> None:
+    """Writes a record on each shard, one after the other, and makes sure that each is there.
+
+    Args:
+        last_first: begin with the last shard.
+
+    Raises:
+        LayoutError: two addresses of the fleet file lead to one server.
+    """
+    clickhouse = cluster.clickhouse
+    quorum = " SETTINGS insert_quorum = 'auto', insert_quorum_parallel = 0" if clickhouse.replicated else ""
+    columns = ", ".join(f"{{{name}:{kind}}}" for name, kind in zip(_COLUMNS, _TYPES, strict=True))
+    pairs = list(zip(shards.connections, records, strict=True))
+    for connection, record in reversed(pairs) if last_first else pairs:
+        values = {**asdict(record), "state": record.state.value}
+
+        def write(shard: ShardConnection, values: dict[str, object] = values) -> None:
+            shard.command(create_layout_table(clickhouse))
+            shard.command(f"INSERT INTO {LAYOUT_TABLE} ({', '.join(_COLUMNS)}){quorum} SELECT {columns}", values)
+
+        shards.submit(connection.index, write).result()
+    if read_records(shards) != list(records):
+        raise LayoutError(
+            f"cluster {records[0].cluster}: a shard does not say what was just written there. Do two addresses of the fleet file lead to "
+            "the same server? Nothing else was written"
+        )
+
+
+_TYPES = ("UUID", "String", "String", "Int32", "Int32", "Int32", "Int32", "Int32", "UInt64")
+
+
+def is_unknown(records: Records) -> bool:
+    """Whether no shard knows its place yet."""
+    return not any(record is not None and record.counts for record in records)
+
+
+def later(records: Records) -> int:
+    """A version that is later than all of these."""
+    return max(time.time_ns() // 1000, *(record.version + 1 for record in records if record is not None), 0)
+
+
+def same_tables(shards: ShardSet) -> list[str]:
+    """The shards that are one and the same, by two addresses."""
+
+    def ask(shard: ShardConnection) -> str:
+        found = shard.rows(
+            "SELECT concat(toString(serverUUID()), hostName(), toString(uuid)) AS id FROM system.tables "
+            "WHERE database = {database:String} AND name = {table:String}",
+            {"database": shard.database, "table": SCORECARD.name},
+        )
+        return str(found[0]["id"]) if found else ""
+
+    ids = shards.map(ask)
+    return [
+        connection.label for connection, one in zip(shards.connections, ids, strict=True) if one and ids.count(one) > 1
+    ]

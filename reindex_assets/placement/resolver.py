@@ -1,0 +1,205 @@
+"""On which shard the rows of a group of slices belong: by their time, or where their conversation stands.
+
+What lives here: that answer for both kinds, and the question to the shards which conversations they hold. What does not: the rule by
+time (selection/shard_rule.py), and cutting rows by shard (reindex/rows.py).
+
+The shards are asked once for all conversations of a window. Their table `conversation` is the product's, and is only ever read. A
+conversation that starts there on quite another day than in Postgres is not in that answer, so what is left over is asked for by its
+id. What no shard holds goes by the conversation's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
+from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.shard_rule import shard_expression, source_shard_expression
+from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_scope
+
+_Numbers = np.ndarray[Any, np.dtype[Any]]
+
+#: Days by which the two engines may disagree on when a conversation began, before it is asked for by its id.
+_MARGIN = timedelta(days=1)
+_IDS_A_QUESTION = 25_000
+_KEY = ("customer", "profile", "conversation_id")
+#: Where a conversation stands that no shard holds.
+_NOWHERE = -1
+
+_SELECT = f"SELECT DISTINCT {', '.join(_KEY)} FROM conversation\nWHERE {OF_CUSTOMERS}\n  AND "
+_IN_WINDOW = """\
+toDate32(conversation_start_time) BETWEEN {near_days:Array(Date32)}[1] AND {near_days:Array(Date32)}[-1]
+  AND toDate32(conversation_start_time) IN {near_days:Array(Date32)}"""
+_BY_ID = "conversation_id IN {ids:Array(String)}"
+#: Rows on a shard whose conversation it may not hold; `resolve` knows.
+MAY_BE_ELSEWHERE = (
+    f"(({', '.join(_KEY)}) NOT IN ({_SELECT}{_IN_WINDOW}) OR conversation_id IN {{several:Array(String)}})"
+)
+
+
+class GroupPlacement:
+    """Where the rows of a group belong."""
+
+    def __init__(self, shards: ShardSet, group: SliceGroup) -> None:
+        self._shards = shards
+        self._group = group
+        self._is_looked_up = group.kind.is_of_conversations
+        self._keys: pa.Array = pa.array([], pa.string())
+        self._homes: _Numbers = np.empty(0, dtype=np.int64)
+        #: Conversations that stand on several shards: their scorecards belong on the first of these.
+        self._several: list[str] = []
+        #: Slices of which `by_shard` has found rows whose conversation stands nowhere: it may come to a shard at any time.
+        self.homeless: set[Slice] = set()
+        if self._is_looked_up:
+            self._look_up(_SELECT + _IN_WINDOW, {})
+
+    @property
+    def shard_count(self) -> int:
+        return len(self._shards)
+
+    # --- rows
+
+    def resolve(self, rows: pa.RecordBatch | pa.Table, by_time: _Numbers) -> tuple[_Numbers, _Numbers]:
+        """The shards of some rows, and which of them go by their time although their kind has conversations.
+
+        Args:
+            rows: with the columns customer, profile and conversation_id, where the kind has conversations.
+            by_time: the shards by their times.
+        """
+        if not self._is_looked_up or not rows.num_rows:
+            return by_time, np.zeros(rows.num_rows, dtype=bool)
+        keys = _keys(rows)
+        places = self._places(keys)
+        if (places < 0).any():
+            unknown = pc.unique(rows.column("conversation_id").filter(pa.array(places < 0)))
+            self._ask_by_id(unknown.cast(pa.string()).to_pylist(), pc.unique(keys.filter(pa.array(places < 0))))
+            places = self._places(keys)
+        homes = self._homes[places]
+        homeless: _Numbers = homes == _NOWHERE
+        found: _Numbers = np.where(homeless, by_time, homes)
+        return found, homeless
+
+    def _places(self, keys: pa.Array) -> _Numbers:
+        found: _Numbers = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
+        return found
+
+    # --- sums
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """What a statement of Postgres that sums by shard groups by, for `by_shard`: columns and their names."""
+        columns = (f"{source_shard_expression(self.shard_count)} AS shard",)
+        return (*columns, "c.profile", "c.conversation_id") if self._is_looked_up else columns
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of `source_columns`."""
+        return ("shard", "profile", "conversation_id") if self._is_looked_up else ("shard",)
+
+    def by_shard(self, rows: pa.Table, sums: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of such a statement, with the sums of each shard. Sums that are texts are numbers without end."""
+        if not self._is_looked_up:
+            return list(rows.to_pylist())
+        shards, homeless = self.resolve(rows, rows.column("shard").to_numpy())
+        places = rows.select(["customer", "day"]).filter(pa.array(homeless)).group_by(["customer", "day"]).aggregate([])
+        self.homeless |= {Slice.of_row(row) for row in places.to_pylist()}
+        by = [name for name in rows.column_names if name not in (*self.source_names, *sums)]
+        columns = {name: rows.column(name) for name in by}
+        columns |= {name: rows.column(name).cast(pa.decimal128(38)) for name in sums}
+        summed = pa.table({**columns, "shard": pa.array(shards, pa.int32())}).group_by([*by, "shard"])
+        found = summed.aggregate([(name, "sum") for name in sums])
+        return list(found.rename_columns([name.removesuffix("_sum") for name in found.column_names]).to_pylist())
+
+    @property
+    def misplaced(self) -> str:
+        """Rows on a shard that belong elsewhere, as a ClickHouse expression; of kinds with conversations `ask_misplaced` knows."""
+        if self._is_looked_up:
+            return "toUInt64(0)"
+        return f"countIf({shard_expression(self.shard_count)} != {{shard:UInt16}})"
+
+    @property
+    def scope(self) -> dict[str, object]:
+        """What the group's questions to a shard take, those with `MAY_BE_ELSEWHERE` too."""
+        return {**shard_scope(self._group), **self._window(), "several": self._several}
+
+    def ask_misplaced(self, table: Table) -> Mapping[str, Callable[[ShardConnection], pa.Table]]:
+        """What to ask each shard besides: its rows of conversations that it may not hold."""
+        if not self._is_looked_up:
+            return {}
+        sql = f"""\
+SELECT customer, day, toString(template_id) AS template, profile, conversation_id,
+       toInt32({shard_expression(self.shard_count)}) AS shard, toInt64(count()) AS found
+FROM {table.name}
+WHERE {IN_SLICES}
+  AND {MAY_BE_ELSEWHERE}
+GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shard"""
+        scope = self.scope
+        return {_misplaced(table): lambda shard: shard.table(sql, scope)}
+
+    def misplaced_in(self, answers: Mapping[tuple[str, int], Any]) -> Iterator[tuple[tuple[Slice, str], str, int, int]]:
+        """The answers to `ask_misplaced`, by question and shard: (slice and template, table name, shard, rows that belong elsewhere)."""
+        for table in TABLES if self._is_looked_up else ():
+            for shard in range(self.shard_count):
+                rows: pa.Table = answers[_misplaced(table), shard]
+                if not rows.num_rows:
+                    continue
+                belongs, _ = self.resolve(rows, rows.column("shard").to_numpy())
+                wrong = rows.filter(pa.array(belongs != shard)).select(["customer", "day", "template", "found"])
+                for row in wrong.to_pylist():
+                    yield (Slice.of_row(row), row["template"]), table.name, shard, row["found"]
+
+    # --- conversations
+
+    def _window(self) -> dict[str, object]:
+        near = {day + margin for day in self._group.days for margin in (-_MARGIN, timedelta(), _MARGIN)}
+        return {"near_days": sorted(near)}
+
+    def _look_up(self, sql: str, parameters: Mapping[str, object]) -> None:
+        """Adds the conversations that a question finds."""
+        scope = {**shard_scope(self._group), **self._window(), **parameters}
+        keys, homes = [self._keys], [self._homes]
+        # A conversation on a shard that is being emptied keeps nothing there.
+        for shard, rows in enumerate(self._shards.map(lambda one: one.table(sql, scope))[: len(self._shards)]):
+            if rows.num_rows:
+                found = _keys(rows)
+                found = found.filter(pc.invert(pc.is_in(found, value_set=self._keys)))
+                keys.append(found)
+                homes.append(np.full(len(found), shard, dtype=np.int64))
+        self._take(pa.concat_arrays(keys), np.concatenate(homes))
+
+    def _take(self, keys: pa.Array, homes: _Numbers) -> None:
+        """Of a conversation that stands on several shards, the first one counts."""
+        codes = pc.dictionary_encode(keys)
+        numbers = codes.indices.to_numpy(zero_copy_only=False)
+        _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+        self._keys, self._homes = codes.dictionary, homes[first]
+        self._several += [
+            key.rpartition("\x1f")[2] for key in codes.dictionary.filter(pa.array(counts > 1)).to_pylist()
+        ]
+
+    def _ask_by_id(self, ids: Sequence[str], keys: pa.Array) -> None:
+        for start in range(0, len(ids), _IDS_A_QUESTION):
+            self._look_up(_SELECT + _BY_ID, {"ids": list(ids[start : start + _IDS_A_QUESTION])})
+        # Whatever is left stands nowhere; it comes last, and so counts only where no shard has the conversation.
+        left = keys.filter(pc.invert(pc.is_in(keys, value_set=self._keys)))
+        self._keys = pa.concat_arrays([self._keys, left])
+        self._homes = np.concatenate([self._homes, np.full(len(left), _NOWHERE, dtype=np.int64)])
+
+
+def _misplaced(table: Table) -> str:
+    """The name of the question for a table's misplaced rows."""
+    return f"{table.name} elsewhere"
+
+
+def _keys(rows: pa.RecordBatch | pa.Table) -> pa.Array:
+    """One text a row: what names its conversation."""
+    parts = [rows.column(name).cast(pa.string()) for name in _KEY]
+    joined = pc.binary_join_element_wise(*parts, "\x1f")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

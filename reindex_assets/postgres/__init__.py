@@ -1,0 +1,1 @@
+"""Reading Postgres, in read-only transactions. Nothing here knows ClickHouse."""

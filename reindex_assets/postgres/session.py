@@ -1,0 +1,376 @@
+"""A read-only session with a cluster's Postgres.
+
+What lives here: connecting over ADBC, the snapshot (its time and lag: postgres/standby.py), the slice locks, streaming Arrow batches,
+and the translation of the driver's errors. What does not: any statement about scorecards (selection/source_sql.py, postgres/extract.py,
+comparison/comparison.py), how many sessions there may be (postgres/connection_slots.py) and how fast they read (postgres/throttle.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import adbc_driver_manager
+import pyarrow as pa
+from adbc_driver_manager import dbapi
+from adbc_driver_postgresql import dbapi as postgresql
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from reindex_assets.config.engines import Postgres
+from reindex_assets.errors import (
+    ConfigurationError,
+    LaggingReplicaError,
+    ReindexError,
+    SliceBusyError,
+    SourceUnreachableError,
+)
+from reindex_assets.model import Kind, Slice
+from reindex_assets.postgres.connection_slots import Ask, hold_slot
+from reindex_assets.postgres.standby import Snapshot, SnapshotClock
+from reindex_assets.postgres.throttle import RowRate
+
+__all__ = ["Snapshot", "SourceSession", "lock_scope"]
+
+T = TypeVar("T")
+
+#: Bytes of rows in one Arrow batch: small enough to keep memory flat, large enough to amortize each call.
+BATCH_BYTES = 4 * 1024 * 1024
+#: About what a row is, to make a batch of what a limited session may read in a second.
+_ROW_BYTES = 256
+
+#: SQLSTATE classes after which the same statement may succeed: connection, resources, operator intervention, conflict.
+_TRANSIENT = ("08", "53", "57", "58", "40")
+
+_SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
+
+#: Not every server knows every setting; one named at connecting that it doesn't know would make it refuse the connection.
+_SET_IF_KNOWN = "SELECT set_config(name, $2, $3::boolean) AS value FROM pg_settings WHERE name = $1"
+
+
+class SourceSession:
+    """One connection to a cluster's Postgres, one of the few that the fleet file grants. Not for sharing between threads.
+
+    Don't open one while you hold another: postgres/connection_slots.py says why.
+
+    Raises:
+        SourceUnreachableError: on any failure to connect, or of the connection.
+        SourceBusyError: all the connections that the fleet file grants were in use for too long.
+        ConfigurationError: Postgres refuses the user or the password.
+    """
+
+    def __init__(self, postgres: Postgres, application: str = "reindex_assets", connect_attempts: int = 3) -> None:
+        self.postgres = postgres
+        self.address = f"Postgres {postgres.host}:{postgres.port}/{postgres.database}"
+        self._owner: int | None = None
+        self._literals: dict[str, str] = {}
+        self._clock = SnapshotClock(self.rows, postgres.max_replica_lag_seconds)
+        self._rate = RowRate(postgres.max_rows_per_second)
+        uri = _uri(postgres, application)
+
+        def connect() -> Ask:
+            self._connection = self._connected(uri, connect_attempts)
+            return self.rows
+
+        hold_slot(connect, self.close, self.address, postgres.max_connections, postgres.connection_wait_seconds)
+        # A server that works on a long statement looks so often whether its client still lives: else what a killed run held (its
+        # slot, its slices, its snapshot) would stay held until the statement's end. From PostgreSQL 14 on.
+        self.rows(_SET_IF_KNOWN, ("client_connection_check_interval", "5s", "false"))
+
+    def _connected(self, uri: str, connect_attempts: int) -> dbapi.Connection:
+        attempts = Retrying(
+            retry=retry_if_exception_type(dbapi.OperationalError),
+            stop=stop_after_attempt(connect_attempts),
+            wait=wait_random_exponential(multiplier=0.5, max=5),
+            reraise=True,
+        )
+        try:
+            connection: dbapi.Connection = attempts(postgresql.connect, uri, autocommit=True)
+            return connection
+        except dbapi.Error as error:
+            text, user = _text(error), self.postgres.user
+            if "authentication failed" in text:
+                raise ConfigurationError(
+                    f"{self.address} refuses user {user!r}: {text}. "
+                    f"Check the user, and the environment variable {self.postgres.password.env}"
+                ) from None
+            raise SourceUnreachableError(
+                f"{self.address} cannot be reached as user {user!r}: {text}. "
+                "Check the address in the fleet file, and that Postgres is up"
+            ) from None
+
+    def __enter__(self) -> SourceSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the session, and with it its transaction and its locks."""
+        # A broken connection may refuse to close in good order; it is gone all the same.
+        with _suppressed_driver_errors():
+            self._connection.close()
+
+    @property
+    def owner(self) -> int:
+        """A number that this session holds a lock of while it lives: names what it leaves behind when it is killed."""
+        if self._owner is None:
+            owner = secrets.randbits(62)
+            self.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (str(owner),))
+            self._owner = owner
+        return self._owner
+
+    def is_owner_alive(self, owner: int) -> bool:
+        """Whether the session with that owner number still lives."""
+        if owner == self._owner:
+            return True
+        (row,) = self.rows("SELECT pg_try_advisory_lock($1::bigint) AS free", (str(owner),))
+        if row["free"]:
+            self.rows("SELECT pg_advisory_unlock($1::bigint) AS done", (str(owner),))
+        return not row["free"]
+
+    @contextmanager
+    def locked(self, scope: str, slices: Iterable[Slice]) -> Iterator[None]:
+        """Holds the slices against every other run, by advisory locks of this session.
+
+        Two runs on one slice could undo each other: the older snapshot may re-insert what the newer one saw deleted. The locks
+        end with the connection, so that a killed run leaves none. They are taken before the snapshot: a run that waited
+        for another must see what that one saw.
+
+        Raises:
+            SliceBusyError: another session holds one of them.
+        """
+        names = {_lock_number(scope, item): item for item in slices}
+        rows = self.rows(
+            "SELECT number, pg_try_advisory_lock(number) AS held "
+            "FROM unnest(string_to_array($1, ',')::bigint[]) AS number ORDER BY number",
+            (",".join(str(number) for number in sorted(names)),),
+        )
+        taken = [row["number"] for row in rows if row["held"]]
+        try:
+            busy = sorted(str(names[row["number"]]) for row in rows if not row["held"])
+            if busy:
+                raise SliceBusyError(
+                    f"another run is at work on {', '.join(busy[:5])}{' and more' if len(busy) > 5 else ''}: "
+                    "wait until it has ended, then run these partitions again"
+                )
+            yield
+        finally:
+            # When the connection is gone the locks are gone with it.
+            with _suppressed_driver_errors():
+                self.rows(
+                    "SELECT pg_advisory_unlock(number) AS released "
+                    "FROM unnest(string_to_array($1, ',')::bigint[]) AS number",
+                    (",".join(str(number) for number in taken),),
+                )
+
+    def assert_alive(self) -> None:
+        """Makes sure that the session, and so its locks, still live: without them nothing may be written.
+
+        Raises:
+            SourceUnreachableError: it was lost.
+        """
+        self.rows("SELECT 1 AS alive")
+
+    @contextmanager
+    def snapshot(self, settings: Mapping[str, str]) -> Iterator[Snapshot]:
+        """One REPEATABLE READ READ ONLY transaction. In its statements `current_setting('<name>')` stands for the value of a setting.
+
+        ADBC reads by COPY, which takes no parameters. So the values are bound to a question of its own, in which the server quotes
+        them, and are put into the statements as the literals that it answered. As settings they would be worked out again for
+        every row (a third of the time of a scan), and the planner could not see them.
+
+        A lagging standby is not refused here: what is written from an old snapshot is old, and no newer row gives way to it.
+        Who compares calls `assert_not_lagging`.
+        """
+        # Before it begins: a standby that replays a commit between the snapshot and the question would name a time too late.
+        snapshot = self._clock.read()
+        self._run(lambda: self._connection.adbc_connection.set_autocommit(False))
+        try:
+            with self._cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            columns = ", ".join(
+                f"quote_literal(${number}) AS literal_{number}" for number in range(1, len(settings) + 1)
+            )
+            [quoted] = self.rows(f"SELECT {columns}", tuple(settings.values())) if settings else [{}]
+            self._literals = {
+                f"current_setting('{name}')": quoted[f"literal_{n}"] for n, name in enumerate(settings, 1)
+            }
+            yield snapshot
+        finally:
+            self._literals = {}
+            with _suppressed_driver_errors():
+                self._connection.rollback()
+                self._connection.adbc_connection.set_autocommit(True)
+
+    def _with_literals(self, sql: str) -> str:
+        for setting, literal in self._literals.items():
+            sql = sql.replace(setting, literal)
+        return sql
+
+    def assert_not_lagging(self, snapshot: Snapshot) -> None:
+        """Makes sure that a snapshot of this session is recent enough to tell drift from rows that are on their way here.
+
+        Raises:
+            LaggingReplicaError: the server is a standby, and may be further behind than the fleet file allows.
+        """
+        limit = self.postgres.max_replica_lag_seconds
+        if snapshot.lag_seconds > limit:
+            raise LaggingReplicaError(
+                f"{self.address} is a standby and may be {snapshot.lag_seconds:,.1f} s behind its primary, more than "
+                f"max_replica_lag_seconds ({limit} s) allows: what differs may not have reached it yet. Wait until it has "
+                "caught up, point the fleet file at the primary, or raise max_replica_lag_seconds there"
+            )
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a statement as Arrow batches, uuids as 16 bytes; not faster than the fleet file allows.
+
+        While nobody takes the next batch, Postgres can't send more than the sockets hold, and stops reading.
+        """
+        batch_bytes = min(BATCH_BYTES, _ROW_BYTES * (self.postgres.max_rows_per_second or BATCH_BYTES))
+        # While the server waits for its reader it heeds neither statement_timeout nor any other of its own (tried on PostgreSQL 18): a
+        # process that stopped would hold the snapshot for ever. This does end it, when it has taken nothing for so long. It is set for
+        # this transaction alone, as it overrides the keepalives. From PostgreSQL 12 on.
+        self.rows(_SET_IF_KNOWN, ("tcp_user_timeout", f"{self.postgres.statement_timeout_seconds}s", "true"))
+        with self._cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(batch_bytes)})
+            cursor.execute(self._with_literals(sql))
+            reader = cursor.fetch_record_batch()
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                self._rate.spend(batch.num_rows)
+                yield _plain(batch)
+                self._rate.wait()
+
+    def explained(self, sql: str) -> str:
+        """The planner's plan for a statement, as JSON; nothing is read."""
+        with self._cursor() as cursor:
+            # The driver reads everything by COPY, which knows no EXPLAIN.
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {self._with_literals(sql)}")
+            return str(cursor.fetch_arrow_table().column(0)[0].as_py())
+
+    def rows(self, sql: str, parameters: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """The few rows of a small statement, as dictionaries."""
+        rows: list[dict[str, Any]] = self.table(sql, parameters).to_pylist()
+        return rows
+
+    def table(self, sql: str, parameters: tuple[str, ...] = ()) -> pa.Table:
+        """The rows of a small statement as an Arrow table."""
+        with self._cursor() as cursor:
+            cursor.execute(self._with_literals(sql), parameters=parameters or None)
+            return cursor.fetch_arrow_table()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[dbapi.Cursor]:
+        cursor = self._run(self._connection.cursor)
+        try:
+            yield cursor
+        except (dbapi.Error, pa.ArrowException, OSError) as error:
+            raise self._translated(error) from None
+        finally:
+            with _suppressed_driver_errors():
+                cursor.close()
+
+    def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except dbapi.Error as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> ReindexError:
+        text = _text(error)
+        # Errors in mid-stream come through Arrow, which keeps the text only.
+        state = getattr(error, "sqlstate", None) or "".join(_SQLSTATE.findall(text)[:1])
+        if "conflict with recovery" in text:
+            return SourceUnreachableError(
+                f"{self.address} is a standby, and cancelled the query because it stood in the way of the replay: {text}. "
+                "When this recurs, set hot_standby_feedback there, or raise max_standby_streaming_delay"
+            )
+        if "statement timeout" in text:
+            # Not passing: the same statement would take as long again. A run tries its slices one by one instead.
+            return ReindexError(
+                f"{self.address} cancelled a statement that took longer than statement_timeout_seconds "
+                f"({self.postgres.statement_timeout_seconds} s): {text}. Have it read less at once (group_scorecards of a run, fewer days "
+                "of a comparison), or raise statement_timeout_seconds (or max_rows_per_second, if that is set) in the fleet file"
+            )
+        if state.startswith(_TRANSIENT) or not state:
+            return SourceUnreachableError(f"{self.address} broke off: {text}")
+        if state.startswith("42"):
+            return ReindexError(
+                f"{self.address} refuses the statement ({state}): {text}. Check 'relations' in the fleet file and that "
+                f"user {self.postgres.user!r} may read them"
+            )
+        return ReindexError(f"{self.address} answered with an error ({state}): {text}")
+
+
+def _uri(postgres: Postgres, application: str) -> str:
+    options = {
+        "connect_timeout": str(postgres.connect_timeout_seconds),
+        "sslmode": postgres.sslmode,
+        # Which process it is of, for whoever finds it among the sessions of a Postgres that is shared (Postgres cuts it at 63 bytes).
+        "application_name": f"{application} {os.getpid()}@{socket.gethostname()}",
+        # A dead peer is noticed within a minute instead of the kernel's two hours.
+        "keepalives_idle": "20",
+        "keepalives_interval": "10",
+        "keepalives_count": "4",
+        "options": (
+            f"-c statement_timeout={postgres.statement_timeout_seconds * 1000} "
+            # A process that hangs must not hold its snapshot for ever: no table could be vacuumed. As long as a statement may take,
+            # not less: a run asks for the next rows when the shards have taken the last ones (an insert on a slow one can last minutes),
+            # and the comparison of rows waits for the shards' answers inside its snapshot. What a run writes it writes after its
+            # snapshot, however long that takes. If this strikes all the same, the run tries again with a new session.
+            f"-c idle_in_transaction_session_timeout={postgres.statement_timeout_seconds * 1000} "
+            # The server's side of the above: a machine that vanished holds slots and slices for a minute instead of two hours.
+            "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=4 "
+            "-c default_transaction_read_only=on -c timezone=UTC -c jit=off"
+        ),
+    }
+    password = quote(postgres.password.resolve().get_secret_value(), safe="")
+    user = quote(postgres.user, safe="")
+    return (
+        f"postgresql://{user}:{password}@{postgres.host}:{postgres.port}/{quote(postgres.database)}"
+        f"?{urlencode(options, quote_via=quote)}"
+    )
+
+
+def _text(error: Exception) -> str:
+    """The driver's message on one line, without the statement it repeats."""
+    text = str(error).split("Query was:")[0]
+    return " ".join(text.split()).rstrip(".")
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`batch` with extension columns (uuid) as their storage and without the driver's field metadata."""
+    columns = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def lock_scope(cluster_name: str, kind: Kind) -> str:
+    """The scope in which everything that writes slices of a cluster and kind locks them."""
+    return f"{cluster_name}/{kind.name}"
+
+
+def _lock_number(scope: str, item: Slice) -> int:
+    digest = hashlib.blake2b(f"reindex_assets/{scope}/{item.partition_key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@contextmanager
+def _suppressed_driver_errors() -> Iterator[None]:
+    try:
+        yield
+    except (dbapi.Error, adbc_driver_manager.Error, ReindexError):
+        return

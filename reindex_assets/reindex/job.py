@@ -1,0 +1,259 @@
+"""The main job without its orchestrator: any set of slices of one cluster, group by group.
+
+What lives here: the plan, the locks, retries by class of error, and the rule that one bad slice does not take the others with it.
+What does not: Dagster (defs/assets/reindex.py), the flow of one group (reindex/pipeline.py), and the comparison of what came out
+(comparison/comparison.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from reindex_assets.clickhouse.schema import check_conversations, check_schema
+from reindex_assets.clickhouse.staging import StagingNames
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.unchanged import Unchanged
+from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
+from reindex_assets.model import PROCESS, Kind, Slice, Step
+from reindex_assets.placement.layout import assert_layout, settle_layout
+from reindex_assets.placement.locks import writing
+from reindex_assets.placement.records import is_unknown, read_records
+from reindex_assets.placement.resolver import GroupPlacement
+from reindex_assets.postgres.extract import estimate_scorecards, read_quarantined, read_rows
+from reindex_assets.postgres.join_plan import group_snapshot
+from reindex_assets.postgres.session import lock_scope
+from reindex_assets.reindex.connections import UNREACHABLE, Engines
+from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
+from reindex_assets.reindex.writer import WriteOptions, drop_left_overs
+from reindex_assets.selection.groups import SliceGroup, group_slices
+from reindex_assets.storage import slice_store
+from reindex_assets.storage.slice_store import ExtractMark, SliceStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReindexOptions:
+    """What an operator may choose for a run; defs/assets/reindex.py describes each field.
+
+    Attributes:
+        group_scorecards: scorecards that are read by one query and written together; bounds the memory of a run.
+        attempts: tries of a group after a passing fault.
+        allow_reshard: the run is part of the reshard to the fleet file's shards, and may write while that is under way.
+        everything: read, compare and write also the slices that nothing has touched since they were proved equal.
+    """
+
+    write: WriteOptions = field(default_factory=WriteOptions)
+    group_scorecards: int = 2_000_000
+    attempts: int = 4
+    allow_reshard: bool = False
+    everything: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, in slices; `rows` counts the scorecards and scores taken so far."""
+
+    processed: int
+    failed: int
+    total: int
+    rows: int
+
+
+class Reindex:
+    """One run over slices of one cluster.
+
+    Args:
+        on_outcome: called as soon as a slice is done, or has failed for good.
+        on_progress: called often, at least after every batch of rows; it decides itself what to report.
+        on_retry: called with a sentence whenever something is tried again.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        cluster_name: str,
+        options: ReindexOptions | None = None,
+        kind: Kind = PROCESS,
+        run_id: str = "",
+        on_outcome: Callable[[SliceOutcome], None] = lambda outcome: None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_retry: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._cluster_name = cluster_name
+        self._cluster = fleet.clusters[cluster_name]
+        self._floor_day = fleet.first_day
+        self._options = options or ReindexOptions()
+        self._kind = kind
+        self._run_id = run_id
+        self._on_outcome = on_outcome
+        self._on_progress = on_progress
+        self._on_retry = on_retry
+        self._store = SliceStore(fleet.slices, cluster_name, kind)
+        self._proofs = ProofStore(fleet, cluster_name, kind)
+        self._groups_begun = 0
+        self._progress = Progress(0, 0, 0, 0)
+
+    def run(self, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step)) -> list[SliceOutcome]:
+        """Runs the steps on the slices; returns one outcome a slice. A slice that fails is an outcome, not an exception.
+
+        Raises:
+            ReindexError: nothing could be begun: an engine can't be reached, the schema or the placement is wrong.
+        """
+        wanted = sorted(set(slices))
+        chosen = set(steps)
+        chain = tuple(step for step in Step if step in chosen)
+        if chain == (Step.EXTRACT, Step.WRITE):
+            raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
+        self._progress = Progress(0, 0, len(wanted), 0)
+        comment = f"reindex_assets run {self._run_id}".rstrip()
+        options = self._options
+        with Engines(self._cluster, comment, options.attempts, self._on_retry, options.allow_reshard) as engines:
+            if Step.WRITE in chain:
+                engines.retrying("the check of the shards", lambda: self._check_shards(engines))
+            outcomes = self._unchanged(wanted, engines) if chain == tuple(Step) else []
+            self._tell(outcomes)
+            unchanged = {outcome.slice for outcome in outcomes}
+            left = [item for item in wanted if item not in unchanged]
+            attempts = options.attempts
+            for group in engines.retrying("the plan", lambda: self._plan(left, chain, engines)):
+                found = self._attempt(group, chain, engines, attempts)
+                outcomes += found
+                # While an engine stays out of reach the rest is tried once each, not for minutes each.
+                attempts = 1 if all(outcome.error for outcome in found) else options.attempts
+            return outcomes
+
+    def _check_shards(self, engines: Engines) -> None:
+        shards = engines.shards
+        check_schema(shards)
+        if self._kind.is_of_conversations:
+            check_conversations(shards)
+        dry_run = self._options.write.dry_run
+        settle_layout(shards, lambda: engines.source, self._cluster_name, self._cluster, self._kind, dry_run)
+        if not dry_run or not is_unknown(read_records(shards)):
+            assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+        drop_left_overs(shards, engines.source.is_owner_alive)
+
+    def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
+        """The outcomes of slices that nothing has touched since a run left them equal, and whose files are still there."""
+        write = self._options.write
+        if self._options.everything or write.dry_run or write.clean_up:
+            return []
+        proofs = self._proofs.load()
+
+        def ask() -> dict[Slice, SliceParity]:
+            unchanged = Unchanged(engines.source, engines.shards, self._cluster, self._kind, self._floor_day)
+            return unchanged.among(slices, proofs)
+
+        found = engines.retrying("the look at what has been touched", ask)
+        return [
+            SliceOutcome(item, tuple(Step), snapshot=parity.snapshot, unchanged=parity)
+            for item, parity in sorted(found.items())
+            if self._store.is_whole(item, len(engines.shards))
+        ]
+
+    def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...], engines: Engines) -> list[SliceGroup]:
+        """The groups. From files every slice is a group of its own, as each may have another snapshot."""
+        if chain[0] is not Step.EXTRACT:
+            return [group for item in slices for group in self._groups([item], {})]
+        scorecards: dict[Slice, int] = {}
+        for span in self._groups(slices, {}):
+            scorecards |= estimate_scorecards(engines.source, span)
+        return self._groups(slices, scorecards)
+
+    def _groups(self, slices: Iterable[Slice], scorecards: dict[Slice, int]) -> list[SliceGroup]:
+        return group_slices(
+            slices, self._cluster, self._floor_day, scorecards, self._options.group_scorecards, self._kind
+        )
+
+    def _attempt(
+        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, attempts: int
+    ) -> list[SliceOutcome]:
+        rows_before = self._progress.rows
+        try:
+            outcomes = engines.retrying(str(group), lambda: self._run_group(group, chain, engines), attempts)
+        except LayoutError:
+            # None of the others may be written either.
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
+            # It may be broken; the next group connects anew.
+            engines.let_go()
+            self._progress = replace(self._progress, rows=rows_before)
+            text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
+            if len(group.slices) > 1 and not isinstance(error, UNREACHABLE):
+                # One of them is at fault, and which is not known: each alone.
+                self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
+                return [
+                    outcome
+                    for item in group.slices
+                    for alone in self._groups([item], {})
+                    for outcome in self._attempt(alone, chain, engines, 1)
+                ]
+            outcomes = [SliceOutcome(item, chain, error=text) for item in group.slices]
+        self._tell(outcomes)
+        return outcomes
+
+    def _tell(self, outcomes: Iterable[SliceOutcome]) -> None:
+        for outcome in outcomes:
+            failed = outcome.error is not None
+            self._progress = replace(
+                self._progress,
+                processed=self._progress.processed + (not failed),
+                failed=self._progress.failed + failed,
+            )
+            self._on_outcome(outcome)
+        self._on_progress(self._progress)
+
+    def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines) -> list[SliceOutcome]:
+        session, shards = engines.source, engines.shards
+        scope = lock_scope(self._cluster_name, self._kind)
+        with session.locked(scope, group.slices), self._placed(chain, engines):
+            if chain[0] is Step.EXTRACT:
+                with ExitStack() as reading:
+                    snapshot = reading.enter_context(group_snapshot(session, group))
+                    quarantined = read_quarantined(session, group)
+                    with self._pipeline(group, chain, engines, ExtractMark.new(snapshot.microseconds)) as pipeline:
+                        pipeline.take(lambda table: read_rows(session, table, group))
+                        # Postgres need not keep old row versions while the shards write.
+                        reading.close()
+                        return pipeline.finish(quarantined, session.assert_alive)
+            (item,) = group.slices
+            step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
+            mark = self._store.mark(item, step, len(shards))
+            with self._pipeline(group, chain, engines, mark) as pipeline:
+                pipeline.take(lambda table: self._store.read(item, step, table))
+                return pipeline.finish([], session.assert_alive)
+
+    @contextmanager
+    def _placed(self, chain: tuple[Step, ...], engines: Engines) -> Iterator[None]:
+        """The shards are those of the fleet file, and stay so while a group is written."""
+        if Step.WRITE not in chain or self._options.write.dry_run:
+            yield
+            return
+        try:
+            with writing(engines.source, self._cluster_name):
+                assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
+                yield
+        except SliceBusyError:
+            # A reshard waits for the writers: it has said so on the shards already.
+            assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
+            raise
+
+    def _pipeline(
+        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, mark: ExtractMark
+    ) -> GroupPipeline:
+        self._groups_begun += 1
+        names = StagingNames(engines.source.owner, self._groups_begun)
+        placement = GroupPlacement(engines.shards, group)
+        return GroupPipeline(
+            self._store, engines.shards, group, placement, chain, mark, names, self._options.write, self._count_rows
+        )
+
+    def _count_rows(self, rows: int) -> None:
+        self._progress = replace(self._progress, rows=self._progress.rows + rows)
+        self._on_progress(self._progress)

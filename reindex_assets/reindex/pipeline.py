@@ -1,0 +1,204 @@
+"""One group of slices through the steps of the lineage: batches arrive, are filed, placed and handed to the shards.
+
+What lives here: the flow of one group, and what is told about each of its slices. What does not: which groups there are, retries
+and locks (reindex/job.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import pyarrow as pa
+
+from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.clickhouse.staging import StagingNames
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.model import SCORECARD, SHARD, TABLES, Slice, Step, Table
+from reindex_assets.placement.resolver import GroupPlacement
+from reindex_assets.postgres.extract import QuarantinedRow
+from reindex_assets.reindex.rows import cut_by_slice, non_finite, with_shards
+from reindex_assets.reindex.writer import GroupWriter, SliceWrites, TableWrite, WriteOptions
+from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.shard_rule import shards_by_time
+from reindex_assets.storage import slice_store
+from reindex_assets.storage.slice_store import ExtractMark, SliceFile, SliceStore, SliceWriter
+
+Reader = Callable[[Table], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class SliceOutcome:
+    """What became of one slice in one run.
+
+    Attributes:
+        snapshot: time of the Postgres snapshot, microseconds; None when the slice failed before it.
+        files: the Parquet files written, by step and table name.
+        writes: what happened on the shards, by table name and shard.
+        homeless_scorecards: scorecards whose conversation stands on no shard, and which were placed by its time; None of a kind that has
+            no conversations.
+        seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
+        unchanged: both sides, when nothing has touched the slice since it was proved equal, and so nothing was read or written.
+        error: why it failed, in words; None when it is done.
+    """
+
+    slice: Slice
+    steps: tuple[Step, ...]
+    snapshot: int | None = None
+    files: dict[tuple[Step, str], SliceFile] = field(default_factory=dict)
+    writes: dict[tuple[str, int], TableWrite] = field(default_factory=dict)
+    quarantined: tuple[QuarantinedRow, ...] = ()
+    non_finite_values: int = 0
+    homeless_scorecards: int | None = None
+    seconds: dict[Step, float] = field(default_factory=dict)
+    group_slices: int = 1
+    unchanged: SliceParity | None = None
+    error: str | None = None
+
+
+class GroupPipeline:
+    """Runs a contiguous chain of steps on one group, as a context: `take` the rows, then `finish`.
+
+    Args:
+        mark: of the extract whose rows are taken; its snapshot becomes the version of every row written.
+        on_rows: called with the number of rows of each batch that has been taken.
+    """
+
+    def __init__(
+        self,
+        store: SliceStore,
+        shards: ShardSet,
+        group: SliceGroup,
+        placement: GroupPlacement,
+        chain: tuple[Step, ...],
+        mark: ExtractMark,
+        names: StagingNames,
+        options: WriteOptions,
+        on_rows: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._shards = shards
+        self._group = group
+        self._chain = chain
+        self._mark = mark
+        self._names = names
+        self._options = options
+        self._on_rows = on_rows
+        self._seconds: dict[Step, float] = defaultdict(float)
+        self._placement = placement
+        self._non_finite: Counter[Slice] = Counter()
+        self._homeless: Counter[Slice] = Counter()
+        self._stack = ExitStack()
+        self._files: dict[tuple[Step, str], SliceWriter] = {}
+        self._writer: GroupWriter | None = None
+
+    def __enter__(self) -> GroupPipeline:
+        with ExitStack() as opening:
+            if Step.WRITE in self._chain:
+                with self._timed(Step.WRITE):
+                    self._writer = opening.enter_context(
+                        GroupWriter(self._shards, self._group, self._mark.snapshot, self._names, self._options)
+                    )
+            for step in (Step.EXTRACT, Step.ROWS):
+                if step in self._chain:
+                    for table in TABLES:
+                        self._files[step, table.name] = opening.enter_context(self._file_writer(step, table))
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def take(self, read: Reader) -> None:
+        """Takes every row that `read` streams: files it, places it, and sends it on its way to its shard."""
+        for table in TABLES:
+            for batch in self._timed_batches(read(table)):
+                self._take_batch(table, batch)
+            for (step, name), file in self._files.items():
+                if name == table.name:
+                    with self._timed(step):
+                        file.seal()
+
+    def finish(
+        self, quarantined: Iterable[QuarantinedRow], before_write: Callable[[], None] = lambda: None
+    ) -> list[SliceOutcome]:
+        """Publishes the files, lets the shards compare and write; returns an outcome for each slice of the group.
+
+        Args:
+            before_write: called when the shards have compared, before anything live is changed; may raise.
+        """
+        slices = self._group.slices
+        published: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
+        for (step, name), file in self._files.items():
+            with self._timed(step):
+                for item, done in file.finish(slices).items():
+                    published[item][step, name] = done
+        writes: SliceWrites = {}
+        if self._writer is not None:
+            with self._timed(Step.WRITE):
+                writes = self._writer.finish(before_write)
+        kept_back: dict[Slice, list[QuarantinedRow]] = defaultdict(list)
+        for row in quarantined:
+            kept_back[row.slice].append(row)
+        return [
+            SliceOutcome(
+                item,
+                self._chain,
+                snapshot=self._mark.snapshot,
+                files=published[item],
+                writes=writes.get(item, {}),
+                quarantined=tuple(kept_back[item]),
+                non_finite_values=self._non_finite[item],
+                homeless_scorecards=self._homeless[item] if self._group.kind.is_of_conversations else None,
+                seconds=dict(self._seconds),
+                group_slices=len(slices),
+            )
+            for item in slices
+        ]
+
+    def _take_batch(self, table: Table, batch: pa.RecordBatch) -> None:
+        with self._timed(Step.ROWS if Step.ROWS in self._chain else self._chain[0]):
+            placed = batch if SHARD in batch.schema.names else self._placed(table, batch)
+            for part in cut_by_slice(placed):
+                self._non_finite[part.slice] += non_finite(part.rows)
+                if Step.ROWS in self._chain:
+                    self._files[Step.ROWS, table.name].write(part.slice, part.rows.select([SHARD]))
+                if Step.EXTRACT in self._chain:
+                    self._files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
+        if self._writer is not None:
+            with self._timed(Step.WRITE):
+                self._writer.add(table, placed)
+        self._on_rows(batch.num_rows)
+
+    def _placed(self, table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
+        shards, homeless = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
+        if table is SCORECARD and homeless.any():
+            for part in cut_by_slice(batch.filter(pa.array(homeless))):
+                self._homeless[part.slice] += part.rows.num_rows
+        return with_shards(batch, shards)
+
+    def _file_writer(self, step: Step, table: Table) -> SliceWriter:
+        name = slice_store.EXTRACT if step is Step.EXTRACT else slice_store.ROWS
+        return self._store.writer(name, table, self._mark, len(self._shards))
+
+    def _timed_batches(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._timed(self._chain[0]):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    @contextmanager
+    def _timed(self, step: Step) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step] += time.perf_counter() - begun

@@ -1,0 +1,289 @@
+"""Writing a group of slices to the shards of a cluster, so that no reader ever misses a row.
+
+What lives here: the order of the writing and its safety. What does not: the statements (clickhouse/staging.py), placement
+(selection/shard_rule.py).
+
+1. Expected rows are loaded into staging tables, each row on its shard. A shard whose slices are empty is filled straight away.
+2. Each shard compares staging with live, and looks for rows of the same scorecards outside the group's slices (they moved).
+3. Scores are inserted, then scorecards; only when every shard has done so, superseded, extra and moved rows are deleted:
+   scorecards, then scores. At every instant a row that is right before and after is visible, and a visible scorecard has its scores.
+4. Rows as new as the snapshot, or newer, are never covered and never deleted: another writer has seen a later Postgres.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TypeVar
+
+import pyarrow as pa
+
+from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse.insert_block import ArrowStream, InsertBlock
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, results
+from reindex_assets.clickhouse.staging import Key, StagingNames
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard
+from reindex_assets.selection.groups import SliceGroup
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a group is written.
+
+    Attributes:
+        batch_rows: rows in one insert.
+        dry_run: stop after the comparison: report, and write nothing.
+        clean_up: delete the slices first and rebuild them. Readers see a hole until the rebuild has ended.
+    """
+
+    batch_rows: int = 50_000
+    dry_run: bool = False
+    clean_up: bool = False
+
+
+@dataclass
+class TableWrite:
+    """What happened to one table's rows of one slice on one shard, in rows. `unchanged` were right before and not touched."""
+
+    read: int = 0
+    missing: int = 0
+    changed: int = 0
+    deleted: int = 0
+    newer: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.missing + self.changed
+
+    @property
+    def unchanged(self) -> int:
+        return self.read - self.written
+
+
+#: By slice, table name and shard.
+SliceWrites = dict[Slice, dict[tuple[str, int], TableWrite]]
+
+
+@dataclass
+class _Waiting:
+    """Rows that wait for their insert, and the inserts before it: one at a time, so that memory stays flat."""
+
+    block: InsertBlock = field(default_factory=InsertBlock)
+    inserts: list[Future[None]] = field(default_factory=list)
+
+    @property
+    def began(self) -> bool:
+        return bool(self.block.rows or self.inserts)
+
+    def take(self) -> ArrowStream:
+        """The whole block, once the inserts before it are done; a new one takes its place."""
+        results(self.inserts)
+        block, self.block = self.block, InsertBlock()
+        return block.finish()
+
+
+class GroupWriter:
+    """Writes one group of slices. Use as a context: the staging tables are dropped at its end, whatever happened.
+
+    Call `add` for every batch of scores and then of scorecards, then `finish`.
+    """
+
+    def __init__(
+        self, shards: ShardSet, group: SliceGroup, snapshot: int, names: StagingNames, options: WriteOptions
+    ) -> None:
+        self._shards = shards
+        self._group = group
+        self._snapshot = snapshot
+        self._names = names
+        self._options = options
+        self._waiting: dict[tuple[str, int], _Waiting] = defaultdict(_Waiting)
+        #: Of every scorecard on every shard, as one of them may have stood on any.
+        self._identities = _Waiting()
+        self._writes: SliceWrites = {
+            item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards.connections))}
+            for item in group.slices
+        }
+        self._direct: list[bool] = []
+        self._moved: dict[tuple[str, int], list[Key]] = {}
+
+    def __enter__(self) -> GroupWriter:
+        try:
+            if self._options.clean_up and not self._options.dry_run:
+                self._clean_up()
+            self._direct = self._shards.map(self._prepare)
+        except BaseException:
+            self._drop_staging()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop_staging()
+
+    def add(self, table: Table, rows: pa.RecordBatch) -> None:
+        """Takes a batch of `rows.with_shards`; all scores come before the first scorecard."""
+        for (item, shard), count in count_by_slice_and_shard(rows).items():
+            self._writes[item][table.name, shard].read += count
+        if table is SCORECARD:
+            if not self._identities.began:
+                # On a shard that is filled straight away, a scorecard must not come before its last scores, nor after a failure.
+                self._drain(SCORE)
+            self._identities.block.add(staging.identities(rows))
+            if self._identities.block.rows >= self._options.batch_rows:
+                self._send_identities()
+        for shard, part in cut_by_shard(rows, len(self._shards)):
+            waiting = self._waiting[table.name, shard]
+            waiting.block.add(self._with_version(part) if self._direct[shard] else part)
+            if waiting.block.rows >= self._options.batch_rows:
+                self._insert(table, shard)
+
+    def finish(self, before_write: Callable[[], None] = lambda: None) -> SliceWrites:
+        """Compares and writes; returns what happened to each slice. `before_write` may still stop it by raising."""
+        for table in TABLES:
+            self._drain(table)
+        self._compare()
+        if self._options.dry_run:
+            return self._writes
+        before_write()
+        for table in TABLES:
+            self._on_every_shard(self._upsert, table)
+        for table in reversed(TABLES):
+            self._on_every_shard(self._delete, table)
+        return self._writes
+
+    def _on_every_shard(self, step: Callable[[ShardConnection, Table], T], table: Table) -> list[T]:
+        """One step for one table on all shards at once; returns when the last shard is done."""
+        return self._shards.map(lambda shard: step(shard, table))
+
+    # --- steps on one shard
+
+    def _prepare(self, shard: ShardConnection) -> bool:
+        """Whether the shard may be filled straight away; creates its staging tables."""
+        direct = not self._options.dry_run and all(staging.is_empty(shard, table, self._group) for table in TABLES)
+        staging.create_identities(shard, self._names)
+        if not direct:
+            for table in TABLES:
+                staging.create_rows(shard, self._names, table)
+        return direct
+
+    def _clean_up(self) -> None:
+        for table in reversed(TABLES):
+            deleted = self._on_every_shard(self._delete_slices, table)
+            for shard, found in enumerate(deleted):
+                for item, rows in found.items():
+                    self._writes[item][table.name, shard].deleted += rows
+
+    def _delete_slices(self, shard: ShardConnection, table: Table) -> dict[Slice, int]:
+        return staging.delete_slices(shard, table, self._group, self._snapshot)
+
+    def _upsert(self, shard: ShardConnection, table: Table) -> None:
+        changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
+        if changes and not self._direct[shard.index]:
+            staging.insert_upserts(shard, self._names, table, self._snapshot)
+
+    def _delete(self, shard: ShardConnection, table: Table) -> None:
+        gone: list[Key] = []
+        if not self._direct[shard.index]:
+            gone += staging.keys_to_delete(shard, self._names, table, self._group)
+        gone += self._moved[table.name, shard.index]
+        staging.delete_rows(shard, table, gone, self._snapshot)
+        # Also where the other table alone was written, or found newer: another writer is at work on these slices.
+        of_shard = [writes[other.name, shard.index] for writes in self._writes.values() for other in TABLES]
+        if any(write.written or write.newer for write in of_shard):
+            ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
+            staging.delete_rows(shard, table, ours, self._snapshot)
+            staging.delete_rows(shard, table, newer, self._snapshot + 1)
+
+    # --- the rows on their way
+
+    def _with_version(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows.append_column("version", pa.repeat(pa.scalar(self._snapshot, pa.uint64()), rows.num_rows))
+
+    def _insert(self, table: Table, shard: int) -> None:
+        """Starts the insert of what waits for a shard."""
+        target = table.name if self._direct[shard] else self._names.rows(table)
+        waiting = self._waiting[table.name, shard]
+        rows = waiting.take()
+        waiting.inserts = [self._shards.submit(shard, lambda connection: connection.insert(target, rows))]
+
+    def _send_identities(self) -> None:
+        rows = self._identities.take()
+        self._identities.inserts = [
+            self._shards.submit(connection.index, lambda shard: shard.insert(self._names.identities, rows))
+            for connection in self._shards.connections
+        ]
+
+    def _drain(self, table: Table) -> None:
+        """Waits until every row of a table is on its shard."""
+        all_shards = [self._waiting[table.name, shard] for shard in range(len(self._shards))]
+        for shard, waiting in enumerate(all_shards):
+            if waiting.block.rows:
+                self._insert(table, shard)
+        results(insert for waiting in all_shards for insert in waiting.inserts)
+
+    # --- the comparison
+
+    def _compare(self) -> None:
+        if self._identities.block.rows:
+            self._send_identities()
+        results(self._identities.inserts)
+        for table in TABLES:
+            found = self._on_every_shard(self._difference, table)
+            for shard, differences in enumerate(found):
+                for difference in differences:
+                    write = self._writes[difference.slice][table.name, shard]
+                    write.missing, write.changed = difference.missing, difference.changed
+                    write.deleted += difference.extra
+                    write.newer = difference.newer
+            strays = self._on_every_shard(self._strays, table)
+            for shard, moved in enumerate(strays):
+                self._moved[table.name, shard] = moved
+                self._count_moved(table, shard, moved)
+
+    def _strays(self, shard: ShardConnection, table: Table) -> list[Key]:
+        return staging.strays(shard, self._names, table, self._group, self._snapshot)
+
+    def _difference(self, shard: ShardConnection, table: Table) -> list[staging.Difference]:
+        if self._direct[shard.index]:
+            # Everything that was read has been written.
+            return [
+                staging.Difference(item, missing=writes[table.name, shard.index].read)
+                for item, writes in self._writes.items()
+            ]
+        return staging.find_difference(shard, self._names, table, self._group, self._snapshot)
+
+    def _count_moved(self, table: Table, shard: int, moved: Iterable[Key]) -> None:
+        """Counts rows that left another slice under the first slice of their customer: their old slice is not part of the run."""
+        customer_position = table.key.index("customer")
+        for key in moved:
+            item = Slice(str(key[customer_position]), self._group.first_day)
+            self._writes[item][table.name, shard].deleted += 1
+
+    def _drop_staging(self) -> None:
+        """Drops the staging tables once nothing writes to them any more.
+
+        A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
+        """
+        wait([insert for waiting in (*self._waiting.values(), self._identities) for insert in waiting.inserts])
+        names = self._names.all(TABLES)
+        for connection in self._shards.connections:
+            self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()
+
+
+def drop_left_overs(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
+    """Drops the staging tables of runs that were killed; returns how many."""
+
+    def clean(shard: ShardConnection) -> int:
+        dead = [name for name, owner in staging.left_overs(shard).items() if not is_alive(owner)]
+        staging.drop(shard, dead)
+        return len(dead)
+
+    # One shard after the other: `is_alive` asks Postgres over one connection.
+    return sum(shards.submit(connection.index, clean).result() for connection in shards.connections)

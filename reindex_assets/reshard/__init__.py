@@ -1,0 +1,1 @@
+"""Moving a cluster's rows to another list of shards."""

@@ -1,0 +1,295 @@
+"""On which shard rows stand, and on which they belong by the fleet file: what a reshard has to move, and what it can't.
+
+What lives here: the questions to the shards, and their sums. What does not: the moving (an ordinary run), and whether rows are right at all
+(comparison/comparison.py). Nothing of Postgres is asked: whatever a run finds in a slice it makes equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.errors import SchemaMismatchError
+from reindex_assets.model import (
+    CONVERSATION,
+    KINDS,
+    SCORECARD,
+    TABLES,
+    Kind,
+    Slice,
+    Table,
+    days_between,
+)
+from reindex_assets.placement.resolver import MAY_BE_ELSEWHERE, GroupPlacement
+from reindex_assets.selection.groups import SliceGroup, group_slices
+from reindex_assets.selection.shard_rule import shard_expression
+from reindex_assets.selection.shard_sql import (
+    IN_SLICES,
+    OF_ANY_PROFILE,
+    OF_CUSTOMERS,
+    OF_PROFILES,
+    ON_DAYS,
+    shard_scope,
+)
+
+#: Slices that one question asks for; their conversations are held in memory meanwhile.
+_SLICES_AT_ONCE = 2_000
+_COMMENT = "reindex_assets reshard"
+_KEY = "customer, profile, conversation_id"
+
+
+@dataclass(frozen=True)
+class CustomerMoves:
+    """What becomes of a customer's rows.
+
+    Attributes:
+        stay, move: rows, by table name.
+        arrive: scorecards by the number of the shard that they move to.
+        partitions: how many have rows that move, of both kinds together.
+    """
+
+    customer: str
+    stay: Mapping[str, int]
+    move: Mapping[str, int]
+    arrive: Mapping[int, int]
+    partitions: int
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """Rows that no run can move, and that stand on a shard where they don't belong.
+
+    Attributes:
+        reason: why no run can.
+        shard: the label of the shard.
+        rows: by table name.
+    """
+
+    customer: str
+    reason: str
+    shard: str
+    rows: Mapping[str, int]
+    first_day: date
+    last_day: date
+
+
+@dataclass
+class Places:
+    """Where the rows of some slices stand.
+
+    Attributes:
+        standing: rows by kind, customer, table name, the number of the shard where they stand, and of the one where they belong.
+        slices: those that have rows to move, by kind.
+    """
+
+    standing: Counter[tuple[str, str, str, int, int]] = field(default_factory=Counter)
+    slices: dict[Kind, set[Slice]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+
+    @property
+    def rows_to_move(self) -> int:
+        return sum(rows for (_, _, _, at, to), rows in self.standing.items() if at != to)
+
+    def of_shard(self, shard: int, table: Table = SCORECARD) -> tuple[int, int, int]:
+        """Rows that a shard holds now, that leave it, and that arrive there."""
+        mine = [(at, to, rows) for (_, _, name, at, to), rows in self.standing.items() if name == table.name]
+        return (
+            sum(rows for at, _, rows in mine if at == shard),
+            sum(rows for at, to, rows in mine if at == shard != to),
+            sum(rows for at, to, rows in mine if to == shard != at),
+        )
+
+    def by_customer(self) -> list[CustomerMoves]:
+        """The same, summed for people; customers without a row are left out."""
+        found = []
+        for customer in sorted({customer for _, customer, _, _, _ in self.standing}):
+            stay, move, arrive = Counter[str](), Counter[str](), Counter[int]()
+            for (_, of_customer, table, at, to), rows in self.standing.items():
+                if of_customer != customer:
+                    continue
+                (stay if at == to else move)[table] += rows
+                if at != to and table == SCORECARD.name:
+                    arrive[to] += rows
+            partitions = sum(item.customer == customer for slices in self.slices.values() for item in slices)
+            found.append(CustomerMoves(customer, stay, move, arrive, partitions))
+        return found
+
+
+class PlaceFinder:
+    """A cluster's shards, retiring ones included, asked where rows stand. Use as a context."""
+
+    def __init__(self, cluster: Cluster, floor_day: date) -> None:
+        self._cluster = cluster
+        self._floor_day = floor_day
+
+    def __enter__(self) -> PlaceFinder:
+        self.shards = ShardSet(self._cluster.clickhouse, _COMMENT, with_retiring=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shards.close()
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds that have rows there."""
+        sql = " UNION ALL ".join(f"SELECT DISTINCT template_type AS found FROM {table.name}" for table in TABLES)
+        found = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
+        return tuple(kind for kind in KINDS if kind.template_type in found)
+
+    def find(self, slices: Iterable[Slice], on_group: Callable[[int], None] = lambda slices: None) -> Places:
+        """Where the rows of some slices stand, of both kinds.
+
+        Args:
+            on_group: called with how many slices of a kind have been looked at, as they are.
+
+        Raises:
+            ShardUnreachableError: a shard could not be asked; nothing is known then.
+        """
+        places = Places()
+        wanted = set(slices)
+        for kind in self.kinds():
+            for group in group_slices(wanted, self._cluster, self._floor_day, {}, 1, kind, _SLICES_AT_ONCE):
+                self._find_group(places, group)
+                on_group(len(group.slices))
+        return places
+
+    def _find_group(self, places: Places, group: SliceGroup) -> None:
+        placement = GroupPlacement(self.shards, group)
+        kind = group.kind
+        for table in TABLES:
+            for item, at, to, rows in (
+                self._conversation_rows(placement, table, group)
+                if kind.is_of_conversations
+                else self._timed_rows(table, group)
+            ):
+                places.standing[kind.name, item.customer, table.name, at, to] += rows
+                if at != to and rows:
+                    places.slices[kind].add(item)
+
+    def _timed_rows(self, table: Table, group: SliceGroup) -> Iterable[tuple[Slice, int, int, int]]:
+        sql = f"""\
+SELECT customer, day, toInt32({shard_expression(len(self.shards))}) AS belongs, count() AS found
+FROM {table.name}
+WHERE {IN_SLICES}
+GROUP BY customer, day, belongs"""
+        for shard, rows in enumerate(self.shards.map(lambda one: one.rows(sql, shard_scope(group)))):
+            for row in rows:
+                yield Slice.of_row(row), shard, int(str(row["belongs"])), int(str(row["found"]))
+
+    def _conversation_rows(
+        self, placement: GroupPlacement, table: Table, group: SliceGroup
+    ) -> Iterable[tuple[Slice, int, int, int]]:
+        count = len(self.shards)
+        total = f"SELECT customer, day, count() AS found FROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day"
+        doubtful = f"""\
+SELECT customer, day, profile, conversation_id, toInt32({shard_expression(count)}) AS shard, toInt64(count()) AS found
+FROM {table.name}
+WHERE {IN_SLICES}
+  AND ({{retires:Bool}} OR {MAY_BE_ELSEWHERE})
+GROUP BY customer, day, profile, conversation_id, shard"""
+
+        def ask(shard: ShardConnection) -> tuple[list[dict[str, object]], Any]:
+            scope = placement.scope
+            # On a retiring shard no conversation keeps its scorecards.
+            return shard.rows(total, scope), shard.table(doubtful, {**scope, "retires": shard.index >= count})
+
+        for shard, (totals, rows) in enumerate(self.shards.map(ask)):
+            stay = Counter({Slice.of_row(row): int(str(row["found"])) for row in totals})
+            if rows.num_rows:
+                belongs, _ = placement.resolve(rows, rows.column("shard").to_numpy())
+                columns = rows.select(["customer", "day", "found"]).to_pylist()
+                for row, to in zip(columns, belongs.tolist(), strict=True):
+                    if to != shard:
+                        item = Slice.of_row(row)
+                        stay[item] -= row["found"]
+                        yield item, shard, to, row["found"]
+            for item, found in stay.items():
+                yield item, shard, shard, found
+
+    # --- what no run reaches
+
+    def left_behind(self, first_day: date, last_day: date) -> list[LeftBehind]:
+        """Rows on a wrong shard that stand in no partition: of other customers and profiles than the fleet file's, and of other days."""
+        group = SliceGroup(
+            tuple((name, customer.profiles) for name, customer in self._cluster.customers.items()),
+            tuple(days_between(first_day, last_day)),
+            self._floor_day,
+        )
+        found: dict[tuple[str, str, int], dict[str, Any]] = {}
+        for table in TABLES:
+            for shard, rows in enumerate(self.shards.map(lambda one, table=table: self._outside(one, table, group))):  # type: ignore[misc]
+                for row in rows:
+                    one = found.setdefault(
+                        (str(row["customer"]), str(row["reason"]), shard),
+                        {"rows": Counter(), "first": row["first"], "last": row["last"]},
+                    )
+                    one["rows"][table.name] += int(str(row["found"]))
+                    one["first"], one["last"] = min(one["first"], row["first"]), max(one["last"], row["last"])
+        labels = [connection.label for connection in self.shards.connections]
+        return [
+            LeftBehind(customer, reason, labels[shard], one["rows"], one["first"], one["last"])
+            for (customer, reason, shard), one in sorted(found.items())
+        ]
+
+    def _outside(self, shard: ShardConnection, table: Table, group: SliceGroup) -> list[dict[str, object]]:
+        retires = shard.index >= len(self.shards)
+        outside = f"NOT ({_OF_FLEET})"
+        scope = {**shard_scope(group), "kinds": [kind.template_type for kind in KINDS]}
+        scope |= {
+            "shard": shard.index,
+            "retires": retires,
+            "conversation": CONVERSATION.template_type,
+            "first_day": group.first_day,
+        }
+        if not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {outside} LIMIT 1", scope):
+            return []
+        elsewhere = f"({{retires:Bool}} OR {shard_expression(len(self.shards))} != {{shard:UInt16}})"
+        held = f"template_type = {{conversation:UInt8}} AND NOT {{retires:Bool}} AND ({_KEY}) IN (SELECT {_KEY} FROM conversation)"
+
+        def ask(condition: str) -> list[dict[str, object]]:
+            return shard.rows(
+                f"""\
+SELECT customer, {_REASON} AS reason, min(day) AS first, max(day) AS last, count() AS found
+FROM {table.name}
+WHERE {outside} AND {condition}
+GROUP BY customer, reason""",
+                scope,
+            )
+
+        try:
+            return ask(f"{elsewhere} AND NOT ({held})")
+        except SchemaMismatchError:
+            # Without the product's conversations, none holds a row.
+            return ask(elsewhere)
+
+    def held_by(self, shard: ShardConnection) -> dict[str, int]:
+        """All rows of a shard, by table name."""
+        return {
+            table.name: int(str(shard.rows(f"SELECT count() AS found FROM {table.name}")[0]["found"]))
+            for table in TABLES
+        }
+
+    def held_by_retiring(self) -> dict[str, dict[str, int]]:
+        """All rows of each retiring shard, by its label and table name."""
+        futures = {
+            one.label: self.shards.submit(one.index, self.held_by)
+            for one in self.shards.connections[len(self.shards) :]
+        }
+        return {label: future.result() for label, future in futures.items()}
+
+
+_OF_KINDS = "template_type IN {kinds:Array(UInt8)}"
+_OF_FLEET = f"{OF_CUSTOMERS} AND {ON_DAYS} AND {_OF_KINDS}"
+_REASON = f"""\
+multiIf(NOT {OF_ANY_PROFILE}, 'the customer is not in the fleet file',
+        NOT {OF_PROFILES}, 'the profile is not in the fleet file',
+        NOT ({_OF_KINDS}), 'its template type is none of ours',
+        day < {{first_day:Date32}}, 'before first_day', 'after today')"""
+
+
+def all_slices(cluster: Cluster, first_day: date, last_day: date) -> list[Slice]:
+    """Every slice of a cluster's days."""
+    return [Slice(customer, day) for customer in cluster.customers for day in days_between(first_day, last_day)]

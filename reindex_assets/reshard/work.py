@@ -1,0 +1,294 @@
+"""A whole reshard: begun, moved window by window by runs in Dagster, proved, ended.
+
+What lives here: the order of these steps, and what is told of them. What does not: the records (reshard/transition.py), the questions
+where rows stand (reshard/survey.py), the comparison (comparison/comparison.py), a run (defs/runs/launch.py), and words on a terminal
+(cli/reshard.py).
+
+A run of a window makes its partitions equal to Postgres, on the shards of the fleet file: what moves is inserted at its new place before it
+is deleted at the old one. So there is nothing to remember: what is left is what the shards say stands elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Protocol
+
+from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.watch_state import WatchState, WatchStore
+from reindex_assets.model import Kind, Slice
+from reindex_assets.reindex.job import Progress
+from reindex_assets.reindex.run_report import RunReport
+from reindex_assets.reshard.survey import LeftBehind, PlaceFinder, Places, all_slices
+from reindex_assets.reshard.transition import Reshard, begin_reshard, finish_reshard, plan_reshard
+from reindex_assets.selection.rectangles import Rectangle, neighbours
+
+#: Partitions of one run: what is killed in its middle looks at no more than these again.
+PARTITIONS_A_RUN = 1_000
+#: Slices that are compared at once.
+_SLICES_A_COMPARISON = 1_000
+#: Rows may come to their old place while they are moved; after so many rounds somebody keeps writing there.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ReshardOptions:
+    """What an operator says.
+
+    Attributes:
+        first_day, last_day: the days to move; None means the fleet file's first day, and today.
+        from_shards, to_shards, lost: as `reshard.plan_reshard`.
+        leave_behind: end the reshard although rows that no run reaches stand on wrong shards.
+        settle_seconds: of the comparison at its end.
+    """
+
+    first_day: date | None = None
+    last_day: date | None = None
+    from_shards: int | None = None
+    to_shards: int | None = None
+    lost: bool = False
+    leave_behind: bool = False
+    settle_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class ReshardPlan:
+    """What a reshard would do.
+
+    Attributes:
+        chosen: where the rows of the chosen days stand.
+        left_behind: rows on wrong shards that no run reaches.
+    """
+
+    reshard: Reshard
+    first_day: date
+    last_day: date
+    is_whole: bool
+    chosen: Places
+    left_behind: Sequence[LeftBehind]
+
+
+@dataclass(frozen=True)
+class ReshardOutcome:
+    """How a reshard stands.
+
+    Attributes:
+        is_finished: the records say that the rows are placed as the fleet file has it.
+        reports: of the runs.
+        rows_left: rows that still stand on a wrong shard in the fleet's partitions.
+        different: partitions that differ from Postgres after two runs, by the name of their kind.
+        retiring: rows that stand on each retiring shard, by its label and table name.
+    """
+
+    is_finished: bool
+    reports: Sequence[RunReport] = ()
+    rows_left: int = 0
+    different: Mapping[str, Sequence[Slice]] = field(default_factory=dict)
+    left_behind: Sequence[LeftBehind] = ()
+    retiring: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[RunReport]:
+        return [report for report in self.reports if not report.success]
+
+
+@dataclass(frozen=True)
+class ReshardProgress:
+    """What is going on, for people: `doing` with so many `done` of `total` partitions."""
+
+    doing: str
+    done: int
+    total: int
+
+
+class WindowRun(Protocol):
+    """Runs the assets of a kind over one window, with this run config; returns when the run has ended."""
+
+    def __call__(
+        self,
+        rectangle: Rectangle,
+        kind: Kind,
+        config: Mapping[str, object],
+        on_progress: Callable[[Progress], None],
+        /,
+    ) -> RunReport: ...
+
+
+class ReshardWork:
+    """The reshard of one cluster to the shards of its fleet file.
+
+    Args:
+        today: the last day that has partitions.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        cluster_name: str,
+        today: date,
+        options: ReshardOptions,
+        on_progress: Callable[[ReshardProgress], None] = lambda progress: None,
+    ) -> None:
+        self._fleet = fleet
+        self._cluster_name = cluster_name
+        self._cluster = fleet.clusters[cluster_name]
+        self._days = (fleet.first_day, max(fleet.first_day, today))
+        self._options = options
+        self._on_progress = on_progress
+        self._first = max(options.first_day or self._days[0], self._days[0])
+        self._last = min(options.last_day or self._days[1], self._days[1])
+
+    def plan(self) -> ReshardPlan:
+        """What there is to do; writes nothing.
+
+        Raises:
+            LayoutError, ConfigurationError: this is no reshard of these shards.
+            ShardUnreachableError: a shard could not be asked.
+        """
+        options = self._options
+        reshard = plan_reshard(self._cluster_name, self._cluster, options.from_shards, options.to_shards, options.lost)
+        return ReshardPlan(
+            reshard,
+            self._first,
+            self._last,
+            (self._first, self._last) == self._days,
+            self._places(self._slices(self._first, self._last)) if reshard.is_needed else Places(),
+            self._left_behind(),
+        )
+
+    def held_by_retiring(self) -> dict[str, dict[str, int]]:
+        """Rows of each retiring shard, by its label and table name."""
+        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+            return finder.held_by_retiring()
+
+    def run(self, run_window: WindowRun) -> ReshardOutcome:
+        """Moves, proves and ends. What it could not do is in the outcome; run it again.
+
+        Raises:
+            ReindexError: nothing could be begun, or an engine went out of reach between the runs.
+        """
+        options = self._options
+        reshard = begin_reshard(self._cluster_name, self._cluster, options.from_shards, options.to_shards, options.lost)
+        if not reshard.is_needed:
+            return ReshardOutcome(True, retiring=self.held_by_retiring())
+        self._forget()
+        chosen = self._slices(self._first, self._last)
+        reports = self._move(run_window, chosen)
+        everything = self._slices(*self._days)
+        rows_left = self._places(everything).rows_to_move
+        different: dict[str, Sequence[Slice]] = {}
+        if not rows_left:
+            different, repairs = self._prove(run_window, everything)
+            reports += repairs
+            rows_left = self._places(everything).rows_to_move if repairs else 0
+        left_behind = self._left_behind()
+        may_finish = not rows_left and not different and (options.leave_behind or not left_behind)
+        if may_finish:
+            finish_reshard(reshard, self._cluster)
+        return ReshardOutcome(may_finish, reports, rows_left, different, left_behind, self.held_by_retiring())
+
+    # --- its steps
+
+    def _forget(self) -> None:
+        """What is remembered of slices was seen on the shards of the old layout."""
+        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+            kinds = finder.kinds()
+        for kind in kinds:
+            ProofStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
+            WatchStore(self._fleet, self._cluster_name, kind).save(WatchState())
+
+    def _move(self, run_window: WindowRun, slices: Collection[Slice]) -> list[RunReport]:
+        reports: list[RunReport] = []
+        for _ in range(_ROUNDS):
+            places = self._places(slices)
+            if not places.rows_to_move:
+                break
+            found = [
+                report
+                for kind, chosen in places.slices.items()
+                for report in self._runs(run_window, kind, chosen, "moving")
+            ]
+            reports += found
+            if not all(report.success for report in found):
+                break
+        return reports
+
+    def _prove(
+        self, run_window: WindowRun, slices: Sequence[Slice]
+    ) -> tuple[dict[str, Sequence[Slice]], list[RunReport]]:
+        """The partitions that differ from Postgres, to the bit, after those that did were run again; and these runs."""
+        reports: list[RunReport] = []
+        found: dict[str, Sequence[Slice]] = {}
+        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+            kinds = finder.kinds()
+        for kind in kinds:
+            different = self._different(kind, slices)
+            if different:
+                reports += self._runs(run_window, kind, different, "repairing")
+                different = self._different(kind, different)
+            if different:
+                found[kind.name] = different
+        return found, reports
+
+    def _different(self, kind: Kind, slices: Sequence[Slice]) -> list[Slice]:
+        found: list[Slice] = []
+        with Comparison(self._fleet, self._cluster_name, kind) as comparison:
+            for start in range(0, len(slices), _SLICES_A_COMPARISON):
+                part = slices[start : start + _SLICES_A_COMPARISON]
+                self._on_progress(ReshardProgress(f"comparing, {kind.name}", start, len(slices)))
+                parities = comparison.settled(part, self._options.settle_seconds)
+                found += [parity.slice for parity in parities if not parity.is_equal]
+        self._on_progress(ReshardProgress(f"comparing, {kind.name}", len(slices), len(slices)))
+        return found
+
+    def _runs(self, run_window: WindowRun, kind: Kind, slices: Collection[Slice], doing: str) -> Iterator[RunReport]:
+        rectangles = windows(self._cluster_name, self._cluster, slices, PARTITIONS_A_RUN)
+        total = sum(len(rectangle.slices) for rectangle in rectangles)
+        done = 0
+        for rectangle in rectangles:
+
+            def tell(processed: int, done: int = done) -> None:
+                self._on_progress(ReshardProgress(f"{doing}, {kind.name}", done + processed, total))
+
+            tell(0)
+            config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
+            report = run_window(
+                rectangle,
+                kind,
+                config,
+                lambda progress, tell=tell: tell(progress.processed + progress.failed),  # type: ignore[misc]
+            )
+            done += len(rectangle.slices)
+            yield report
+            if not report.success:
+                return
+
+    def _places(self, slices: Sequence[Slice] | Collection[Slice]) -> Places:
+        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+            return finder.find(slices)
+
+    def _left_behind(self) -> list[LeftBehind]:
+        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+            return finder.left_behind(*self._days)
+
+    def _slices(self, first: date, last: date) -> list[Slice]:
+        return all_slices(self._cluster, first, last)
+
+
+def windows(cluster_name: str, cluster: Cluster, slices: Collection[Slice], most: int) -> list[Rectangle]:
+    """Rectangles that cover `slices`, oldest days first, each of `most` partitions or of a single day."""
+    if not slices:
+        return []
+    first, last = min(item.day for item in slices), max(item.day for item in slices)
+    step = timedelta(days=max(1, most // len({item.customer for item in slices})))
+    found = []
+    while first <= last:
+        inside = [item for item in slices if first <= item.day < first + step]
+        for customers in neighbours(cluster, {item.customer for item in inside}):
+            days = [item.day for item in inside if item.customer in customers]
+            found.append(Rectangle(cluster_name, tuple(customers), min(days), max(days)))
+        first += step
+    return found

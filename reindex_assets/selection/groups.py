@@ -1,0 +1,158 @@
+"""Groups of slices: customers and days that are read by one query and written together.
+
+What lives here: the group, and how slices are put into groups. What does not: the SQL that selects a group's rows (selection/source_sql.py,
+selection/shard_sql.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from reindex_assets.config.fleet import Cluster
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import PROCESS, Kind, Slice
+
+#: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
+SEPARATOR = "\x1f"
+
+A_DAY = timedelta(days=1)
+
+#: Runs of consecutive days in one group: each is a range of its own in every statement of Postgres.
+_MAX_SPANS = 20
+
+#: Slices that one session locks at once: Postgres keeps the locks of all its sessions in one table of limited size.
+MAX_SLICES = 400
+
+
+@dataclass(frozen=True)
+class SliceGroup:
+    """Slices that are read by one query and written together: every one of its days of every one of its customers.
+
+    Attributes:
+        customers: each with its profiles; an empty tuple means every profile.
+        days: in their order, each once; days between them may be missing.
+        floor_day: the fleet's first day. A row whose time lies before it has no slice.
+    """
+
+    customers: tuple[tuple[str, tuple[str, ...]], ...]
+    days: tuple[date, ...]
+    floor_day: date
+    kind: Kind = PROCESS
+
+    @property
+    def first_day(self) -> date:
+        return self.days[0]
+
+    @property
+    def spans(self) -> list[tuple[date, date]]:
+        """The days as runs of consecutive ones: first and last day of each."""
+        return _consecutive(self.days)
+
+    @property
+    def customer_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.customers)
+
+    @property
+    def slices(self) -> list[Slice]:
+        """Every slice of the group, by day and then by customer."""
+        return [Slice(customer, day) for day in self.days for customer in self.customer_names]
+
+    @property
+    def limited_customers(self) -> tuple[str, ...]:
+        """Customers of whom only the listed profiles belong."""
+        return tuple(name for name, profiles in self.customers if profiles)
+
+    @property
+    def limited_profiles(self) -> tuple[str, ...]:
+        return tuple(f"{name}/{profile}" for name, profiles in self.customers for profile in profiles)
+
+    def __str__(self) -> str:
+        names = self.customer_names
+        who = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more customers"
+        first, last = self.days[0], self.days[-1]
+        days = str(first) if first == last else f"{first} to {last}"
+        return f"{who}, {days}" if len(self.spans) == 1 else f"{who}, {len(self.days)} days from {days}"
+
+
+def group_slices(
+    slices: Iterable[Slice],
+    cluster: Cluster,
+    floor_day: date,
+    rows: Mapping[Slice, int],
+    max_rows: int,
+    kind: Kind = PROCESS,
+    max_slices: int = MAX_SLICES,
+) -> list[SliceGroup]:
+    """Puts `slices` into groups of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
+
+    The days of one customer come together first, also days that lie apart: each group is one read of the score table and one deletion
+    on each shard. Customers with the same days are then put together, so that 95 customers of a few rows cost one read and one write
+    instead of 95.
+
+    Raises:
+        ConfigurationError: a customer is not of this cluster, or a day lies before `floor_day`.
+    """
+    days_of: dict[str, list[date]] = {}
+    for item in sorted(set(slices)):
+        if item.customer not in cluster.customers:
+            raise ConfigurationError(
+                f"unknown customer {item.customer!r}: this cluster has {', '.join(sorted(cluster.customers))}"
+            )
+        if item.day < floor_day:
+            raise ConfigurationError(f"{item} lies before {floor_day}, the first day of the fleet file")
+        days_of.setdefault(item.customer, []).append(item.day)
+
+    same_days: dict[tuple[date, ...], list[list[tuple[str, int]]]] = {}
+    for customer, all_days in days_of.items():
+        for days, size in _portions(customer, all_days, rows, max_rows, max_slices):
+            bundles = same_days.setdefault(days, [[]])
+            bundle = bundles[-1]
+            full = bundle and (
+                sum(rows_of for _, rows_of in bundle) + size > max_rows or (len(bundle) + 1) * len(days) > max_slices
+            )
+            if full:
+                bundle = []
+                bundles.append(bundle)
+            bundle.append((customer, size))
+    return [
+        SliceGroup(tuple((name, cluster.customers[name].profiles) for name, _ in bundle), days, floor_day, kind)
+        for days, bundles in sorted(same_days.items())
+        for bundle in bundles
+    ]
+
+
+def _portions(
+    customer: str, days: Sequence[date], rows: Mapping[Slice, int], max_rows: int, max_slices: int
+) -> Iterable[tuple[tuple[date, ...], int]]:
+    """The days of a customer, cut within the limits: (days, rows)."""
+    portion: list[date] = []
+    size = 0
+    for day in days:
+        more = rows.get(Slice(customer, day), 0)
+        if portion and (
+            size + more > max_rows
+            or len(portion) + 1 > max_slices
+            or (day - portion[-1] > A_DAY and len(_consecutive(portion)) == _MAX_SPANS)
+        ):
+            yield tuple(portion), size
+            portion, size = [], 0
+        portion.append(day)
+        size += more
+    yield tuple(portion), size
+
+
+def _consecutive(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Days in their order as runs of consecutive ones.
+
+    >>> [(first.day, last.day) for first, last in _consecutive(date(2026, 1, day) for day in (1, 2, 3, 7, 9, 10))]
+    [(1, 3), (7, 7), (9, 10)]
+    """
+    spans: list[tuple[date, date]] = []
+    for day in days:
+        if spans and day - spans[-1][1] == A_DAY:
+            spans[-1] = (spans[-1][0], day)
+        else:
+            spans.append((day, day))
+    return spans

@@ -1,0 +1,40 @@
+"""Which rows of ClickHouse belong to a group of slices: predicates, and the parameters that they take.
+
+What lives here: the text of the WHERE clauses, written once for comparing, writing and reporting. What does not: the same question to
+Postgres (selection/source_sql.py), and whole statements.
+"""
+
+from __future__ import annotations
+
+from reindex_assets.selection.groups import SliceGroup
+
+#: Rows of the group's customers, wherever they stand.
+OF_ANY_PROFILE = "customer IN {customers:Array(String)}"
+
+OF_PROFILES = (
+    "(NOT has({limited:Array(String)}, customer) OR has({profiles:Array(String)}, concat(customer, '/', profile)))"
+)
+
+OF_CUSTOMERS = f"{OF_ANY_PROFILE}\n  AND {OF_PROFILES}"
+
+#: Rows of either kind that stand on the group's days.
+ON_DAYS = "day IN {days:Array(Date32)}"
+
+_RANGE = f"template_type = {{template_type:UInt8}} AND {ON_DAYS}"
+
+#: Rows that stand in a slice of the group; each engine's `day` is the UTC day of the slice's time.
+IN_SLICES = f"{OF_CUSTOMERS}\n  AND {_RANGE}"
+
+#: Rows of the group's customers that stand in another slice.
+ELSEWHERE = f"{OF_CUSTOMERS}\n  AND NOT ({_RANGE})"
+
+
+def shard_scope(group: SliceGroup) -> dict[str, object]:
+    """The parameters that the predicates above take, bound by the server."""
+    return {
+        "customers": list(group.customer_names),
+        "limited": list(group.limited_customers),
+        "profiles": list(group.limited_profiles),
+        "template_type": group.kind.template_type,
+        "days": list(group.days),
+    }

@@ -1,0 +1,214 @@
+"""Which rows belong to a group of slices, in Postgres and in ClickHouse: written once, for reading, comparing and reporting.
+
+What lives here: the group of slices (customers x days), the FROM / WHERE text of both engines and the values
+bound to it. What does not: the columns (model.py) and the statements built from these pieces (postgres/extract.py, reindex/writer.py,
+comparison/comparison.py).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+
+from reindex_assets.config.engines import Relations
+from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind
+from reindex_assets.selection.groups import A_DAY, SEPARATOR, SliceGroup
+
+# --- Postgres -------------------------------------------------------------------------------------------------------
+
+#: Aliases: c = scorecard, r = template revision, s = score, t = the conversation, of kinds that have one. `{...}` are relation names,
+#: checked by config/fleet.py, and what differs between kinds (`source_sql`).
+#: The revision's id alone nearly names it. As four plain conditions the planner would multiply four probabilities, expect a single row
+#: of a million, and sort and loop accordingly (26 s instead of 5 s for 5.1 M scores); a CASE counts as one half.
+SOURCE_SCORECARDS = """\
+{scorecards} AS c
+JOIN {template_revisions} AS r
+  ON r.template_revision_id = c.template_revision_id
+ AND CASE WHEN r.customer = c.customer AND r.profile = c.profile AND r.template_id = c.template_id THEN true ELSE false END
+{join_conversations}"""
+
+SCORES_OF_SCORECARDS = """\
+JOIN {scores} AS s
+  ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id"""
+SOURCE_SCORES = f"{SOURCE_SCORECARDS}\n{SCORES_OF_SCORECARDS}"
+#: The relation in which the time stands, and nothing besides.
+SOURCE_TIMES = "{timed} AS {of_time}"
+
+#: Values reach these statements as settings of the snapshot (`source_scope`, SourceSession.snapshot). Nothing here hides a column from
+#: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated as one row in 200; again a CASE counts as one half.
+_OF_GROUP = r"customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
+IN_CUSTOMERS = f"c.{_OF_GROUP}"
+_IN_PROFILES = f"""\
+{IN_CUSTOMERS}
+  AND CASE WHEN c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
+           THEN c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f'))
+           ELSE true END"""
+_IN_SCOPE = f"""\
+{_IN_PROFILES}
+  AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
+#: An appeal of the group's customers, of whatever template and day: the rest of the scorecards.
+IS_APPEAL = f"""\
+{_IN_PROFILES}
+  AND c.scorecard_type IN ({", ".join(map(str, APPEAL_TYPES))})"""
+
+_FROM, _UNTIL = "reindex.from", "reindex.until"
+_FLOOR = "current_setting('reindex.floor')::timestamptz"
+_TYPE = "current_setting('reindex.template_type')::int"
+
+_FIRST_TIME = f"timestamptz '{FIRST_TIME.isoformat()}'"
+_END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
+
+#: Times that ClickHouse can hold; infinity is outside too.
+_TIMES_HOLD = " AND ".join(
+    f"c.{column} >= {_FIRST_TIME} AND c.{column} < {_END_TIME}" for column in ("created_at", "updated_at")
+) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
+
+#: A row that belongs to a slice of the group, and so to ClickHouse.
+IN_TIME = "{in_conversations}{in_days}"
+BELONGS = f"""\
+{_IN_SCOPE}
+  AND r.template_type = {_TYPE}
+  AND {IN_TIME}
+  AND {_TIMES_HOLD}"""
+#: The same of `SOURCE_TIMES`: of whatever type and scope, so there may be more.
+TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
+
+#: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
+#: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
+_TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
+_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND {{looks_like_kind}}))"
+#: A revision and a conversation may be absent. For few rows only: see SOURCE_SCORECARDS.
+SCORECARDS_AND_REVISIONS = """\
+{scorecards} AS c
+LEFT JOIN {template_revisions} AS r
+  ON r.customer = c.customer AND r.profile = c.profile
+ AND r.template_id = c.template_id AND r.template_revision_id = c.template_revision_id
+{left_join_conversations}"""
+_HAS_A_REVISION = """\
+((c.customer, c.profile, c.template_id, c.template_revision_id)
+  IN (SELECT customer, profile, template_id, template_revision_id FROM {template_revisions}))"""
+_IS_OF_KIND = f"""\
+(c.customer, c.profile, c.template_id, c.template_revision_id)
+  IN (SELECT customer, profile, template_id, template_revision_id FROM {{template_revisions}} WHERE template_type = {_TYPE})"""
+#: In two halves, each by an index of its own; no row is in both.
+_IN_QUESTION = f"""\
+(
+    SELECT c.*
+    FROM {{scorecards}} AS c {{join_conversations}}
+    WHERE {_IN_SCOPE}
+      AND {IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_HAS_A_REVISION} IS NOT TRUE)
+    UNION ALL
+    SELECT c.*
+    FROM {{scorecards}} AS c {{left_join_conversations}}
+    WHERE {_IN_SCOPE}
+      AND {{created_in_days}}
+      AND {_TIME_HAS_A_DAY} IS NOT TRUE
+      AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})
+      AND ({{looks_like_kind}} OR {_IS_OF_KIND})
+    OFFSET 0
+)"""
+#: The few rows in question are found before anything is joined: a join of every row costs as much as reading it.
+QUARANTINED = f"""\
+SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
+       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE greatest(c.created_at, {_FLOOR}) END) AT TIME ZONE 'UTC')::date AS day,
+       CASE WHEN r.template_type IS NULL THEN 'its template revision ' || c.template_revision_id || ' does not exist'
+            {{no_conversation}}
+            WHEN {{time}} IS NULL THEN '{{time_name}} is NULL'
+            WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
+            WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
+            WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
+            ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
+       END AS reason
+FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
+WHERE {_MAY_BE_OF_KIND}
+ORDER BY 1, 4, 2, 3"""
+
+#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of either kind is of one of the group's days. One
+#: without a usable time counts under the day of its creation.
+_TIME_OF_EITHER_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}} ELSE c.{PROCESS.time_column} END)"
+_DAY_OF_EITHER_KIND = f"(CASE WHEN isfinite({_TIME_OF_EITHER_KIND}) THEN {_TIME_OF_EITHER_KIND} ELSE c.created_at END)"
+
+_JOIN_CONVERSATIONS = """\
+JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
+
+
+def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
+    """`text` with the relation names and the group's days in place, and with what differs between kinds: where the time stands, and how
+    it is found."""
+    kind = group.kind
+    names = relations.model_dump()
+    if kind.is_of_conversations:
+        join = _JOIN_CONVERSATIONS.format(**names)
+        differs = {
+            "join_conversations": join,
+            "left_join_conversations": f"LEFT {join}",
+            "in_conversations": f"t.{_OF_GROUP} AND ",
+            "looks_like_kind": "coalesce(c.conversation_id, '') <> ''",
+            "no_conversation": "WHEN t.conversation_id IS NULL THEN "
+            "'its conversation ' || coalesce(quote_literal(c.conversation_id), 'NULL') || ' is not in "
+            + relations.chats
+            + "'",
+            "version_of_conversation": ", t.xmin, t.ctid",
+            "of_time": "t",
+            "timed": relations.chats,
+        }
+    else:
+        differs = {
+            "join_conversations": "",
+            "left_join_conversations": "",
+            "in_conversations": "",
+            "looks_like_kind": "coalesce(c.conversation_id, '') = ''",
+            "no_conversation": "",
+            "version_of_conversation": "",
+            "of_time": "c",
+            "timed": relations.scorecards,
+        }
+    time = f"{differs['of_time']}.{kind.time_column}"
+    days = {"in_days": _in_days(time, group), "created_in_days": _created_in_days(group)}
+    return text.format(**names, **differs, **days, time=time, time_name=kind.time_column)
+
+
+def _in_days(time: str, group: SliceGroup) -> str:
+    """A time that lies on one of the group's days: ranges, so that an index finds them and the planner knows how many there are."""
+    ranges = (f"{time} >= {_bound(_FROM, n)} AND {time} < {_bound(_UNTIL, n)}" for n in range(len(group.spans)))
+    return f"({' OR '.join(ranges)})"
+
+
+def in_days_of_either_kind(group: SliceGroup) -> str:
+    """A scorecard of whatever kind that counts as one of the group's days: text for `source_sql`."""
+    return _in_days(_DAY_OF_EITHER_KIND, group)
+
+
+def _created_in_days(group: SliceGroup) -> str:
+    """The same of the creation; what was created before the fleet's first day counts as created on it."""
+    first_is_floor = f"c.created_at < {_bound(_UNTIL, 0)} AND {_bound(_FROM, 0)} <= {_FLOOR}"
+    return f"({_in_days('c.created_at', group)} OR ({first_is_floor}))"
+
+
+def _bound(setting: str, span: int) -> str:
+    return f"current_setting('{setting}_{span}')::timestamptz"
+
+
+def relations_of(relations: Relations, kind: Kind) -> tuple[str, ...]:
+    """The relations that decide which rows belong, and what stands in them."""
+    always = (relations.template_revisions, relations.scorecards, relations.scores)
+    return (*always, relations.chats) if kind.is_of_conversations else always
+
+
+def source_scope(group: SliceGroup) -> dict[str, str]:
+    """The settings that the statements above read, by name."""
+    return {
+        "reindex.customers": SEPARATOR.join(group.customer_names),
+        "reindex.limited": SEPARATOR.join(group.limited_customers),
+        "reindex.profiles": SEPARATOR.join(group.limited_profiles),
+        **{f"{_FROM}_{n}": _midnight(first).isoformat() for n, (first, _) in enumerate(group.spans)},
+        **{f"{_UNTIL}_{n}": _midnight(last + A_DAY).isoformat() for n, (_, last) in enumerate(group.spans)},
+        "reindex.floor": _midnight(group.floor_day).isoformat(),
+        "reindex.template_type": str(group.kind.template_type),
+    }
+
+
+# --- ClickHouse -----------------------------------------------------------------------------------------------------
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Files beside the slices: the Parquet files of the steps, and small state files."""

@@ -1,0 +1,289 @@
+"""The slice store: Parquet files that hand a slice from one step to the next, on any path that fsspec knows.
+
+What lives here: paths, atomic replacement, and the marks by which a reader knows that a slice is whole. What does not: what is in a row.
+
+One slice and step is one folder entry per table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`. A later run
+replaces it. The files of one slice carry the time of their snapshot and the number of their extract, and files of two extracts are never
+read together: the file of the step `rows` holds what that step adds, the shard of each row of the extract's file, in the same order, and
+two extracts of one snapshot (an idle standby has one for long) may have two orders.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reindex_assets.errors import ConfigurationError, MissingSliceError
+from reindex_assets.model import SHARD, TABLES, Kind, Slice, Table
+
+EXTRACT = "extract"
+ROWS = "rows"
+
+_SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
+_EXTRACT_KEY = b"reindex_assets.extract"
+_LAYOUT_KEY = b"reindex_assets.shard_count"
+#: Rows of a slice that are kept in memory before a row group is written, and bytes of all slices of a table together.
+_ROW_GROUP = 32_768
+_BYTES_WAITING = 16 * 1024 * 1024
+_SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """A written file: where it stands and what it holds."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ExtractMark:
+    """Where the rows of a file come from: the snapshot (microseconds), and the one reading of it."""
+
+    snapshot: int
+    extract: str
+
+    @staticmethod
+    def new(snapshot: int) -> ExtractMark:
+        """The mark of rows that are going to be read."""
+        return ExtractMark(snapshot, uuid.uuid4().hex)
+
+
+class SliceStore:
+    """The files of one cluster and kind."""
+
+    def __init__(self, root: str, cluster: str, kind: Kind) -> None:
+        try:
+            self._files, base = fsspec.core.url_to_fs(root)
+        except (ValueError, ImportError, OSError) as error:
+            raise ConfigurationError(f"'slices: {root}' in the fleet file can't be opened: {error}") from error
+        self._root = f"{base}/{cluster}/{kind.name}"
+
+    def path(self, item: Slice, step: str, table: Table) -> str:
+        """Where a file of a slice stands."""
+        return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
+
+    def memory_path(self, name: str) -> str:
+        """Where a memory stands (storage/state_file.py): beside the customers, one file."""
+        return f"{self._root}/{name}.memory"
+
+    def open(self, path: str) -> Any:
+        """Opens a file for reading."""
+        return self._files.open(path, "rb")
+
+    def writer(self, step: str, table: Table, mark: ExtractMark, shard_count: int) -> SliceWriter:
+        """A writer for a table's rows of many slices."""
+        marks = {
+            _SNAPSHOT_KEY: str(mark.snapshot).encode(),
+            _EXTRACT_KEY: mark.extract.encode(),
+            _LAYOUT_KEY: str(shard_count).encode(),
+        }
+        schema = table.arrow_schema if step == EXTRACT else _SHARDS
+        return SliceWriter(self, step, table, schema.with_metadata(marks))
+
+    def mark(self, item: Slice, step: str, shard_count: int) -> ExtractMark:
+        """Where a slice's files come from.
+
+        Raises:
+            MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
+        """
+        found = {self._mark(item, step, table, shard_count) for table in TABLES}
+        if len(found) > 1:
+            raise MissingSliceError(
+                f"the {step} files of {item} are of two snapshots (a run was killed between them): "
+                "run scorecard_extract of this partition again"
+            )
+        if step == ROWS and found != {self.mark(item, EXTRACT, shard_count)}:
+            raise MissingSliceError(
+                f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
+            )
+        return found.pop()
+
+    def is_whole(self, item: Slice, shard_count: int) -> bool:
+        """Whether a slice has the files of both steps, of one extract, for this number of shards."""
+        try:
+            self.mark(item, ROWS, shard_count)
+        except MissingSliceError:
+            return False
+        return True
+
+    def _mark(self, item: Slice, step: str, table: Table, shard_count: int) -> ExtractMark:
+        path = self.path(item, step, table)
+        try:
+            with self._files.open(path, "rb") as file:
+                marks = pq.read_schema(file).metadata or {}
+        except FileNotFoundError:
+            raise MissingSliceError(
+                f"there are no {step} files of {item} ({path}): run "
+                f"{'scorecard_extract' if step == EXTRACT else 'scorecard_extract and score_rows'} "
+                "of this partition first"
+            ) from None
+        if step == ROWS and int(marks[_LAYOUT_KEY]) != shard_count:
+            raise MissingSliceError(
+                f"the rows of {item} were placed on {marks[_LAYOUT_KEY].decode()} shards, the fleet file has "
+                f"{shard_count}: run score_rows of this partition again"
+            )
+        if _EXTRACT_KEY not in marks:
+            raise MissingSliceError(
+                f"the {step} files of {item} were written by an older version: run scorecard_extract of this partition again"
+            )
+        return ExtractMark(int(marks[_SNAPSHOT_KEY]), marks[_EXTRACT_KEY].decode())
+
+    def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
+        """Streams a table's rows of a slice; after the step `rows` each with its shard, the last column."""
+        extract = self._read(self.path(item, EXTRACT, table))
+        if step == EXTRACT:
+            yield from extract
+            return
+        for rows, placed in zip(extract, self._read(self.path(item, ROWS, table)), strict=True):
+            yield rows.append_column(SHARD, placed.column(SHARD))
+
+    def _read(self, path: str) -> Iterator[pa.RecordBatch]:
+        with self._files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+            # Batches of this size whatever the row groups are: so that those of two files with as many rows match.
+            for batch in parquet.iter_batches(batch_size=_ROW_GROUP):
+                yield batch.replace_schema_metadata(None)
+
+    def create(self, path: str) -> Any:
+        """Opens a temporary neighbour of `path` for writing: (name, file)."""
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        name = f"{path}.{uuid.uuid4().hex}.tmp"
+        return name, self._files.open(name, "wb")
+
+    def publish(self, name: str, path: str) -> int:
+        """Puts a finished temporary file in its place and returns its size in bytes.
+
+        Other temporary files of the same path are of runs that were killed: a run holds the lock of its slices.
+        """
+        self._files.mv(name, path)
+        for left_over in self._files.glob(f"{path}.*.tmp"):
+            self._files.rm(left_over)
+        return int(self._files.size(path))
+
+    def discard(self, name: str) -> None:
+        """Removes a temporary file."""
+        if self._files.exists(name):
+            self._files.rm(name)
+
+
+class SliceWriter:
+    """Writes a table's rows of many slices at once, a file a slice; the files appear all together in `finish`."""
+
+    def __init__(self, store: SliceStore, step: str, table: Table, schema: pa.Schema) -> None:
+        self._store = store
+        self._step = step
+        self._table = table
+        self._schema = schema
+        self._open: dict[Slice, _OpenFile] = {}
+        self.waiting_bytes = 0
+
+    def __enter__(self) -> SliceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.abandon()
+
+    def write(self, item: Slice, rows: pa.RecordBatch) -> None:
+        """Adds rows to a slice's file."""
+        file = self._open.get(item)
+        if file is None:
+            file = self._open[item] = self._new_file(item)
+        self.waiting_bytes += rows.nbytes - file.write(rows)
+        while self.waiting_bytes > _BYTES_WAITING:
+            self.waiting_bytes -= max(self._open.values(), key=lambda open_file: open_file.waiting_bytes).flush()
+
+    def seal(self) -> None:
+        """Writes what waits, and closes the files: no row comes any more, and of many slices they would be too many to be open."""
+        for file in self._open.values():
+            file.seal()
+        self.waiting_bytes = 0
+
+    def _new_file(self, item: Slice) -> _OpenFile:
+        dictionaries = [
+            column.name for column in self._table.columns if column.name in self._schema.names and column.repeats
+        ]
+        path = self._store.path(item, self._step, self._table)
+        return _OpenFile(self._store, path, self._schema, dictionaries or False)
+
+    def finish(self, slices: list[Slice]) -> dict[Slice, SliceFile]:
+        """Puts the files of `slices` in place; a slice without rows gets an empty one, so that its absence means 'never run'."""
+        done = {}
+        for item in slices:
+            file = self._open.pop(item, None)
+            if file is None:
+                file = self._new_file(item)
+            done[item] = file.publish()
+        return done
+
+
+class _OpenFile:
+    """One Parquet file under its temporary name, with the rows that wait for a row group."""
+
+    def __init__(self, store: SliceStore, path: str, schema: pa.Schema, dictionaries: list[str] | bool) -> None:
+        self._store = store
+        self._path = path
+        self._schema = schema
+        self._dictionaries = dictionaries
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self.waiting_bytes = 0
+        self._rows = 0
+        self._name = ""
+        self._file: Any = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.RecordBatch) -> int:
+        """Takes rows; returns the bytes that no longer wait, because a row group was full."""
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        self.waiting_bytes += rows.nbytes
+        return self.flush() if self._waiting_rows >= _ROW_GROUP else 0
+
+    def flush(self) -> int:
+        """Writes the waiting rows as a row group; returns their bytes."""
+        if self._writer is None:
+            self._name, self._file = self._store.create(self._path)
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="lz4",
+                write_statistics=False,
+                # Trying a dictionary on values that never repeat took a third of the time.
+                use_dictionary=self._dictionaries,
+            )
+        written = self.waiting_bytes
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting).cast(self._schema))
+            self._rows += self._waiting_rows
+            self._waiting, self._waiting_rows, self.waiting_bytes = [], 0, 0
+        return written
+
+    def seal(self) -> None:
+        """Writes the end of the file and closes it, still under its temporary name."""
+        self.flush()
+        assert self._writer is not None
+        # Closing twice does nothing.
+        self._writer.close()
+        self._file.close()
+
+    def publish(self) -> SliceFile:
+        self.seal()
+        return SliceFile(self._path, self._rows, self._store.publish(self._name, self._path))
+
+    def abandon(self) -> None:
+        self._waiting = []
+        if self._writer is not None:
+            self._writer.close()
+            self._file.close()
+            self._store.discard(self._name)

@@ -1,0 +1,218 @@
+"""More than one machine: Celery's run launcher, a real broker, and workers that are processes of their own, one of which dies at work.
+
+What lives here: the launcher's dagster.yaml, the worker, and a fleet's backfill over two workers. What does not: what a run does when it
+is killed (end_to_end/test_crashes.py), and the files of other deployments (deploy/test_deploy.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from clickhouse_connect.driver.client import Client
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from psycopg2.extensions import connection as Connection
+from typer.testing import CliRunner
+
+from reindex_assets.__main__ import app
+from reindex_assets.config.fleet import load_fleet
+from reindex_assets.defs.automation.stalled_runs import JANITOR
+from reindex_assets.defs.instance.celery_worker import worker_app
+from reindex_assets.defs.keys.names import asset_key, op_name
+from reindex_assets.local.data.made_data import DataPlan, make_source
+from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.local.stack.dagster_processes import running_dagster
+from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.stack import LocalStack
+from reindex_assets.model import Slice, Step
+from reindex_assets_tests.conftest import FIRST_DAY
+from reindex_assets_tests.support.backfills import ask_for_backfill
+from reindex_assets_tests.support.celery_processes import (
+    DAGSTER_YAML,
+    celery_home,
+    redis_is_missing,
+    running_redis,
+    running_workers,
+)
+from reindex_assets_tests.support.running import slices_of
+
+CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
+#: More days than customers: Dagster makes a run of each customer.
+PLAN = DataPlan(CUSTOMERS, FIRST_DAY + timedelta(days=3), days=5, scale=0.001, seed=4)
+WRITES = asset_key(CLUSTER, Step.WRITE)
+#: A run reads for seconds, and each of its days is done by itself: so there is a middle in which it can die.
+ROWS_PER_SECOND = 300
+RUN_CONFIG = {"ops": {op_name(CLUSTER): {"config": {"group_scorecards": 1}}}}
+SILENT_SECONDS = 30
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    missing = redis_is_missing()
+    if missing and os.environ.get("REINDEX_TESTS_NEED_REDIS"):
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
+    with running_redis(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def slow_fleet_file(stack: LocalStack, tmp_path: Path) -> Path:
+    """The fleet file of two machines: both reach its slice store. Runs read slowly, and a silent one is given up as soon as may be."""
+    document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
+    document["slices"] = str(tmp_path / "slices")
+    document["watch"]["silent_seconds"] = SILENT_SECONDS
+    document["clusters"][CLUSTER]["customers"] = {name: {"profiles": list(of)} for name, of in CUSTOMERS.items()}
+    document["clusters"][CLUSTER]["postgres"]["max_rows_per_second"] = ROWS_PER_SECOND
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def until(done: Callable[[], bool], seconds: float, told: Callable[[], str] = lambda: "") -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds} s: {told()}"
+        time.sleep(0.1)
+
+
+def days_written(instance: DagsterInstance, run: DagsterRun) -> list[str]:
+    """The partitions that a run has written to the shards."""
+    found = instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+    told = [record.event_log_entry.asset_materialization for record in found]
+    return [str(one.partition) for one in told if one is not None and one.asset_key == WRITES]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("clean")
+def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_data(
+    redis_url: str,
+    slow_fleet_file: Path,
+    instance: DagsterInstance,
+    source: Connection,
+    shard_clients: list[Client],
+    tmp_path: Path,
+) -> None:
+    make_source(source, PLAN)
+    slices: list[Slice] = slices_of(PLAN)
+    environment = {**celery_home(tmp_path / "home", redis_url), "REINDEX_FLEET": str(slow_fleet_file)}
+    # Before the daemon is up, which looks for backfills but every 30 s.
+    ask_for_backfill(
+        instance, load_fleet(slow_fleet_file), slices, [asset_key(CLUSTER, step) for step in Step], RUN_CONFIG
+    )
+
+    with (
+        running_workers(redis_url, tmp_path / "worker.log", environment, ["one", "two"]) as workers,
+        running_dagster(tmp_path / "dagster.log", environment) as dagster,
+    ):
+
+        def told() -> str:
+            states = [(run.run_id, run.status.value, workers.of(run), dict(run.tags)) for run in instance.get_runs()]
+            return f"{states}\n{workers.logs()}"
+
+        def in_their_middle() -> tuple[DagsterRun, DagsterRun]:
+            """Waits for a run of each worker that has done some of its days and not all, both at the same time."""
+            found: dict[str | None, DagsterRun] = {}
+
+            def look() -> bool:
+                runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
+                found.clear()
+                found.update(
+                    {workers.of(run): run for run in runs if 0 < len(days_written(instance, run)) < PLAN.days - 1}
+                )
+                return {"one", "two"} <= found.keys()
+
+            until(look, 120, told)
+            return found["one"], found["two"]
+
+        workers.wait()
+        assert workers.check("two") == 0
+        died_alone, on_dead_machine = in_their_middle()
+        workers.kill("two")
+        workers.kill_runs_of("one")
+        killed_at = time.monotonic()
+        assert workers.check("two") == 1
+        halves = [len(days_written(instance, run)) for run in (on_dead_machine, died_alone)]
+
+        # A worker that lives says at once that the process of its run has died. Of a dead worker nobody says anything.
+        until(lambda: status(instance, died_alone) is DagsterRunStatus.FAILURE, 120, told)
+        assert workers.state(on_dead_machine) == "STARTED"
+        until(lambda: status(instance, on_dead_machine) is DagsterRunStatus.FAILURE, SILENT_SECONDS + 120, told)
+        noticed = time.monotonic() - killed_at
+        until(lambda: all(retries(instance, run) for run in (on_dead_machine, died_alone)), 120, told)
+        until(lambda: all(run.is_finished for run in instance.get_runs()), 120, told)
+        ticks = [tick["skipReason"] or "" for tick in dagster.ticks(JANITOR)]
+        done_by = {run.run_id: workers.of(run) for run in finished(instance)}
+
+    sys.stdout.write(
+        f"of {PLAN.days} days the killed runs had done {halves}; the machine's death was noticed after {noticed:.0f} s, "
+        f"and everything was done after {time.monotonic() - killed_at:.0f} s\n"
+    )
+    assert any(on_dead_machine.run_id in tick for tick in ticks), ticks
+    assert not any(died_alone.run_id in tick for tick in ticks), "Dagster's own run monitoring saw this one"
+    for run in (on_dead_machine, died_alone):
+        [again] = retries(instance, run)
+        assert done_by[again.run_id] == "one", "the machine that is left took its place"
+    assert len(done_by) == len(CUSTOMERS), "every run succeeded once"
+    assert_equal(source, shard_clients)
+    assert instance.get_materialized_partitions(WRITES) == {item.partition_key for item in slices}
+
+
+def finished(instance: DagsterInstance) -> Sequence[DagsterRun]:
+    return instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.SUCCESS]))
+
+
+def status(instance: DagsterInstance, run: DagsterRun) -> DagsterRunStatus:
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
+
+
+def retries(instance: DagsterInstance, run: DagsterRun) -> list[DagsterRun]:
+    return [one for one in instance.get_runs() if one.parent_run_id == run.run_id]
+
+
+# --- the parts
+
+
+def test_the_instance_differs_from_that_of_one_machine_in_its_launcher_only() -> None:
+    here = yaml.safe_load((DAGSTER_YAML.parents[2] / "dagster.yaml").read_text(encoding="utf-8"))
+    there = yaml.safe_load(DAGSTER_YAML.read_text(encoding="utf-8"))
+    launcher = there.pop("run_launcher")
+    assert (launcher["module"], launcher["class"]) == ("dagster_celery.launcher", "CeleryRunLauncher")
+    # Longer than Dagster's own 180 s: a run may wait for a free worker.
+    assert there["run_monitoring"].pop("start_timeout_seconds") > 180
+    assert there == here
+
+
+def test_the_worker_has_the_launchers_own_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in celery_home(tmp_path, "redis://127.0.0.1:1/0").items():
+        monkeypatch.setenv(name, value)
+    made = worker_app()
+    assert made.conf.broker_url == made.conf.result_backend == "redis://127.0.0.1:1/0"
+    assert "execute_job" in made.tasks
+    assert made.conf.result_extended
+
+
+def test_whoever_looks_after_a_worker_is_told_when_its_broker_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in celery_home(tmp_path, "redis://:secret@127.0.0.1:1/0").items():
+        monkeypatch.setenv(name, value)
+    ended = CliRunner().invoke(app, ["worker", "--check"])
+    assert ended.exit_code == 2
+    assert "the broker at redis://:**@127.0.0.1:1/0 can't be asked" in " ".join(ended.stderr.split())
+
+
+def test_a_worker_of_an_instance_with_another_launcher_is_refused(stack: LocalStack) -> None:
+    ended = CliRunner().invoke(app, ["worker"])
+    assert ended.exit_code == 2
+    assert "launches runs by DefaultRunLauncher" in " ".join(ended.stderr.split())
+    assert "use deploy/celery/dagster.yaml" in " ".join(ended.stderr.split())

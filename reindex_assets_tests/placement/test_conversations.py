@@ -1,0 +1,358 @@
+"""Scorecards of conversations: the second kind, through the same code.
+
+What lives here: what is its own: the time out of the chats, the shard that holds the conversation, and the reasons to hold rows back. What
+does not: what both kinds share, which the other files test with process scorecards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.comparison.count_queries import count_both_sides
+from reindex_assets.comparison.differences import Difference
+from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.watch import WatchLimits, look
+from reindex_assets.drift.watch_state import WatchState
+from reindex_assets.errors import PlacementError, SchemaMismatchError
+from reindex_assets.local.data.made_conversations import hold_conversations
+from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.oracle import compare as oracle
+from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice, Step
+from reindex_assets.reindex.job import Reindex, ReindexOptions
+from reindex_assets.reindex.pipeline import SliceOutcome
+from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.support import running
+from reindex_assets_tests.support.merges import merge_all
+from reindex_assets_tests.support.running import errors, slices_of
+
+PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.001, seed=6, conversation_share=3.0)
+SLICES = slices_of(PLAN)
+ITEM = Slice("acme", date(2026, 1, 31))
+DAYS = (PLAN.first_day, PLAN.last_day)
+CHAT = "(customer, profile, conversation_id) = (%(customer)s, %(profile)s, %(chat)s)"
+
+
+@pytest.fixture
+def held(clean: None, source: Connection, shard_clients: list[Client]) -> None:
+    """Data in Postgres, and their conversations on the shards; no scorecard there."""
+    summary = make_source(source, PLAN)
+    assert summary.conversation_scorecards > 300
+    found = hold_conversations(source, shard_clients)
+    assert all(found)
+    assert sum(found) < summary.chats
+
+
+def reindex(
+    fleet: Fleet,
+    slices: Sequence[Slice] = SLICES,
+    options: ReindexOptions | None = None,
+    steps: Sequence[Step] = tuple(Step),
+) -> list[SliceOutcome]:
+    outcomes = Reindex(fleet, CLUSTER, options, CONVERSATION).run(slices, steps)
+    assert errors(outcomes) == []
+    return outcomes
+
+
+def compare(fleet: Fleet, slices: Sequence[Slice] = SLICES) -> dict[Slice, SliceParity]:
+    with Comparison(fleet, CLUSTER, CONVERSATION) as comparison:
+        return {parity.slice: parity for parity in comparison.settled(slices, settle_seconds=0)}
+
+
+def scorecard_of(source: Connection, item: Slice, number: int = 0) -> tuple[str, str, str, str]:
+    """A scorecard of a conversation: customer, profile, scorecard and conversation."""
+    with source.cursor() as cursor:
+        cursor.execute(
+            """SELECT c.customer, c.profile, c.scorecard_id::text, c.conversation_id FROM director.scorecards AS c
+            JOIN director.scorecard_template_revisions AS r USING (customer, profile, template_id, template_revision_id)
+            JOIN app.chats AS t USING (customer, profile, conversation_id)
+            WHERE r.template_type = 1 AND coalesce(c.scorecard_type, 0) = 0 AND c.customer = %s
+              AND (t.conversation_start_time AT TIME ZONE 'UTC')::date = %s ORDER BY md5(c.scorecard_id::text) LIMIT 1 OFFSET %s""",
+            (item.customer, item.day, number),
+        )
+        [row] = cursor.fetchall()
+    return row
+
+
+def start_later(source: Connection, item: Slice, by: str) -> None:
+    """Moves the start of a conversation of a slice in Postgres, by an interval."""
+    customer, profile, _, chat = scorecard_of(source, item)
+    with source.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE app.chats SET conversation_start_time = conversation_start_time + %(by)s::interval WHERE {CHAT}",
+            {"by": by, "customer": customer, "profile": profile, "chat": chat},
+        )
+        assert cursor.rowcount == 1
+
+
+def shards_of(shard_clients: Sequence[Client], scorecard_id: str) -> list[int]:
+    return [
+        shard
+        for shard, client in enumerate(shard_clients)
+        for _ in client.query(f"SELECT 1 FROM scorecard WHERE scorecard_id = '{scorecard_id}'").result_rows
+    ]
+
+
+COLUMNS = ["customer", "profile", "conversation_id", "conversation_start_time", "agent_user_id", "version"]
+
+
+def conversations(client: Client, conversation: str) -> Sequence[Sequence[object]]:
+    """The rows of a conversation on a shard."""
+    found = client.query(
+        f"SELECT {', '.join(COLUMNS)} FROM conversation WHERE conversation_id = {{id:String}}", {"id": conversation}
+    )
+    return found.result_rows
+
+
+@pytest.mark.usefixtures("held")
+def test_every_scorecard_stands_on_the_shard_of_its_conversation_and_again_nothing_is_written(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    first = reindex(fleet)
+    assert running.reported(first).written > 2_000
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    # Process scorecards are another kind's business.
+    assert running.count_rows(shard_clients, "scorecard", "template_type != 1") == [0, 0, 0, 0]
+    again = reindex(fleet)
+    assert (running.reported(again).written, running.reported(again).deleted) == (0, 0)
+    assert all(parity.sums_agree for parity in compare(fleet).values())
+    # Those whose conversation is nowhere are placed by its time, and told.
+    told = sum(outcome.homeless_scorecards or 0 for outcome in first)
+    with source.cursor() as cursor:
+        cursor.execute("SELECT customer, profile, conversation_id FROM app.chats")
+        chats = set(cursor.fetchall())
+    there = {
+        row
+        for client in shard_clients
+        for row in client.query("SELECT customer, profile, conversation_id FROM conversation").result_rows
+    }
+    nowhere = chats - there
+    placed = [
+        row
+        for client in shard_clients
+        for row in client.query("SELECT customer, profile, conversation_id FROM scorecard").result_rows
+    ]
+    assert told == sum(row in nowhere for row in placed) > 0
+
+
+@pytest.mark.usefixtures("held")
+def test_after_changes_in_postgres_only_these_are_written(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    change_source(source, PLAN, seed=3)
+    start_later(source, ITEM, "1 day")
+    written = running.reported(reindex(fleet)).written
+    assert 0 < written < 200
+    merge_all(shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+#: How a scorecard loses its place, and what is said of it.
+WITHOUT_A_PLACE = [
+    (
+        "UPDATE director.scorecards SET conversation_id = 'gone' WHERE scorecard_id = %(card)s::uuid",
+        "is not in app.chats",
+    ),
+    (
+        "UPDATE director.scorecards SET conversation_id = NULL WHERE scorecard_id = %(card)s::uuid",
+        "is not in app.chats",
+    ),
+    (
+        f"DELETE FROM app.chats WHERE {CHAT}",
+        "is not in app.chats",
+    ),
+    (
+        f"UPDATE app.chats SET conversation_start_time = NULL WHERE {CHAT}",
+        "conversation_start_time is NULL",
+    ),
+    (
+        f"UPDATE app.chats SET conversation_start_time = 'infinity' WHERE {CHAT}",
+        "conversation_start_time is infinite",
+    ),
+    (
+        "UPDATE director.scorecards SET template_revision_id = gen_random_uuid() WHERE scorecard_id = %(card)s::uuid",
+        "does not exist",
+    ),
+]
+
+
+@pytest.mark.usefixtures("held")
+def test_a_scorecard_that_has_no_place_is_told_and_leaves_clickhouse(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    # Each in a slice of its own.
+    slices = SLICES[: len(WITHOUT_A_PLACE)]
+    lost = [scorecard_of(source, item) for item in slices]
+    for item, (customer, profile, card, chat), (edit, _) in zip(slices, lost, WITHOUT_A_PLACE, strict=True):
+        with source.cursor() as cursor:
+            cursor.execute(
+                "UPDATE director.scorecards SET created_at = %s WHERE scorecard_id = %s::uuid",
+                (f"{item.day} 23:00Z", card),
+            )
+            cursor.execute(edit, {"card": card, "chat": chat, "customer": customer, "profile": profile})
+            assert cursor.rowcount == 1
+    outcomes = reindex(fleet)
+    # The other kind says nothing of them.
+    others = [row.scorecard_id for outcome in Reindex(fleet, CLUSTER).run(slices) for row in outcome.quarantined]
+    for item, (_, _, card, _), (_, reason) in zip(slices, lost, WITHOUT_A_PLACE, strict=True):
+        [told] = [row for outcome in outcomes for row in outcome.quarantined if row.scorecard_id == card]
+        assert reason in told.reason
+        assert told.slice == item
+        assert shards_of(shard_clients, card) == []
+        assert card not in others
+    merge_all(shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+@pytest.mark.usefixtures("held")
+def test_a_row_beside_another_shards_conversation_is_on_a_wrong_shard_and_comes_home(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    _, _, card, conversation = scorecard_of(source, ITEM, 1)
+    [shard] = shards_of(shard_clients, card)
+    # The conversation wanders, and nobody has moved its scorecards.
+    other = (shard + 1) % len(shard_clients)
+    [row] = conversations(shard_clients[shard], conversation)
+    shard_clients[shard].command(f"DELETE FROM conversation WHERE conversation_id = '{conversation}'")
+    shard_clients[other].insert("conversation", [row], column_names=COLUMNS)
+
+    parity = compare(fleet)[ITEM]
+    assert parity.scorecards.misplaced_rows >= 1
+    assert parity.differences is not None
+    assert parity.differences.of(Difference.WRONG_SHARD, SCORECARD) == parity.scorecards.misplaced_rows
+    assert parity.differences.of(Difference.WRONG_SHARD, SCORE) == parity.scores.misplaced_rows > 0
+    with Comparison(fleet, CLUSTER, CONVERSATION) as comparison:
+        assert ITEM in count_both_sides(comparison, SLICES).disagreeing()
+
+    reindex(fleet, [ITEM])
+    assert shards_of(shard_clients, card) == [other]
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    assert all(parity.sums_agree for parity in compare(fleet).values())
+
+
+@pytest.mark.usefixtures("held")
+def test_of_several_shards_with_the_same_conversation_the_first_one_counts(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    _, _, _, conversation = scorecard_of(source, ITEM)
+    rows = [row for client in shard_clients for row in conversations(client, conversation)]
+    for client in shard_clients[1:]:
+        client.insert("conversation", rows[:1], column_names=COLUMNS)
+    reindex(fleet)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    assert all(parity.sums_agree for parity in compare(fleet).values())
+    # One more, before all of them: everything of it moves there.
+    shard_clients[0].insert("conversation", rows[:1], column_names=COLUMNS)
+    assert not compare(fleet)[ITEM].is_equal
+    reindex(fleet)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+@pytest.mark.usefixtures("held")
+def test_each_step_alone_places_rows_in_the_same_way(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    for step in Step:
+        reindex(fleet, steps=[step])
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+@pytest.mark.usefixtures("held")
+def test_without_the_products_conversations_nothing_is_written(fleet: Fleet, shard_clients: list[Client]) -> None:
+    shard_clients[2].command("RENAME TABLE conversation TO elsewhere")
+    try:
+        with pytest.raises(SchemaMismatchError, match=r"shard 2 .* has no table conversation"):
+            reindex(fleet)
+    finally:
+        shard_clients[2].command("RENAME TABLE elsewhere TO conversation")
+    assert running.count_rows(shard_clients, "scorecard") == [0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("held")
+def test_shards_in_another_order_are_noticed_by_the_conversations_they_hold(
+    fleet: Fleet, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    for client in shard_clients:
+        client.command("TRUNCATE TABLE reindex_layout")
+    # Scorecards and conversations move together, so another order is as right as this one; but not when the conversations are gone.
+    reindex(running.with_shards(fleet, [1, 0, 2, 3]))
+    for client in shard_clients:
+        client.command("TRUNCATE TABLE reindex_layout")
+        client.command("TRUNCATE TABLE conversation")
+    with pytest.raises(PlacementError, match="live conversation scorecards"):
+        reindex(fleet)
+
+
+@pytest.mark.usefixtures("held")
+def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_conversation_starts_otherwise_is(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    with Comparison(fleet, CLUSTER, CONVERSATION, proving=True) as comparison:
+        comparison.settled(SLICES, settle_seconds=0)
+    ProofStore(fleet, CLUSTER, CONVERSATION).update([], comparison.proofs)
+    unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
+    assert unread
+    # A conversation that no shard held may come to one at any time: such a slice is read.
+    homeless = {
+        outcome.slice
+        for outcome in reindex(fleet, options=ReindexOptions(everything=True))
+        if outcome.homeless_scorecards
+    }
+    assert unread == set(SLICES) - homeless
+    item = min(unread)
+    start_later(source, item, "1 second")
+    assert {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None} == unread - {item}
+    merge_all(shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+@pytest.mark.usefixtures("held")
+def test_the_watch_finds_what_happens_to_a_conversation_in_postgres(fleet: Fleet, source: Connection) -> None:
+    reindex(fleet)
+    limits = WatchLimits(settle_seconds=0)
+    state = look(fleet, CLUSTER, DAYS, WatchState(), CONVERSATION, limits=limits).state
+    quiet = look(fleet, CLUSTER, DAYS, state, CONVERSATION, limits=limits)
+    assert (quiet.touched, quiet.drifted) == (0, {})
+    start_later(source, ITEM, "1 millisecond")
+    assert set(look(fleet, CLUSTER, DAYS, quiet.state, CONVERSATION, limits=limits).drifted) == {ITEM}
+
+
+@pytest.mark.usefixtures("held")
+def test_a_scorecard_that_becomes_one_of_the_other_kind_leaves_this_one(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    Reindex(fleet, CLUSTER).run(SLICES)
+    _, _, card, _ = scorecard_of(source, ITEM)
+    revision = uuid4()
+    with source.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO director.scorecard_template_revisions (customer, profile, template_id, template_revision_id, template_type)"
+            " SELECT customer, profile, template_id, %s, 2 FROM director.scorecards WHERE scorecard_id = %s::uuid",
+            (str(revision), card),
+        )
+        cursor.execute(
+            "UPDATE director.scorecards SET template_revision_id = %s, process_interaction_at = %s, conversation_id = NULL"
+            " WHERE scorecard_id = %s::uuid",
+            (str(revision), datetime(2026, 1, 31, 12, tzinfo=UTC), card),
+        )
+    reindex(fleet)
+    assert shards_of(shard_clients, card) == []
+    Reindex(fleet, CLUSTER).run(SLICES)
+    merge_all(shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    oracle.assert_equal(source, shard_clients)
