@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.model import TABLES, Slice
-from reindex_assets.postgres.row_versions import _MODULUS
 from reindex_assets.selection.groups import SliceGroup
-from reindex_assets.selection.row_digest import fast_digest
+from reindex_assets.selection.row_digest import MODULUS, fast_digest
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 
@@ -34,7 +33,7 @@ def read_shard_marks(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
         for row in rows:
             item = Slice.of_row(row)
             # By the shard too: a row that wanders to another one must move the mark.
-            marks[item] = (marks[item] + int(str(row["mark"])) * (2 * shard + 1)) % _MODULUS
+            marks[item] = (marks[item] + int(str(row["mark"])) * (2 * shard + 1)) % MODULUS
     return marks
 
 

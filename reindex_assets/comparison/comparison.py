@@ -31,9 +31,8 @@ from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
 from reindex_assets.postgres.row_versions import VERSION, SourceMark, has_versions, read_table_mark
 from reindex_assets.postgres.session import SourceSession
-from reindex_assets.selection import row_digest as digest
 from reindex_assets.selection.groups import SliceGroup, group_slices
-from reindex_assets.selection.row_digest import digest_of_rows, rows_to_digest, shard_digest
+from reindex_assets.selection.row_digest import MODULUS, digest_of_rows, rows_to_digest, shard_digest
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 from reindex_assets.selection.source_sql import source_sql
 
@@ -171,8 +170,7 @@ class _Sums:
 
     def parity(self) -> TableParity:
         by_template = {template: tally.counts() for template, tally in sorted(self.templates.items())}
-        # Postgres sums without end, ClickHouse modulo 2^64.
-        same = (self.postgres_digest - self.clickhouse_digest) % 2**digest.BITS == 0
+        same = (self.postgres_digest - self.clickhouse_digest) % MODULUS == 0
         return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, same)
 
     def mark(self) -> SourceMark:

@@ -22,9 +22,8 @@ from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.row_digest import MODULUS
 from reindex_assets.selection.source_sql import BELONGS, relations_of, source_sql
-
-_MODULUS = 2**64
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class SourceMark:
     @staticmethod
     def of(rows: int, total: str | int) -> SourceMark:
         """From a count and a sum of `VERSION`; Postgres sums without end."""
-        return SourceMark(rows, int(total) % _MODULUS)
+        return SourceMark(rows, int(total) % MODULUS)
 
 
 #: The hash of the row versions behind a row of ClickHouse, as a Postgres expression by table name. A scorecard's kind and template

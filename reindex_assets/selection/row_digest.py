@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from reindex_assets.model import SCORE, Column, Table
 from reindex_assets.selection.source_sql import BELONGS, SCORES_OF_SCORECARDS, SOURCE_SCORECARDS
 
-BITS = 64
+#: Sums of 64-bit digests are compared modulo this: ClickHouse wraps around, Postgres sums without end.
+MODULUS = 2**64
 NULL = "~"
 
 #: Postgres counts microseconds from here.
