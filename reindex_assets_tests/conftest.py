@@ -12,36 +12,36 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
+import hypothesis
 import pytest
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet, load_fleet
-from reindex_assets.config.local_environment import PASSWORD_VARIABLE
-from reindex_assets.local.stack import connections
-from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
+from reindex_assets_tests.support.session_stack import (
+    BREAKABLE_CUSTOMERS,
+    CUSTOMERS,
+    FIRST_DAY,
+    connect_shards,
+    connect_source,
+    empty_shards,
+    empty_source,
+    forget_password_afterwards,
+)
 
 # Fixtures of several files: what a conftest imports, its tests find.
 from reindex_assets_tests.support.shard_servers import client_of_the_shard, database_of_its_own, lone_shard  # noqa: F401
 
-CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
-FIRST_DAY = date(2026, 1, 1)
-BREAKABLE_CUSTOMERS = {"acme": ("main", "voice"), "globex": ()}
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
-SOURCE_TABLES = (
-    "director.scorecard_templates",
-    "director.scorecard_template_revisions",
-    "director.scorecards",
-    "historic.scorecard_scores",
-    "app.chats",
-)
 
 
 @pytest.fixture(scope="session")
@@ -115,11 +115,6 @@ def empty_stack(stacks_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     stack.reset()
 
 
-def forget_password_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`up` sets the password of *its* stack: the tests after this one must find the session's again."""
-    monkeypatch.setenv(PASSWORD_VARIABLE, os.environ.get(PASSWORD_VARIABLE, ""))
-
-
 @pytest.fixture
 def fleet(stack: LocalStack) -> Fleet:
     """The fleet file of the stack, as any command loads it."""
@@ -164,24 +159,7 @@ def shard_clients(fleet: Fleet) -> Iterator[list[Client]]:
 def clean(source: Connection, shard_clients: list[Client]) -> None:
     """Empties the source and every shard before the test (a whole module: `pytestmark = usefixtures("clean")`)."""
     empty_source(source)
-    for client in shard_clients:
-        for table in ("scorecard", "score", "conversation"):
-            client.command(f"TRUNCATE TABLE {table}")
-        # A test may place its rows on other shards than the one before it.
-        client.command("TRUNCATE TABLE IF EXISTS reindex_layout")
-
-
-def empty_source(source: Connection) -> None:
-    with source.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(SOURCE_TABLES)}")
-
-
-def connect_source(fleet: Fleet) -> Connection:
-    return connections.connect_source(fleet.clusters[CLUSTER])
-
-
-def connect_shards(fleet: Fleet) -> list[Client]:
-    return connections.connect_shards(fleet.clusters[CLUSTER])
+    empty_shards(shard_clients)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import Slice
-from reindex_assets_tests.conftest import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 from reindex_assets_tests.support.hand_made_rows import silent_port
+from reindex_assets_tests.support.session_stack import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 31), days=2, scale=0.0006, seed=9)
 RANGE = ["--from", "2026-01-31", "--to", "2026-02-01"]

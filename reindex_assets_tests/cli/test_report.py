@@ -30,9 +30,9 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import Slice
-from reindex_assets_tests.conftest import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.plain_loader import load_plainly
+from reindex_assets_tests.support.session_stack import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 
 FIRST_DAY = date(2026, 2, 26)
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY, days=5, scale=0.0006, seed=8)

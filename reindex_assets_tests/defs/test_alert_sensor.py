@@ -26,7 +26,6 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
 from reindex_assets.model import GIVEN_UP_CHECK
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.alert_receivers import WebReceiver
 from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     HOUR,
@@ -37,6 +36,7 @@ from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     targets_of_the_alerts,
 )
 from reindex_assets_tests.support.asset_runs import WRITES
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 
 def test_a_red_check_is_told_after_the_grace_again_after_the_window_and_once_when_green(

@@ -29,7 +29,6 @@ from reindex_assets.defs.keys.names import checks_job_name
 from reindex_assets.defs.keys.partitions import range_tags, slices_of_range
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.model import Slice, days_between
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.asset_runs import (
     FIRST,
     LAST,
@@ -40,6 +39,7 @@ from reindex_assets_tests.support.asset_runs import (
     run,
     verdicts,
 )
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 pytestmark = pytest.mark.usefixtures("clean")
 

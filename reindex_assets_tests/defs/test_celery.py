@@ -31,7 +31,6 @@ from reindex_assets.local.stack.dagster_processes import running_dagster
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import Slice, Step
-from reindex_assets_tests.conftest import FIRST_DAY
 from reindex_assets_tests.support.backfills import ask_for_backfill
 from reindex_assets_tests.support.celery_processes import (
     DAGSTER_YAML,
@@ -41,6 +40,7 @@ from reindex_assets_tests.support.celery_processes import (
     running_workers,
 )
 from reindex_assets_tests.support.running import slices_of
+from reindex_assets_tests.support.session_stack import FIRST_DAY
 
 CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
 #: More days than customers: Dagster makes a run of each customer.

@@ -36,9 +36,9 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, KINDS, PROCESS, Kind, Slice, Step
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.repair_loop import RepairLoop
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), days=2, scale=0.001, seed=6, conversation_share=2.0)
 DAYS = (PLAN.first_day, PLAN.last_day)

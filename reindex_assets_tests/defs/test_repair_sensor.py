@@ -37,11 +37,11 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.backfills import ask_for_backfill
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_shard_port
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.repair_loop import WRITES, RepairLoop
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 TODAY = datetime.now(UTC).date()
 PLAN = DataPlan(CUSTOMERS, TODAY - timedelta(days=6), days=5, scale=0.0006, seed=4)

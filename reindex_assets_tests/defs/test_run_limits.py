@@ -37,10 +37,10 @@ from reindex_assets.local.stack.dagster_processes import DagsterProcesses, runni
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.rectangles import Rectangle
-from reindex_assets_tests.conftest import connect_source
 from reindex_assets_tests.support.backfills import until
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_clickhouse
 from reindex_assets_tests.support.repair_loop import RepairLoop
+from reindex_assets_tests.support.session_stack import connect_source
 
 OTHER = "voice-prod"
 _DATABASE = "voice_prod"

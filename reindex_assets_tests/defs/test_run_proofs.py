@@ -23,9 +23,9 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, Step
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.asset_runs import FIRST, LAST, PLAN, WRITES, every_partition, numbers, run, verdicts
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 ITEM = Slice("globex", FIRST)
 

@@ -22,7 +22,7 @@ from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Slice
-from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), 3, scale=0.02)
 

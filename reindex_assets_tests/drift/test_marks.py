@@ -24,9 +24,9 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, SCORE, TABLES, Slice
 from reindex_assets.selection.groups import SliceGroup, group_slices
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.plain_loader import load_plainly
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 #: Across the end of a month: rows of two partitions of the tables.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)

@@ -36,12 +36,12 @@ from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.storage.slice_store import ROWS, SliceStore
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.application import Scorecard
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_postgres
 from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_part, no_merges
 from reindex_assets_tests.support.running import slices_of
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 #: Across the end of a month.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)

@@ -30,10 +30,10 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.model import Slice
 from reindex_assets.selection.groups import SliceGroup
-from reindex_assets_tests.conftest import connect_shards, connect_source
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_postgres, with_shard_port
 from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_part, no_merges
+from reindex_assets_tests.support.session_stack import connect_shards, connect_source
 from reindex_assets_tests.support.watching import PLAN, SLICES, Watching, reload
 
 #: What the oracle and the planter call a kind, and what the product does.

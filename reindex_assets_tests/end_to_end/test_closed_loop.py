@@ -32,12 +32,12 @@ from reindex_assets.local.stack.dagster_processes import DagsterProcesses, runni
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import PROCESS, Slice
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.alert_receivers import WebReceiver, web_receiver
 from reindex_assets_tests.support.living_application import LivingApplication
 from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.repair_loop import WRITES
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 SECONDS = float(os.environ.get("REINDEX_LOOP_SECONDS", "15"))
 #: By default when it is measured; a busy test machine may be late itself.

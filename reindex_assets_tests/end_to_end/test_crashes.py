@@ -31,8 +31,8 @@ from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.reindex import writer as shards
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
-from reindex_assets_tests.conftest import CUSTOMERS, connect_source
 from reindex_assets_tests.support.running import Once, attempt, errors, reindex, slices_of, staging_tables
+from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
 
 #: Small, as every kill is followed by a whole run. Half of the kills hit a first load, half a repair: each has about as many steps.
 PLAN = DataPlan(CUSTOMERS, date(2026, 2, 1), days=2, scale=0.003, seed=12)

@@ -34,10 +34,10 @@ from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.selection.rectangles import Rectangle
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.backfills import until
 from reindex_assets_tests.support.daemon_alone import Daemon, pid_of_run, running_daemon
 from reindex_assets_tests.support.hand_made_rows import silent_port
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=6, scale=0.002, seed=21)
 FIRST, LAST = PLAN.first_day, PLAN.last_day

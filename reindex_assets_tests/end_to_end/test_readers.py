@@ -25,8 +25,8 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
-from reindex_assets_tests.conftest import CUSTOMERS, FIRST_DAY, connect_shards
 from reindex_assets_tests.support.running import reindex, slices_of
+from reindex_assets_tests.support.session_stack import CUSTOMERS, FIRST_DAY, connect_shards
 
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY, days=3, scale=0.003, seed=13)
 SLICES = slices_of(PLAN)

@@ -20,8 +20,8 @@ from reindex_assets.local.stack.files import LocalStackError
 from reindex_assets.local.stack.processes import ProcessRecord, kill_processes
 from reindex_assets.local.stack.shards import LocalShard
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets_tests.conftest import connect_source
 from reindex_assets_tests.support.local_stacks import command_line, found_everywhere, pids, states, write_everywhere
+from reindex_assets_tests.support.session_stack import connect_source
 
 
 def test_two_ups_at_once_start_every_server_once(breakable_stack: LocalStack) -> None:

@@ -29,8 +29,8 @@ from reindex_assets.local.commands import local_app
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets_tests.conftest import BREAKABLE_CUSTOMERS, FIRST_DAY, connect_shards, connect_source
 from reindex_assets_tests.support.local_stacks import command_line, found_everywhere, pids, states, write_everywhere
+from reindex_assets_tests.support.session_stack import BREAKABLE_CUSTOMERS, FIRST_DAY, connect_shards, connect_source
 
 
 def test_a_new_stack_is_up_in_seconds_and_every_server_answers(empty_stack: LocalStack) -> None:

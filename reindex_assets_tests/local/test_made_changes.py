@@ -19,8 +19,8 @@ from reindex_assets.local.data.made_data import (
     change_source,
     make_source,
 )
-from reindex_assets_tests.conftest import empty_source
 from reindex_assets_tests.support.made_rows import PLAN, PROCESS, one, rows_of
+from reindex_assets_tests.support.session_stack import empty_source
 
 pytestmark = pytest.mark.usefixtures("clean")
 

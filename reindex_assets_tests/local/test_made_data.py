@@ -22,8 +22,8 @@ from reindex_assets.local.data.made_data import (
 from reindex_assets.local.data.made_plan import LARGEST_DAY, SMALLEST_DAY, day_size
 from reindex_assets.local.data.phrases import PHRASES
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets_tests.conftest import connect_source, empty_source
 from reindex_assets_tests.support.made_rows import PLAN, PROCESS, SCORECARDS, one, rows_of
+from reindex_assets_tests.support.session_stack import connect_source, empty_source
 
 
 @pytest.fixture(scope="module")

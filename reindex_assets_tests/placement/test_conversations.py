@@ -30,10 +30,10 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.running import errors, slices_of
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.001, seed=6, conversation_share=3.0)
 SLICES = slices_of(PLAN)

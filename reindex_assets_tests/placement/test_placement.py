@@ -1,7 +1,7 @@
 """Placement is the same wherever it is computed: Arrow (the writer), ClickHouse (the checks), exact arithmetic (the truth).
 
 What lives here: times that hypothesis chooses, asked of a real shard and of a real Postgres in batches, and the refusal of a fleet
-file with other shards. What does not: batches of rows (test_pure_parts.py).
+file with other shards. What does not: batches of rows (reindex/test_rows.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Slice
 from reindex_assets.selection.shard_rule import shard_expression, shards_by_time, source_shard_expression
+from reindex_assets_tests.support.generated import EPOCH, MICROSECOND, batch_of, exact_shard, times
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
-from reindex_assets_tests.test_pure_parts import EPOCH, MICROSECOND, batch_of, exact_shard, times
 
 EDGES = [
     EPOCH + timedelta(seconds=seconds) + timedelta(microseconds=microseconds)

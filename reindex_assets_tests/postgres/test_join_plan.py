@@ -20,7 +20,7 @@ from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.selection.source_sql import source_scope
-from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 #: Forty days in which one day is a small part of the table.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), days=40, scale=0.0005, seed=3)

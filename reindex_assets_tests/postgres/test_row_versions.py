@@ -21,8 +21,8 @@ from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import SourceMark, read_source_marks
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support import application
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
 SLICES = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days]

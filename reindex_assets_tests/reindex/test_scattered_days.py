@@ -1,6 +1,7 @@
 """Days that lie apart are read and written together, and the days between them are nobody's business.
 
-What lives here: runs and comparisons over such days, judged by the oracle. What does not: which slices make a group (test_pure_parts.py).
+What lives here: runs and comparisons over such days, judged by the oracle. What does not: which slices make a group
+(selection/test_groups.py).
 """
 
 from __future__ import annotations

@@ -36,7 +36,6 @@ from reindex_assets.postgres.session import SourceSession
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reshard.transition import begin_reshard, finish_reshard
 from reindex_assets.reshard.work import ReshardOptions, ReshardWork, windows
-from reindex_assets_tests.conftest import CUSTOMERS, connect_shards, connect_source, forget_password_afterwards
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.repair_loop import WRITES, RepairLoop
 from reindex_assets_tests.support.resharding import (
@@ -48,6 +47,12 @@ from reindex_assets_tests.support.resharding import (
     reindex,
     reshard,
     window_run,
+)
+from reindex_assets_tests.support.session_stack import (
+    CUSTOMERS,
+    connect_shards,
+    connect_source,
+    forget_password_afterwards,
 )
 
 FOUR = (0, 1, 2, 3)

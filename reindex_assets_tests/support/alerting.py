@@ -51,8 +51,8 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.asset_runs import FIRST, LAST, WRITES
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 UI = "http://dagster.example.org"
 HOUR = 3_600

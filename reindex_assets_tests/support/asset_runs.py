@@ -30,7 +30,7 @@ from reindex_assets.defs.keys.names import asset_key, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.model import Step
-from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 1, 4)
 WRITES = asset_key("local", Step.WRITE)

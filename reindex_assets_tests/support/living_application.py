@@ -25,8 +25,8 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import Slice
-from reindex_assets_tests.conftest import connect_shards, connect_source
 from reindex_assets_tests.support.application import Scorecard, read_as_application
+from reindex_assets_tests.support.session_stack import connect_shards, connect_source
 
 #: What the application does, and how often.
 ACTIONS = {"add": 70, "edit": 15, "delete": 8, "move": 7}

@@ -11,7 +11,7 @@ import psutil
 
 from reindex_assets.config.fleet import load_fleet
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets_tests.conftest import connect_shards, connect_source
+from reindex_assets_tests.support.session_stack import connect_shards, connect_source
 
 
 def pids(stack: LocalStack) -> dict[str, int | None]:

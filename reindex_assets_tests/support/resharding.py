@@ -27,8 +27,8 @@ from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.reshard.work import ReshardOptions, ReshardOutcome, ReshardWork, WindowRun
 from reindex_assets.selection.rectangles import Rectangle
-from reindex_assets_tests.conftest import CUSTOMERS, FIRST_DAY
 from reindex_assets_tests.support.running import errors, slices_of, with_shards
+from reindex_assets_tests.support.session_stack import CUSTOMERS, FIRST_DAY
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 31), days=2, scale=0.0006, seed=17, conversation_share=3.0)
 SLICES = slices_of(PLAN)

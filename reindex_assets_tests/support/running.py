@@ -19,7 +19,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import TABLES, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
-from reindex_assets_tests.conftest import CUSTOMERS
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 #: Small, of three customers, and across the end of a month: rows of two partitions of the tables.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.003, seed=11)

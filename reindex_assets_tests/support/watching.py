@@ -20,8 +20,8 @@ from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import TABLES, Slice
-from reindex_assets_tests.conftest import CUSTOMERS
 from reindex_assets_tests.support.plain_loader import load_plainly
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 #: Across the end of a month.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 28), days=9, scale=0.0008, seed=6)
