@@ -14,7 +14,7 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reindex_assets.alerts.problems import Ledger, Problem, ProblemKind, Rules, Severity, Standing, day_ranges
+from reindex_assets.alerts.problems import Problem, ProblemKind, Rules, Severity, Standing, TargetState, day_ranges
 from reindex_assets.model import Slice, days_between
 
 #: Ranges of days of open problems that are followed: about 100 KB of JSON. A month that is red everywhere is one for each customer.
@@ -33,7 +33,7 @@ class AlertState:
         reread_from: where the tick before had begun. The next tick reads from here: an event may get its id first and be
             committed a moment after later ones.
         failed_runs_seen: failed runs of the part that is read again.
-        ledgers: by the fingerprint of the target.
+        target_states: by the fingerprint of the target.
         incomplete: more was red than is followed; what was left out is looked up when there is room.
     """
 
@@ -41,7 +41,7 @@ class AlertState:
     reread_from: int
     failed_runs_seen: tuple[str, ...] = ()
     open_checks: Mapping[Problem, Standing] = field(default_factory=dict)
-    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
+    target_states: Mapping[str, TargetState] = field(default_factory=dict)
     incomplete: bool = False
 
     @property
@@ -68,7 +68,7 @@ class _Told(_Model):
     rows: list[_Row]
 
 
-class _Ledger(_Model):
+class _TargetState(_Model):
     """Targets that have been told the same share one."""
 
     targets: list[str]
@@ -84,7 +84,7 @@ class _Cursor(_Model):
     failed_runs_seen: list[str]
     incomplete: bool
     open: list[_Open]
-    ledgers: list[_Ledger]
+    ledgers: list[_TargetState]
 
 
 def to_cursor(state: AlertState) -> str:
@@ -93,15 +93,15 @@ def to_cursor(state: AlertState) -> str:
     for problem, standing in state.open_checks.items():
         opened[standing].append(problem)
     shared: dict[str, list[str]] = defaultdict(list)
-    for target, ledger in state.ledgers.items():
+    for target, target_state in state.target_states.items():
         told: dict[int, list[Problem]] = defaultdict(list)
-        for problem, at in ledger.told.items():
+        for problem, at in target_state.told.items():
             told[at].append(problem)
-        packed = _Ledger(
+        packed = _TargetState(
             targets=[],
             told=[_Told(at=at, rows=_pack(problems)) for at, problems in sorted(told.items())],
-            failed_runs=list(ledger.failed_runs),
-            failed_runs_left_out=ledger.failed_runs_left_out,
+            failed_runs=list(target_state.failed_runs),
+            failed_runs_left_out=target_state.failed_runs_left_out,
         )
         shared[packed.model_dump_json()].append(target)
     return _Cursor(
@@ -114,7 +114,7 @@ def to_cursor(state: AlertState) -> str:
             for standing, problems in opened.items()
         ],
         ledgers=[
-            _Ledger.model_validate_json(packed).model_copy(update={"targets": targets})
+            _TargetState.model_validate_json(packed).model_copy(update={"targets": targets})
             for packed, targets in shared.items()
         ],
     ).model_dump_json()
@@ -124,14 +124,14 @@ def from_cursor(cursor: str) -> AlertState | None:
     """The state of a cursor; None when it is not one of this version's: the alerts then start afresh and tell all that is open."""
     try:
         model = _Cursor.model_validate_json(cursor)
-        ledgers = {
-            target: Ledger(
-                {problem: told.at for told in ledger.told for problem in _unpack(told.rows)},
-                tuple(ledger.failed_runs),
-                ledger.failed_runs_left_out,
+        target_states = {
+            target: TargetState(
+                {problem: told.at for told in target_state.told for problem in _unpack(told.rows)},
+                tuple(target_state.failed_runs),
+                target_state.failed_runs_left_out,
             )
-            for ledger in model.ledgers
-            for target in ledger.targets
+            for target_state in model.ledgers
+            for target in target_state.targets
         }
         open_checks = {
             problem: Standing(group.since, group.severity) for group in model.open for problem in _unpack(group.rows)
@@ -139,7 +139,7 @@ def from_cursor(cursor: str) -> AlertState | None:
     except (ValidationError, ValueError):
         return None
     return AlertState(
-        model.position, model.reread_from, tuple(model.failed_runs_seen), open_checks, ledgers, model.incomplete
+        model.position, model.reread_from, tuple(model.failed_runs_seen), open_checks, target_states, model.incomplete
     )
 
 

@@ -119,7 +119,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class TargetState:
     """What one target has been told, and what waits for it.
 
     Attributes:
@@ -132,15 +132,15 @@ class Ledger:
     failed_runs: tuple[str, ...] = ()
     failed_runs_left_out: int = 0
 
-    def with_failed_runs(self, run_ids: Iterable[str]) -> Ledger:
+    def with_failed_runs(self, run_ids: Iterable[str]) -> TargetState:
         waiting = (*self.failed_runs, *run_ids)
         left_out = max(0, len(waiting) - MOST_WAITING_RUNS)
-        return Ledger(self.told, waiting[left_out:], self.failed_runs_left_out + left_out)
+        return TargetState(self.told, waiting[left_out:], self.failed_runs_left_out + left_out)
 
-    def keeping(self, is_watched: Callable[[Problem], bool]) -> Ledger:
+    def keeping(self, is_watched: Callable[[Problem], bool]) -> TargetState:
         """Without the problems that nobody watches any more: they are neither open nor over."""
         told = {problem: at for problem, at in self.told.items() if is_watched(problem)}
-        return Ledger(told, self.failed_runs, self.failed_runs_left_out)
+        return TargetState(told, self.failed_runs, self.failed_runs_left_out)
 
 
 @dataclass(frozen=True)
@@ -161,30 +161,30 @@ class News:
         return bool(self.problems or self.recovered)
 
 
-def news_for(ledger: Ledger, open_problems: Mapping[Problem, Standing], rules: Rules, now: int) -> News:
-    """What a target with this ledger is to be told."""
+def news_for(target_state: TargetState, open_problems: Mapping[Problem, Standing], rules: Rules, now: int) -> News:
+    """What a target in this state is to be told."""
     ripe = sorted(p for p, standing in open_problems.items() if rules.is_ripe(p, standing, now))
     # A sensor that failed for an engine and now fails for another reason proves nothing about the engine.
     still_failing = {problem.where for problem in open_problems if problem.of_automation}
     return News(
-        first=tuple(problem for problem in ripe if problem not in ledger.told),
-        again=tuple(p for p in ripe if p in ledger.told and now - ledger.told[p] >= rules.repeat_seconds),
+        first=tuple(problem for problem in ripe if problem not in target_state.told),
+        again=tuple(p for p in ripe if p in target_state.told and now - target_state.told[p] >= rules.repeat_seconds),
         recovered=tuple(
             problem
-            for problem in sorted(ledger.told)
+            for problem in sorted(target_state.told)
             if problem not in open_problems and not (problem.of_automation and problem.where in still_failing)
         ),
-        failed_runs=ledger.failed_runs,
-        failed_runs_left_out=ledger.failed_runs_left_out,
+        failed_runs=target_state.failed_runs,
+        failed_runs_left_out=target_state.failed_runs_left_out,
     )
 
 
-def after_telling(ledger: Ledger, news: News, rules: Rules, now: int) -> Ledger:
-    """The ledger of a target that has got `news`."""
+def after_telling(target_state: TargetState, news: News, rules: Rules, now: int) -> TargetState:
+    """The state of a target that has got `news`."""
     over = set(news.recovered)
-    told = {problem: at for problem, at in ledger.told.items() if problem not in over}
+    told = {problem: at for problem, at in target_state.told.items() if problem not in over}
     told |= dict.fromkeys((*news.first, *news.again), rules.remembered_time(now))
-    return Ledger(told)
+    return TargetState(told)
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:

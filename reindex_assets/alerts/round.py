@@ -15,11 +15,11 @@ from reindex_assets.alerts.delivery import Target, deliver, undelivered
 from reindex_assets.alerts.message import Look, Message, compose, plural
 from reindex_assets.alerts.problems import (
     Evaluation,
-    Ledger,
     News,
     Problem,
     Rules,
     Standing,
+    TargetState,
     after_telling,
     judged,
     news_for,
@@ -76,8 +76,8 @@ def play_round(
             f"REINDEX_ALERT_URLS is not set, so nobody is told; {how_many}. Set it to Apprise URLs (README, 'Alerts') where the "
             "code location runs, and restart that"
         )
-    ledgers = dict(state.ledgers)
-    news = {target: news_for(ledgers[target.fingerprint], open_problems, rules, now) for target in targets}
+    target_states = dict(state.target_states)
+    news = {target: news_for(target_states[target.fingerprint], open_problems, rules, now) for target in targets}
     news = {target: item for target, item in news.items() if item}
     # Targets with the same news get the same message, made once.
     messages: dict[News, Message] = {
@@ -88,8 +88,8 @@ def play_round(
         raise undelivered(failures) from None
     reached = {target: item for target, item in news.items() if target not in failures}
     for target, item in reached.items():
-        ledgers[target.fingerprint] = after_telling(ledgers[target.fingerprint], item, rules, now)
-    return replace(state, ledgers=ledgers), f"{_what_was_told(reached, failures)}; {how_many}"
+        target_states[target.fingerprint] = after_telling(target_states[target.fingerprint], item, rules, now)
+    return replace(state, target_states=target_states), f"{_what_was_told(reached, failures)}; {how_many}"
 
 
 def _taken_in(
@@ -100,27 +100,27 @@ def _taken_in(
     rules: Rules,
     now: int,
 ) -> AlertState:
-    """The state with what was observed, and a ledger for each target: an empty one for a new target, which is told all that is open."""
+    """The state with what was observed, and a state for each target: an empty one for a new target, which is told all that is open."""
     known = state.open_checks
     if observed.red_now is not None:
         known = {problem: known.get(problem, standing) for problem, standing in observed.red_now.items()}
     open_checks = {
         problem: standing for problem, standing in judged(known, observed.evaluations).items() if is_watched(problem)
     }
-    ledgers = {
-        target.fingerprint: state.ledgers.get(target.fingerprint, Ledger())
+    target_states = {
+        target.fingerprint: state.target_states.get(target.fingerprint, TargetState())
         .keeping(is_watched)
         .with_failed_runs(observed.failed_runs)
         for target in targets
     }
-    told = {problem for ledger in ledgers.values() for problem in ledger.told}
+    told = {problem for target_state in target_states.values() for problem in target_state.told}
     open_checks, left_out = bounded(coarse(open_checks, rules, now), told)
     return AlertState(
         position=observed.position,
         reread_from=state.position,
         failed_runs_seen=tuple(observed.failed_runs_seen),
         open_checks=open_checks,
-        ledgers=ledgers,
+        target_states=target_states,
         incomplete=left_out > 0 or (state.incomplete and observed.red_now is None),
     )
 

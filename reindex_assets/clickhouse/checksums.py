@@ -14,7 +14,7 @@ from reindex_assets.selection.row_digest import MODULUS, fast_digest
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 
-def read_shard_marks(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
+def read_shard_checksums(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
     """A sum over every column of every physical row, version included, on every shard, of every slice of a group."""
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:

@@ -64,7 +64,7 @@ class StagingNames:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SliceChange:
     """How a slice's rows on one shard differ from the expected ones, in rows.
 
     Attributes:
@@ -143,7 +143,7 @@ def _place(table: Table) -> str:
 
 def find_difference(
     shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
-) -> list[Difference]:
+) -> list[SliceChange]:
     """Compares staging and live rows on one shard into the difference table; the counts of each slice that differs.
 
     The difference table holds only keys that are not in order. A key is in order when exactly one physical row stands there
@@ -188,7 +188,7 @@ GROUP BY customer, day""",
         {"snapshot": snapshot},
     )
     return [
-        Difference(
+        SliceChange(
             Slice.of_row(row),
             _count(row["missing"]),
             _count(row["changed"]),

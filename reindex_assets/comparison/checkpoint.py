@@ -15,13 +15,13 @@ from reindex_assets.comparison.counts import TableCounts
 from reindex_assets.comparison.parity import SliceParity, TableParity
 from reindex_assets.config.fleet import Cluster
 from reindex_assets.model import TABLES, Kind, Slice
-from reindex_assets.postgres.row_versions import SourceMark
+from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.row_digest import shard_digest, source_digest
 
 
 def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[str, str]:
-    """Where marks are from: by customer its profiles, and by "" everything else. Marks of another origin mean nothing here.
+    """Where row versions are from: by customer its profiles, and by "" everything else. Those of another origin mean nothing here.
 
     Part of it is the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
     """
@@ -44,7 +44,7 @@ class ProvenSlice:
     """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
 
     slice: Slice
-    marks: Mapping[str, SourceMark]
+    versions: Mapping[str, RowVersions]
     templates: Mapping[str, Mapping[str, TableCounts]]
 
     def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
@@ -59,36 +59,40 @@ class Proof:
 
     Attributes:
         snapshot: when Postgres was read, microseconds.
-        origin: where the marks are from (marks.read_origin).
-        table_mark: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
+        origin: where the versions are from (comparison/checkpoint.py).
+        table_versions: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
         parts: the parts of each shard, listed before ClickHouse was asked; those in the months of the slices.
     """
 
     snapshot: int
     origin: Mapping[str, str]
-    table_mark: str
+    table_versions: str
     parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
     slices: tuple[ProvenSlice, ...] = field(repr=False)
 
     @staticmethod
     def of(
-        found: Iterable[tuple[SliceParity, Mapping[str, SourceMark]]],
+        found: Iterable[tuple[SliceParity, Mapping[str, RowVersions]]],
         snapshot: int,
         origin: Mapping[str, str],
-        table_mark: str,
+        table_versions: str,
         parts: Parts,
     ) -> Proof:
         """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
         proven = tuple(
             ProvenSlice(
-                parity.slice, dict(marks), {name: dict(table.by_template) for name, table in parity.tables.items()}
+                parity.slice, dict(versions), {name: dict(table.by_template) for name, table in parity.tables.items()}
             )
-            for parity, marks in found
+            for parity, versions in found
             if parity.sums_agree and not parity.quarantined
         )
         placed = of_months(parts, {one.slice for one in proven})
         return Proof(
-            snapshot, dict(origin), table_mark, tuple((place, dict(names)) for place, names in placed.items()), proven
+            snapshot,
+            dict(origin),
+            table_versions,
+            tuple((place, dict(names)) for place, names in placed.items()),
+            proven,
         )
 
     def without(self, slices: Collection[Slice]) -> Proof:
@@ -96,6 +100,6 @@ class Proof:
         return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
 
     def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, ProvenSlice]:
-        """What it says of some slices, where its marks are of this origin."""
+        """What it says of some slices, where its versions are of this origin."""
         same = {name for name, value in self.origin.items() if origin.get(name) == value}
         return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}

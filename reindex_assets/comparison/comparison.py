@@ -29,7 +29,7 @@ from reindex_assets.model import PROCESS, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
-from reindex_assets.postgres.row_versions import VERSION, SourceMark, has_versions, read_table_mark
+from reindex_assets.postgres.row_versions import VERSION, RowVersions, has_versions, read_table_versions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.selection.row_digest import MODULUS, digest_of_rows, rows_to_digest, shard_digest
@@ -173,15 +173,15 @@ class _Sums:
         same = (self.postgres_digest - self.clickhouse_digest) % MODULUS == 0
         return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, same)
 
-    def mark(self) -> SourceMark:
-        """The mark of the rows that Postgres has digested."""
-        return SourceMark.of(sum(sum(tally.postgres) for tally in self.templates.values()), self.versions)
+    def row_versions(self) -> RowVersions:
+        """Those of the rows that Postgres has digested."""
+        return RowVersions.of(sum(sum(tally.postgres) for tally in self.templates.values()), self.versions)
 
 
 def _compare_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Mapping[str, str] | None
 ) -> tuple[list[SliceParity], Proof | None]:
-    """The sums of a group, and, given the origin of marks, the proof of those slices that are equal."""
+    """The sums of a group, and, given the origin of row versions, the proof of those slices that are equal."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
@@ -190,7 +190,7 @@ def _compare_group(
     proving = origin is not None
     # Before anything is asked: what happens in between is seen by who looks at the proof.
     parts = read_parts(shards, group.kind) if proving else {}
-    table_mark = ""
+    table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
@@ -203,7 +203,7 @@ def _compare_group(
                 of_slice.versions += int(row["versions"]) if proving else 0
         quarantined = read_quarantined(session, group)
         if proving and reads_the_table(session, group):
-            table_mark = read_table_mark(session, group.kind)
+            table_versions = read_table_versions(session, group.kind)
     answered = answers()
     for table in TABLES:
         for shard in range(len(shards)):
@@ -226,9 +226,9 @@ def _compare_group(
     ]
     if origin is None:
         return parities, None
-    marks = [{table.name: sums[item, table.name].mark() for table in TABLES} for item in group.slices]
-    found = [one for one in zip(parities, marks, strict=True) if one[0].slice not in placement.homeless]
-    return parities, Proof.of(found, snapshot.microseconds, origin, table_mark, parts)
+    versions = [{table.name: sums[item, table.name].row_versions() for table in TABLES} for item in group.slices]
+    found = [one for one in zip(parities, versions, strict=True) if one[0].slice not in placement.homeless]
+    return parities, Proof.of(found, snapshot.microseconds, origin, table_versions, parts)
 
 
 def _ask_shard(
@@ -255,7 +255,7 @@ def source_digests(
 ) -> str:
     """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
 
-    With `versions` also the sum of the hashes of the row versions (marks.VERSION).
+    With `versions` also the sum of the hashes of the row versions (VERSION).
     """
     columns = [
         "c.customer, c.scorecard_id, c.template_id",

@@ -74,7 +74,7 @@ class DayVerdict:
 
 
 @dataclass(frozen=True)
-class Gap:
+class MissingDays:
     """Consecutive days of a customer without a scorecard on one engine or on both, between days that have some.
 
     Attributes:
@@ -91,7 +91,7 @@ class Gap:
     def days(self) -> int:
         return (self.last_day - self.first_day).days + 1
 
-    def meets(self, next_one: Gap) -> bool:
+    def meets(self, next_one: MissingDays) -> bool:
         """Whether a gap goes on where this one ends."""
         return replace(self, first_day=next_one.first_day, last_day=next_one.last_day) == next_one and (
             self.last_day + timedelta(days=1) == next_one.first_day
@@ -132,7 +132,7 @@ class Verification:
     samples: int
     clusters: tuple[ClusterVerification, ...]
     days: tuple[DayVerdict, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[MissingDays, ...]
 
     @property
     def agrees(self) -> bool:
@@ -210,7 +210,15 @@ def verify(
             clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
-        kind.name, depth, first_day, last_day, settle_seconds, samples, tuple(clusters), days, tuple(find_gaps(days))
+        kind.name,
+        depth,
+        first_day,
+        last_day,
+        settle_seconds,
+        samples,
+        tuple(clusters),
+        days,
+        tuple(find_missing_days(days)),
     )
 
 
@@ -281,12 +289,12 @@ def _remark(parity: SliceParity) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def find_gaps(days: Iterable[DayVerdict]) -> list[Gap]:
+def find_missing_days(days: Iterable[DayVerdict]) -> list[MissingDays]:
     """The gaps of each engine between its first and its last day with rows: what lies outside can't be told from a late start."""
     by_customer: dict[tuple[str, str], list[DayVerdict]] = {}
     for day in days:
         by_customer.setdefault((day.cluster, day.slice.customer), []).append(day)
-    gaps: list[Gap] = []
+    gaps: list[MissingDays] = []
     for (cluster, customer), found in by_customer.items():
         in_order = sorted(found, key=lambda day: day.slice.day)
         has_rows = [[any(sides[engine] for sides in day.rows.values()) for day in in_order] for engine in (0, 1)]
@@ -302,7 +310,7 @@ def find_gaps(days: Iterable[DayVerdict]) -> list[Gap]:
             missing_in = (
                 "both" if not in_postgres and not in_clickhouse else "ClickHouse" if in_postgres else "Postgres"
             )
-            gap = Gap(cluster, customer, in_order[number].slice.day, in_order[number].slice.day, missing_in)
+            gap = MissingDays(cluster, customer, in_order[number].slice.day, in_order[number].slice.day, missing_in)
             if gaps and gaps[-1].meets(gap):
                 gap = replace(gap, first_day=gaps.pop().first_day)
             gaps.append(gap)

@@ -1,7 +1,7 @@
 """Proofs: slices that a run has left equal to the bit, and what each engine then said of its rows: the next run need not read them.
 
 What lives here: what is remembered of a slice, and which slices it still holds for. What does not: its file
-(drift/checkpoint_store.py), the comparison that finds a slice equal (comparison/comparison.py), marks and lists of parts
+(drift/checkpoint_store.py), the comparison that finds a slice equal (comparison/comparison.py), row versions and lists of parts
 (postgres/row_versions.py, clickhouse/parts.py).
 
 A slice is still equal when neither side has changed: in Postgres the row versions are the same, in ClickHouse no part with rows of it
@@ -23,19 +23,19 @@ from reindex_assets.config.fleet import Cluster
 from reindex_assets.model import TABLES, Kind, Slice
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
-from reindex_assets.postgres.row_versions import has_versions, read_source_marks, read_table_mark
+from reindex_assets.postgres.row_versions import has_versions, read_row_versions, read_table_versions
 from reindex_assets.postgres.session import Snapshot, SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 
-#: Slices whose marks one statement reads: nothing but sums travels.
+#: Slices whose row versions one statement reads: nothing but sums travels.
 _SLICES_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
 class _WholeTables:
-    """The mark of the whole of Postgres' tables, and when they were read, microseconds."""
+    """The row versions of whole tables of Postgres, and when they were read, microseconds."""
 
-    mark: str
+    versions: str
     snapshot: int
 
 
@@ -84,7 +84,7 @@ class Unchanged:
         untouched = set(known) - look.in_doubt
         for group in self._groups(look.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
-                if any(counts[name] != mark.rows for name, mark in known[item].marks.items()):
+                if any(counts[name] != versions.rows for name, versions in known[item].versions.items()):
                     untouched.discard(item)
         return untouched
 
@@ -93,27 +93,27 @@ class Unchanged:
     ) -> dict[Slice, SliceParity]:
         with group_snapshot(self._session, group) as snapshot:
             self._session.assert_not_lagging(snapshot)
-            # A row that is held back belongs to no slice, and moves no mark.
+            # A row that is held back belongs to no slice, and no row version tells of it.
             held_back = {row.slice for row in read_quarantined(self._session, group)}
             untouched = [item for item in group.slices if item not in held_back]
             whole = self._whole_tables(proof, group, snapshot)
-            if whole is not None and whole.mark == proof.table_mark:
+            if whole is not None and whole.versions == proof.table_versions:
                 read_at = whole.snapshot
             else:
                 read_at = snapshot.microseconds
                 for table in TABLES:
                     if not untouched:
                         break
-                    fresh = read_source_marks(self._session, group, table)
-                    untouched = [item for item in untouched if fresh[item] == known[item].marks[table.name]]
+                    fresh = read_row_versions(self._session, group, table)
+                    untouched = [item for item in untouched if fresh[item] == known[item].versions[table.name]]
         return {item: known[item].parity(len(self._shards), read_at, proof.snapshot) for item in untouched}
 
     def _whole_tables(self, proof: Proof, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
         """What may tell that nothing at all has changed in Postgres since a proof: read once, where that is cheap beside the marks of the
         slices. What changes after that is seen the next time.
         """
-        if not proof.table_mark:
+        if not proof.table_versions:
             return None
         if self._whole is None and reads_the_table(self._session, group):
-            self._whole = _WholeTables(read_table_mark(self._session, self._kind), snapshot.microseconds)
+            self._whole = _WholeTables(read_table_versions(self._session, self._kind), snapshot.microseconds)
         return self._whole

@@ -1,13 +1,13 @@
 """The watch: which slices of the look-back have drifted, for little more than nothing while little happens.
 
-What lives here: which slices a look compares, and what it proves. What does not: marks (postgres/row_versions.py), the comparison
+What lives here: which slices a look compares, and what it proves. What does not: row versions (postgres/row_versions.py), the comparison
 (comparison/comparison.py), and what is done about drift (drift/repair_policy.py).
 
 A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
 compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
-not come, to scores alone: the marks of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
+not come, to scores alone: the versions of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
 
-The order makes it safe: marks are read before the comparison. What happens in between moves the marks again, and is seen the next time.
+The order makes it safe: versions and checksums are read before the comparison. What changes in between is seen the next time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
-from reindex_assets.clickhouse.checksums import read_shard_counts, read_shard_marks
+from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.comparison.checkpoint import read_origin
 from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.watch_state import SliceMarks, WatchState
+from reindex_assets.drift.watch_state import SliceState, WatchState
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
 from reindex_assets.postgres.join_plan import group_snapshot
-from reindex_assets.postgres.row_versions import SourceMark, read_source_marks
+from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -43,9 +43,9 @@ class WatchLimits:
     """What one look may cost. Each limit is in rows; but something of each queue is always taken, however large: no turn never comes.
 
     Attributes:
-        scorecards: scorecards whose marks are read in Postgres (0.8 s a million): of the latest two days, and of the others, each
+        scorecards: scorecards whose versions are read in Postgres (0.8 s a million): of the latest two days, and of the others, each
             time those whose turn is longest ago.
-        scores: scores whose marks are read in Postgres (2 s a million), by turns in the same way.
+        scores: scores whose versions are read in Postgres (2 s a million), by turns in the same way.
         compared_rows: scores that are compared to the bit (3 to 4 s a million in Postgres): half of them by need (what was touched
             first, late days first), half of them of the slices that have waited longest.
         settle_seconds: a difference younger than this is a row on its way.
@@ -96,7 +96,7 @@ def look(
     Args:
         days: the first and the last day, both included.
         state: of the last look; an empty one proves every slice anew.
-        doubted: slices to compare whatever their marks say.
+        doubted: slices to compare whatever is remembered of them.
         untouchable: slices that a run is at work on: they are left for the next look.
         resting: slices that are known to differ, and of interest only when something touches them.
 
@@ -127,8 +127,8 @@ class _Look:
         self._cluster = fleet.clusters[cluster_name]
         self._kind = kind
         self._resting = resting
-        self._fresh: dict[Slice, dict[str, SourceMark]] = {item: {} for item in self._slices}
-        self._shard_marks: dict[Slice, int] = {}
+        self._fresh: dict[Slice, dict[str, RowVersions]] = {item: {} for item in self._slices}
+        self._shard_checksums: dict[Slice, int] = {}
         self._comparison = Comparison(fleet, cluster_name, kind)
         self._seconds: dict[str, float] = {}
 
@@ -136,12 +136,12 @@ class _Look:
         """Takes from the state of the last look what still holds."""
         self._origin = read_origin(self._comparison.session, self._cluster, self._kind)
         known = self._state.slices_of(self._origin)
-        self._known: dict[Slice, SliceMarks] = {item: known.get(item, SliceMarks()) for item in self._slices}
+        self._known: dict[Slice, SliceState] = {item: known.get(item, SliceState()) for item in self._slices}
         # Slices whose standing is known, as long as nothing touches them.
         self._settled = {
             item
-            for item, marks in self._known.items()
-            if marks.is_equal or (item in self._resting and marks.source and not marks.is_touched)
+            for item, state in self._known.items()
+            if state.is_equal or (item in self._resting and state.row_versions and not state.is_touched)
         }
         days, now = {day.isoformat() for day in self._days}, time.time()
         # A time that has not come yet is of a clock that was wrong: its day would wait until then.
@@ -157,25 +157,25 @@ class _Look:
     def run(self, doubted: frozenset[Slice], untouchable: frozenset[Slice]) -> WatchLook:
         self._remember()
         listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._kind))
-        self._timed("postgres_marks", self._read_turns)
+        self._timed("postgres_versions", self._read_turns)
         touched = {item for item in self._slices if self._has_moved(item)} | (doubted & set(self._slices))
-        in_clickhouse, parts = self._timed("clickhouse_marks", lambda: self._touched_in_clickhouse(listed))
+        in_clickhouse, parts = self._timed("clickhouse_checksums", lambda: self._touched_in_clickhouse(listed))
         touched |= in_clickhouse
         chosen = self._chosen(touched, untouchable)
 
-        # Before the comparison: what happens in between moves these marks again.
-        self._timed("postgres_marks", lambda: self._read_marks(chosen, TABLES, missing_only=True))
-        self._timed("clickhouse_marks", lambda: self._read_shard_marks(chosen))
+        # Before the comparison: what changes in between is seen the next time.
+        self._timed("postgres_versions", lambda: self._read_row_versions(chosen, TABLES, missing_only=True))
+        self._timed("clickhouse_checksums", lambda: self._read_shard_checksums(chosen))
         found = self._timed(
             "comparison",
             lambda: self._comparison.settled(chosen, self._limits.settle_seconds, max_slices=_SLICES_AT_ONCE),
         )
 
-        slices = {item: marks.doubted() if item in touched else marks for item, marks in self._known.items()}
-        turn = 1 + max((marks.turn for marks in self._known.values()), default=0)
+        slices = {item: state.doubted() if item in touched else state for item, state in self._known.items()}
+        turn = 1 + max((state.turn for state in self._known.values()), default=0)
         for parity in found:
-            source, shard_mark = dict(self._fresh[parity.slice]), self._shard_marks[parity.slice]
-            slices[parity.slice] = SliceMarks(source, shard_mark, is_equal=parity.sums_agree, turn=turn)
+            row_versions, shard_checksum = dict(self._fresh[parity.slice]), self._shard_checksums[parity.slice]
+            slices[parity.slice] = SliceState(row_versions, shard_checksum, is_equal=parity.sums_agree, turn=turn)
         compared = {parity.slice for parity in found}
         return WatchLook(
             WatchState(slices, parts, self._looked, self._origin),
@@ -183,16 +183,16 @@ class _Look:
             frozenset(parity.slice for parity in found if parity.is_equal),
             len(self._slices),
             len(touched),
-            sum(not marks.is_equal and item not in compared for item, marks in slices.items()),
+            sum(not state.is_equal and item not in compared for item, state in slices.items()),
             {name: round(seconds, 3) for name, seconds in self._seconds.items()},
         )
 
     # --- what has been touched
 
     def _read_turns(self) -> None:
-        """Reads the marks of the days whose turn it is."""
+        """Reads the row versions of the days whose turn it is."""
         for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
-            # What is not settled is compared whatever its marks say; those of scorecards tell how large it is.
+            # What is not settled is compared whatever is remembered of it; those of scorecards tell how large it is.
             wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
             rows = dict.fromkeys(self._days, 0)
             for item in wanted:
@@ -204,22 +204,24 @@ class _Look:
                     rows,
                     limit - sum(rows[day] for day in due),
                 )
-            self._read_marks([item for item in wanted if item.day in set(due)], [table])
+            self._read_row_versions([item for item in wanted if item.day in set(due)], [table])
             now = time.time()
             self._looked |= {(table.name, day.isoformat()): now for day in due}
 
-    def _read_marks(self, slices: Iterable[Slice], tables: Iterable[Table], missing_only: bool = False) -> None:
+    def _read_row_versions(self, slices: Iterable[Slice], tables: Iterable[Table], missing_only: bool = False) -> None:
         for table in tables:
             wanted = [item for item in slices if not missing_only or table.name not in self._fresh[item]]
             for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
                 with group_snapshot(self._comparison.session, group) as snapshot:
                     self._comparison.session.assert_not_lagging(snapshot)
-                    for item, mark in read_source_marks(self._comparison.session, group, table).items():
-                        self._fresh[item][table.name] = mark
+                    for item, versions in read_row_versions(self._comparison.session, group, table).items():
+                        self._fresh[item][table.name] = versions
 
     def _has_moved(self, item: Slice) -> bool:
         known = self._known[item]
-        return item in self._settled and any(known.source.get(name) != mark for name, mark in self._fresh[item].items())
+        return item in self._settled and any(
+            known.row_versions.get(name) != versions for name, versions in self._fresh[item].items()
+        )
 
     def _touched_in_clickhouse(self, listed: Parts) -> tuple[set[Slice], Parts]:
         """The settled slices that were touched between the last look and a list of parts, and the list to remember."""
@@ -229,18 +231,18 @@ class _Look:
         found = look_at_parts(self._comparison.shards, self._kind, groups, self._state.parts, listed)
         # How many rows there should be is known of equal slices only.
         in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
-        self._read_shard_marks(in_doubt)
-        touched = {item for item in in_doubt if self._shard_marks[item] != self._known[item].shard_mark}
+        self._read_shard_checksums(in_doubt)
+        touched = {item for item in in_doubt if self._shard_checksums[item] != self._known[item].shard_checksum}
         for group in self._comparison.groups(found.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
                 if any(counts[table.name] != self._known[item].rows(table.name) for table in TABLES):
                     touched.add(item)
         return touched, found.parts
 
-    def _read_shard_marks(self, slices: Iterable[Slice]) -> None:
-        wanted = [item for item in slices if item not in self._shard_marks]
+    def _read_shard_checksums(self, slices: Iterable[Slice]) -> None:
+        wanted = [item for item in slices if item not in self._shard_checksums]
         for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
-            self._shard_marks |= read_shard_marks(self._comparison.shards, group)
+            self._shard_checksums |= read_shard_checksums(self._comparison.shards, group)
 
     # --- what is compared
 

@@ -1,4 +1,4 @@
-"""What the watch knows from one look to the next: the marks of slices that were proved equal, in one file beside the slices.
+"""What the watch knows from one look to the next: the state of slices when they were last compared, in one file beside the slices.
 
 What lives here: its shape, loading and saving. What does not: what is made of it (drift/watch.py), and the file (storage/state_file.py).
 
@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from reindex_assets.clickhouse.parts import PartitionPlace
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
-from reindex_assets.postgres.row_versions import SourceMark
+from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import MemoryFile
 
-#: Raise it whenever the shape or the meaning of a mark changes: memories of another version are forgotten.
+#: Raise it whenever the shape or the meaning of a column changes: what another version has saved is ignored.
 _VERSION = "3"
 _META = b"reindex_assets.watch"
 _SCHEMA = pa.schema(
@@ -41,25 +41,25 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class SliceMarks:
-    """The marks of a slice when it was last compared.
+class SliceState:
+    """A slice when it was last compared: row versions of Postgres by table name, and the checksum of its rows on the shards.
 
     Attributes:
         is_equal: it was equal to the bit, and nothing has been seen to touch it since.
-        is_touched: something has touched it since, and it was not compared again: the marks don't tell that a second time.
+        is_touched: something has touched it since, and it was not compared again: its versions and checksum don't tell that a second time.
         turn: a number that is higher the later it was compared; 0 where it never was.
     """
 
-    source: Mapping[str, SourceMark] = field(default_factory=dict)
-    shard_mark: int = 0
+    row_versions: Mapping[str, RowVersions] = field(default_factory=dict)
+    shard_checksum: int = 0
     is_equal: bool = False
     is_touched: bool = False
     turn: int = 0
 
     def rows(self, table: str) -> int:
-        return self.source.get(table, SourceMark()).rows
+        return self.row_versions.get(table, RowVersions()).rows
 
-    def doubted(self) -> SliceMarks:
+    def doubted(self) -> SliceState:
         return replace(self, is_equal=False, is_touched=True)
 
 
@@ -69,19 +69,19 @@ class WatchState:
 
     Attributes:
         parts: the parts of every shard as they were listed before the last look.
-        looked: when each day's marks of each table were last read in Postgres, seconds since the epoch, by table name and day.
-        origin: where the marks are from (marks.read_origin).
+        looked: when each day's row versions of each table were last read in Postgres, seconds since the epoch, by table name and day.
+        origin: where the row versions are from (comparison/checkpoint.py).
     """
 
-    slices: Mapping[Slice, SliceMarks] = field(default_factory=dict)
+    slices: Mapping[Slice, SliceState] = field(default_factory=dict)
     parts: Mapping[PartitionPlace, Mapping[str, str]] = field(default_factory=dict)
     looked: Mapping[tuple[str, str], float] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
 
-    def slices_of(self, origin: Mapping[str, str]) -> dict[Slice, SliceMarks]:
-        """The slices whose marks are of this origin."""
+    def slices_of(self, origin: Mapping[str, str]) -> dict[Slice, SliceState]:
+        """The slices whose row versions are of this origin."""
         same = {name for name, value in self.origin.items() if origin.get(name) == value}
-        return {item: marks for item, marks in self.slices.items() if {"", item.customer} <= same}
+        return {item: state for item, state in self.slices.items() if {"", item.customer} <= same}
 
 
 class WatchStore:
@@ -107,7 +107,7 @@ class WatchStore:
             "looked": [[*place, time] for place, time in state.looked.items()],
             "origin": dict(state.origin),
         }
-        rows = [_row(item, marks) for item, marks in sorted(state.slices.items())]
+        rows = [_row(item, slice_state) for item, slice_state in sorted(state.slices.items())]
         content = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: json.dumps(meta).encode()})), content)
         self._file.save(content.getvalue())
@@ -118,28 +118,29 @@ def _read(content: bytes) -> WatchState:
     meta = json.loads(table.schema.metadata[_META])
     parts = {(int(shard), name, uuid, partition): dict(names) for shard, name, uuid, partition, names in meta["parts"]}
     looked = {(name, day): float(time) for name, day, time in meta["looked"]}
-    return WatchState({Slice.of(row["slice"]): _marks(row) for row in table.to_pylist()}, parts, looked, meta["origin"])
+    return WatchState({Slice.of(row["slice"]): _state(row) for row in table.to_pylist()}, parts, looked, meta["origin"])
 
 
-def _row(item: Slice, marks: SliceMarks) -> dict[str, object]:
+def _row(item: Slice, state: SliceState) -> dict[str, object]:
     row = dict.fromkeys(_SCHEMA.names)
-    source = {f"{name}_{part}": getattr(mark, part) for name, mark in marks.source.items() for part in ("rows", "mark")}
+    stored = {f"{name}_rows": versions.rows for name, versions in state.row_versions.items()}
+    stored |= {f"{name}_mark": versions.checksum for name, versions in state.row_versions.items()}
     return {
         **row,
-        **source,
+        **stored,
         "slice": item.partition_key,
-        "shard_mark": marks.shard_mark,
-        "is_equal": marks.is_equal,
-        "is_touched": marks.is_touched,
-        "turn": marks.turn,
+        "shard_mark": state.shard_checksum,
+        "is_equal": state.is_equal,
+        "is_touched": state.is_touched,
+        "turn": state.turn,
     }
 
 
-def _marks(row: Mapping[str, object]) -> SliceMarks:
-    source = {
-        name: SourceMark(int(str(row[f"{name}_rows"])), int(str(row[f"{name}_mark"])))
+def _state(row: Mapping[str, object]) -> SliceState:
+    row_versions = {
+        name: RowVersions(int(str(row[f"{name}_rows"])), int(str(row[f"{name}_mark"])))
         for name in (SCORECARD.name, SCORE.name)
         if row[f"{name}_mark"] is not None
     }
-    shard_mark, turn = int(str(row["shard_mark"])), int(str(row["turn"]))
-    return SliceMarks(source, shard_mark, bool(row["is_equal"]), bool(row["is_touched"]), turn)
+    shard_checksum, turn = int(str(row["shard_mark"])), int(str(row["turn"]))
+    return SliceState(row_versions, shard_checksum, bool(row["is_equal"]), bool(row["is_touched"]), turn)

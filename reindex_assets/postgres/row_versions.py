@@ -1,15 +1,9 @@
-"""Marks: what each engine itself can say, cheaply, about whether a slice has been touched since somebody looked.
+"""Row versions: how Postgres can tell, cheaply, whether a slice has been touched since somebody looked.
 
-What lives here: the marks of both engines, and where marks are from (`read_origin`). What does not: lists of parts, which tell where
-in ClickHouse nothing happened without reading a row (clickhouse/parts.py), who keeps marks and what follows from one that moved
-(drift/watch.py, drift/unchanged.py), and any comparison of the engines with each other (comparison/comparison.py): a mark of Postgres
-and one of ClickHouse have nothing in common.
-
-Postgres: a sum of 64-bit hashes over (xmin, ctid) of the rows, that is over the row *versions*: every insert, update and delete makes other
-versions, whatever the application does to `updated_at`. A rewrite of the table (VACUUM FULL, a restored dump) moves all marks,
-which costs a closer look and loses nothing.
-
-ClickHouse: a sum of hashes over every column of every physical row.
+What lives here: counts and checksums over (xmin, ctid) of the rows behind a slice: every insert, update and delete makes other versions,
+whatever the application does to `updated_at`. A rewrite of the table (VACUUM FULL, a restored dump) changes all of them, which costs a
+closer look and loses nothing. What does not: the checksums of ClickHouse (clickhouse/checksums.py), with which these have nothing in
+common, and who remembers them (drift/watch.py, drift/unchanged.py).
 """
 
 from __future__ import annotations
@@ -27,16 +21,16 @@ from reindex_assets.selection.source_sql import BELONGS, relations_of, source_sq
 
 
 @dataclass(frozen=True)
-class SourceMark:
-    """A table of a slice in Postgres: how many rows, and a sum over their versions. Equal marks: nothing has touched it."""
+class RowVersions:
+    """A table of a slice in Postgres: how many rows, and a checksum of their versions. While both are equal, nothing has touched it."""
 
     rows: int = 0
-    mark: int = 0
+    checksum: int = 0
 
     @staticmethod
-    def of(rows: int, total: str | int) -> SourceMark:
+    def of(rows: int, total: str | int) -> RowVersions:
         """From a count and a sum of `VERSION`; Postgres sums without end."""
-        return SourceMark(rows, int(total) % MODULUS)
+        return RowVersions(rows, int(total) % MODULUS)
 
 
 #: The hash of the row versions behind a row of ClickHouse, as a Postgres expression by table name. A scorecard's kind and template
@@ -49,8 +43,8 @@ VERSION: Mapping[str, str] = MappingProxyType(
 )
 
 
-def read_source_marks(session: SourceSession, group: SliceGroup, table: Table) -> dict[Slice, SourceMark]:
-    """The marks of a table, of every slice of a group; inside `group_snapshot(session, group)`. The score table costs a join."""
+def read_row_versions(session: SourceSession, group: SliceGroup, table: Table) -> dict[Slice, RowVersions]:
+    """The row versions of a table, of every slice of a group; inside `group_snapshot(session, group)`. The score table costs a join."""
     sql = source_sql(
         f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS found,
@@ -61,25 +55,25 @@ GROUP BY 1, 2""",
         session.postgres.relations,
         group,
     )
-    found = {item: SourceMark() for item in group.slices}
+    found = {item: RowVersions() for item in group.slices}
     for row in session.rows(sql):
-        found[Slice.of_row(row)] = SourceMark.of(row["found"], row["mark"])
+        found[Slice.of_row(row)] = RowVersions.of(row["found"], row["mark"])
     return found
 
 
-def read_table_mark(session: SourceSession, kind: Kind) -> str:
-    """A mark of everything in the tables of Postgres, of any customer and day, in the snapshot that is open.
+def read_table_versions(session: SourceSession, kind: Kind) -> str:
+    """The row versions of whole tables of Postgres, of any customer and day, in the snapshot that is open.
 
-    Equal: every mark in them is equal too. It reads the tables without joining them: 0.1 s a million rows.
+    While they are equal, those of every slice are equal too. It reads the tables without joining them: 0.1 s a million rows.
     """
-    marks = []
+    versions = []
     for relation in relations_of(session.postgres.relations, kind):
         [row] = session.rows(
             f"SELECT count(*) AS found, coalesce(sum(hash_record_extended(ROW(t.xmin, t.ctid), 0)), 0)::text AS mark FROM {relation} AS t"
         )
-        mark = SourceMark.of(row["found"], row["mark"])
-        marks.append(f"{mark.rows}:{mark.mark}")
-    return ",".join(marks)
+        of_relation = RowVersions.of(row["found"], row["mark"])
+        versions.append(f"{of_relation.rows}:{of_relation.checksum}")
+    return ",".join(versions)
 
 
 def has_versions(session: SourceSession, kind: Kind) -> bool:

@@ -32,7 +32,7 @@ from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions, drop_left_overs
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.storage import slice_store
-from reindex_assets.storage.slice_store import ExtractMark, SliceStore
+from reindex_assets.storage.slice_store import ExtractInfo, SliceStore
 
 T = TypeVar("T")
 
@@ -217,15 +217,15 @@ class Reindex:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
                     quarantined = read_quarantined(session, group)
-                    with self._pipeline(group, chain, engines, ExtractMark.new(snapshot.microseconds)) as pipeline:
+                    with self._pipeline(group, chain, engines, ExtractInfo.new(snapshot.microseconds)) as pipeline:
                         pipeline.take(lambda table: read_rows(session, table, group))
                         # Postgres need not keep old row versions while the shards write.
                         reading.close()
                         return pipeline.finish(quarantined, session.assert_alive)
             (item,) = group.slices
             step = slice_store.EXTRACT if chain[0] is Step.ROWS else slice_store.ROWS
-            mark = self._store.mark(item, step, len(shards))
-            with self._pipeline(group, chain, engines, mark) as pipeline:
+            extract = self._store.extract_info(item, step, len(shards))
+            with self._pipeline(group, chain, engines, extract) as pipeline:
                 pipeline.take(lambda table: self._store.read(item, step, table))
                 return pipeline.finish([], session.assert_alive)
 
@@ -245,13 +245,13 @@ class Reindex:
             raise
 
     def _pipeline(
-        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, mark: ExtractMark
+        self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, extract: ExtractInfo
     ) -> GroupPipeline:
         self._groups_begun += 1
         names = StagingNames(engines.source.owner, self._groups_begun)
         placement = GroupPlacement(engines.shards, group)
         return GroupPipeline(
-            self._store, engines.shards, group, placement, chain, mark, names, self._options.write, self._count_rows
+            self._store, engines.shards, group, placement, chain, extract, names, self._options.write, self._count_rows
         )
 
     def _count_rows(self, rows: int) -> None:

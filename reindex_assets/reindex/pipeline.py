@@ -26,7 +26,7 @@ from reindex_assets.reindex.writer import GroupWriter, SliceWrites, TableWrite, 
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_rule import shards_by_time
 from reindex_assets.storage import slice_store
-from reindex_assets.storage.slice_store import ExtractMark, SliceFile, SliceStore, SliceWriter
+from reindex_assets.storage.slice_store import ExtractInfo, SliceFile, SliceStore, SliceWriter
 
 Reader = Callable[[Table], Iterator[pa.RecordBatch]]
 
@@ -64,7 +64,7 @@ class GroupPipeline:
     """Runs a contiguous chain of steps on one group, as a context: `take` the rows, then `finish`.
 
     Args:
-        mark: of the extract whose rows are taken; its snapshot becomes the version of every row written.
+        extract: of the extract whose rows are taken; its snapshot becomes the version of every row written.
         on_rows: called with the number of rows of each batch that has been taken.
     """
 
@@ -75,7 +75,7 @@ class GroupPipeline:
         group: SliceGroup,
         placement: GroupPlacement,
         chain: tuple[Step, ...],
-        mark: ExtractMark,
+        extract: ExtractInfo,
         names: StagingNames,
         options: WriteOptions,
         on_rows: Callable[[int], None],
@@ -84,7 +84,7 @@ class GroupPipeline:
         self._shards = shards
         self._group = group
         self._chain = chain
-        self._mark = mark
+        self._extract = extract
         self._names = names
         self._options = options
         self._on_rows = on_rows
@@ -101,7 +101,7 @@ class GroupPipeline:
             if Step.WRITE in self._chain:
                 with self._timed(Step.WRITE):
                     self._writer = opening.enter_context(
-                        GroupWriter(self._shards, self._group, self._mark.snapshot, self._names, self._options)
+                        GroupWriter(self._shards, self._group, self._extract.snapshot, self._names, self._options)
                     )
             for step in (Step.EXTRACT, Step.ROWS):
                 if step in self._chain:
@@ -150,7 +150,7 @@ class GroupPipeline:
             SliceOutcome(
                 item,
                 self._chain,
-                snapshot=self._mark.snapshot,
+                snapshot=self._extract.snapshot,
                 files=published[item],
                 writes=writes.get(item, {}),
                 quarantined=tuple(kept_back[item]),
@@ -185,7 +185,7 @@ class GroupPipeline:
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:
         name = slice_store.EXTRACT if step is Step.EXTRACT else slice_store.ROWS
-        return self._store.writer(name, table, self._mark, len(self._shards))
+        return self._store.writer(name, table, self._extract, len(self._shards))
 
     def _timed_batches(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         while True:

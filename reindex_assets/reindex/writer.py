@@ -250,11 +250,11 @@ class GroupWriter:
     def _strays(self, shard: ShardConnection, table: Table) -> list[Key]:
         return staging.strays(shard, self._names, table, self._group, self._snapshot)
 
-    def _difference(self, shard: ShardConnection, table: Table) -> list[staging.Difference]:
+    def _difference(self, shard: ShardConnection, table: Table) -> list[staging.SliceChange]:
         if self._direct[shard.index]:
             # Everything that was read has been written.
             return [
-                staging.Difference(item, missing=writes[table.name, shard.index].read)
+                staging.SliceChange(item, missing=writes[table.name, shard.index].read)
                 for item, writes in self._writes.items()
             ]
         return staging.find_difference(shard, self._names, table, self._group, self._snapshot)

@@ -79,7 +79,7 @@ class LeftBehind:
 
 
 @dataclass
-class Places:
+class RowLocations:
     """Where the rows of some slices stand.
 
     Attributes:
@@ -119,14 +119,14 @@ class Places:
         return found
 
 
-class PlaceFinder:
+class ShardSurvey:
     """A cluster's shards, retiring ones included, asked where rows stand. Use as a context."""
 
     def __init__(self, cluster: Cluster, floor_day: date) -> None:
         self._cluster = cluster
         self._floor_day = floor_day
 
-    def __enter__(self) -> PlaceFinder:
+    def __enter__(self) -> ShardSurvey:
         self.shards = ShardSet(self._cluster.clickhouse, _COMMENT, with_retiring=True)
         return self
 
@@ -139,7 +139,7 @@ class PlaceFinder:
         found = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
         return tuple(kind for kind in KINDS if kind.template_type in found)
 
-    def find(self, slices: Iterable[Slice], on_group: Callable[[int], None] = lambda slices: None) -> Places:
+    def find(self, slices: Iterable[Slice], on_group: Callable[[int], None] = lambda slices: None) -> RowLocations:
         """Where the rows of some slices stand, of both kinds.
 
         Args:
@@ -148,15 +148,15 @@ class PlaceFinder:
         Raises:
             ShardUnreachableError: a shard could not be asked; nothing is known then.
         """
-        places = Places()
+        locations = RowLocations()
         wanted = set(slices)
         for kind in self.kinds():
             for group in group_slices(wanted, self._cluster, self._floor_day, {}, 1, kind, _SLICES_AT_ONCE):
-                self._find_group(places, group)
+                self._find_group(locations, group)
                 on_group(len(group.slices))
-        return places
+        return locations
 
-    def _find_group(self, places: Places, group: SliceGroup) -> None:
+    def _find_group(self, locations: RowLocations, group: SliceGroup) -> None:
         placement = GroupPlacement(self.shards, group)
         kind = group.kind
         for table in TABLES:
@@ -165,9 +165,9 @@ class PlaceFinder:
                 if kind.is_of_conversations
                 else self._timed_rows(table, group)
             ):
-                places.standing[kind.name, item.customer, table.name, at, to] += rows
+                locations.standing[kind.name, item.customer, table.name, at, to] += rows
                 if at != to and rows:
-                    places.slices[kind].add(item)
+                    locations.slices[kind].add(item)
 
     def _timed_rows(self, table: Table, group: SliceGroup) -> Iterable[tuple[Slice, int, int, int]]:
         sql = f"""\

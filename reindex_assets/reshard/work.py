@@ -22,7 +22,7 @@ from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.model import Kind, Slice
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.run_report import RunReport
-from reindex_assets.reshard.survey import LeftBehind, PlaceFinder, Places, all_slices
+from reindex_assets.reshard.survey import LeftBehind, RowLocations, ShardSurvey, all_slices
 from reindex_assets.reshard.transition import Reshard, begin_reshard, finish_reshard, plan_reshard
 from reindex_assets.selection.rectangles import Rectangle, neighbours
 
@@ -67,7 +67,7 @@ class ReshardPlan:
     first_day: date
     last_day: date
     is_whole: bool
-    chosen: Places
+    chosen: RowLocations
     left_behind: Sequence[LeftBehind]
 
 
@@ -155,13 +155,13 @@ class ReshardWork:
             self._first,
             self._last,
             (self._first, self._last) == self._days,
-            self._places(self._slices(self._first, self._last)) if reshard.is_needed else Places(),
+            self._locations(self._slices(self._first, self._last)) if reshard.is_needed else RowLocations(),
             self._left_behind(),
         )
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
         """Rows of each retiring shard, by its label and table name."""
-        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             return finder.held_by_retiring()
 
     def run(self, run_window: WindowRun) -> ReshardOutcome:
@@ -178,12 +178,12 @@ class ReshardWork:
         chosen = self._slices(self._first, self._last)
         reports = self._move(run_window, chosen)
         everything = self._slices(*self._days)
-        rows_left = self._places(everything).rows_to_move
+        rows_left = self._locations(everything).rows_to_move
         different: dict[str, Sequence[Slice]] = {}
         if not rows_left:
             different, repairs = self._prove(run_window, everything)
             reports += repairs
-            rows_left = self._places(everything).rows_to_move if repairs else 0
+            rows_left = self._locations(everything).rows_to_move if repairs else 0
         left_behind = self._left_behind()
         may_finish = not rows_left and not different and (options.leave_behind or not left_behind)
         if may_finish:
@@ -194,7 +194,7 @@ class ReshardWork:
 
     def _forget(self) -> None:
         """What is remembered of slices was seen on the shards of the old layout."""
-        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             kinds = finder.kinds()
         for kind in kinds:
             ProofStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
@@ -203,12 +203,12 @@ class ReshardWork:
     def _move(self, run_window: WindowRun, slices: Collection[Slice]) -> list[RunReport]:
         reports: list[RunReport] = []
         for _ in range(_ROUNDS):
-            places = self._places(slices)
-            if not places.rows_to_move:
+            locations = self._locations(slices)
+            if not locations.rows_to_move:
                 break
             found = [
                 report
-                for kind, chosen in places.slices.items()
+                for kind, chosen in locations.slices.items()
                 for report in self._runs(run_window, kind, chosen, "moving")
             ]
             reports += found
@@ -222,7 +222,7 @@ class ReshardWork:
         """The partitions that differ from Postgres, to the bit, after those that did were run again; and these runs."""
         reports: list[RunReport] = []
         found: dict[str, Sequence[Slice]] = {}
-        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             kinds = finder.kinds()
         for kind in kinds:
             different = self._different(kind, slices)
@@ -266,12 +266,12 @@ class ReshardWork:
             if not report.success:
                 return
 
-    def _places(self, slices: Sequence[Slice] | Collection[Slice]) -> Places:
-        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+    def _locations(self, slices: Sequence[Slice] | Collection[Slice]) -> RowLocations:
+        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             return finder.find(slices)
 
     def _left_behind(self) -> list[LeftBehind]:
-        with PlaceFinder(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             return finder.left_behind(*self._days)
 
     def _slices(self, first: date, last: date) -> list[Slice]:

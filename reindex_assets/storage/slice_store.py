@@ -1,6 +1,6 @@
 """The slice store: Parquet files that hand a slice from one step to the next, on any path that fsspec knows.
 
-What lives here: paths, atomic replacement, and the marks by which a reader knows that a slice is whole. What does not: what is in a row.
+What lives here: paths, atomic replacement, and the metadata by which a reader knows that a slice is whole. What does not: what is in a row.
 
 One slice and step is one folder entry per table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`. A later run
 replaces it. The files of one slice carry the time of their snapshot and the number of their extract, and files of two extracts are never
@@ -45,16 +45,16 @@ class SliceFile:
 
 
 @dataclass(frozen=True)
-class ExtractMark:
+class ExtractInfo:
     """Where the rows of a file come from: the snapshot (microseconds), and the one reading of it."""
 
     snapshot: int
-    extract: str
+    extract_id: str
 
     @staticmethod
-    def new(snapshot: int) -> ExtractMark:
-        """The mark of rows that are going to be read."""
-        return ExtractMark(snapshot, uuid.uuid4().hex)
+    def new(snapshot: int) -> ExtractInfo:
+        """Of rows that are going to be read."""
+        return ExtractInfo(snapshot, uuid.uuid4().hex)
 
 
 class SliceStore:
@@ -79,29 +79,29 @@ class SliceStore:
         """Opens a file for reading."""
         return self._files.open(path, "rb")
 
-    def writer(self, step: str, table: Table, mark: ExtractMark, shard_count: int) -> SliceWriter:
+    def writer(self, step: str, table: Table, extract: ExtractInfo, shard_count: int) -> SliceWriter:
         """A writer for a table's rows of many slices."""
-        marks = {
-            _SNAPSHOT_KEY: str(mark.snapshot).encode(),
-            _EXTRACT_KEY: mark.extract.encode(),
+        metadata = {
+            _SNAPSHOT_KEY: str(extract.snapshot).encode(),
+            _EXTRACT_KEY: extract.extract_id.encode(),
             _LAYOUT_KEY: str(shard_count).encode(),
         }
         schema = table.arrow_schema if step == EXTRACT else _SHARDS
-        return SliceWriter(self, step, table, schema.with_metadata(marks))
+        return SliceWriter(self, step, table, schema.with_metadata(metadata))
 
-    def mark(self, item: Slice, step: str, shard_count: int) -> ExtractMark:
+    def extract_info(self, item: Slice, step: str, shard_count: int) -> ExtractInfo:
         """Where a slice's files come from.
 
         Raises:
             MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
         """
-        found = {self._mark(item, step, table, shard_count) for table in TABLES}
+        found = {self._extract_info(item, step, table, shard_count) for table in TABLES}
         if len(found) > 1:
             raise MissingSliceError(
                 f"the {step} files of {item} are of two snapshots (a run was killed between them): "
                 "run scorecard_extract of this partition again"
             )
-        if step == ROWS and found != {self.mark(item, EXTRACT, shard_count)}:
+        if step == ROWS and found != {self.extract_info(item, EXTRACT, shard_count)}:
             raise MissingSliceError(
                 f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
             )
@@ -110,32 +110,32 @@ class SliceStore:
     def is_whole(self, item: Slice, shard_count: int) -> bool:
         """Whether a slice has the files of both steps, of one extract, for this number of shards."""
         try:
-            self.mark(item, ROWS, shard_count)
+            self.extract_info(item, ROWS, shard_count)
         except MissingSliceError:
             return False
         return True
 
-    def _mark(self, item: Slice, step: str, table: Table, shard_count: int) -> ExtractMark:
+    def _extract_info(self, item: Slice, step: str, table: Table, shard_count: int) -> ExtractInfo:
         path = self.path(item, step, table)
         try:
             with self._files.open(path, "rb") as file:
-                marks = pq.read_schema(file).metadata or {}
+                metadata = pq.read_schema(file).metadata or {}
         except FileNotFoundError:
             raise MissingSliceError(
                 f"there are no {step} files of {item} ({path}): run "
                 f"{'scorecard_extract' if step == EXTRACT else 'scorecard_extract and score_rows'} "
                 "of this partition first"
             ) from None
-        if step == ROWS and int(marks[_LAYOUT_KEY]) != shard_count:
+        if step == ROWS and int(metadata[_LAYOUT_KEY]) != shard_count:
             raise MissingSliceError(
-                f"the rows of {item} were placed on {marks[_LAYOUT_KEY].decode()} shards, the fleet file has "
+                f"the rows of {item} were placed on {metadata[_LAYOUT_KEY].decode()} shards, the fleet file has "
                 f"{shard_count}: run score_rows of this partition again"
             )
-        if _EXTRACT_KEY not in marks:
+        if _EXTRACT_KEY not in metadata:
             raise MissingSliceError(
                 f"the {step} files of {item} were written by an older version: run scorecard_extract of this partition again"
             )
-        return ExtractMark(int(marks[_SNAPSHOT_KEY]), marks[_EXTRACT_KEY].decode())
+        return ExtractInfo(int(metadata[_SNAPSHOT_KEY]), metadata[_EXTRACT_KEY].decode())
 
     def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
         """Streams a table's rows of a slice; after the step `rows` each with its shard, the last column."""

@@ -20,13 +20,13 @@ from reindex_assets.alerts.message import MOST_LINES, Detail, Look, compose, day
 from reindex_assets.alerts.problems import (
     MOST_WAITING_RUNS,
     Evaluation,
-    Ledger,
     News,
     Problem,
     ProblemKind,
     Rules,
     Severity,
     Standing,
+    TargetState,
     after_telling,
     check_problem,
     day_ranges,
@@ -85,7 +85,7 @@ STEPS = st.lists(
 def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_often_as_it_should(
     steps: list[Step],
 ) -> None:
-    state = AlertState(0, 0, ledgers={"target": Ledger()})
+    state = AlertState(0, 0, target_states={"target": TargetState()})
     now = NOW
     red_since: dict[Problem, int] = {}
     told_at: dict[Problem, int] = {}
@@ -100,11 +100,11 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
                 red_since.setdefault(problem, now)
         now += step.seconds
         open_checks = coarse(judged(state.open_checks, evaluations), RULES, now)
-        ledger = state.ledgers["target"]
-        news = news_for(ledger, open_checks, RULES, now)
+        target_state = state.target_states["target"]
+        news = news_for(target_state, open_checks, RULES, now)
         assert set(open_checks) == set(red_since)
         if step.reached:
-            ledger = after_telling(ledger, news, RULES, now)
+            target_state = after_telling(target_state, news, RULES, now)
             # A problem is new to the target exactly when it knows of none, and it waits for the grace, not much longer.
             for problem in news.first:
                 assert problem not in told_at
@@ -122,7 +122,7 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
             assert set(news.recovered) == set(told_at) - set(red_since)
             told_at |= dict.fromkeys((*news.first, *news.again), now)
             told_at = {problem: at for problem, at in told_at.items() if problem in red_since}
-        state = AlertState(0, 0, open_checks=open_checks, ledgers={"target": ledger})
+        state = AlertState(0, 0, open_checks=open_checks, target_states={"target": target_state})
         assert from_cursor(to_cursor(state)) == state
 
 
@@ -141,19 +141,21 @@ def test_reading_the_latest_evaluations_again_changes_nothing_that_is_open(
 
 def test_a_sensor_that_fails_for_another_reason_does_not_tell_its_engine_is_back() -> None:
     engine, other = Problem(ProblemKind.ENGINE, "sensor drift"), Problem(ProblemKind.AUTOMATION, "sensor drift")
-    ledger = after_telling(Ledger(), News(first=(engine,)), RULES, NOW)
-    news = news_for(ledger, {other: OPEN_LONG}, RULES, NOW)
+    target_state = after_telling(TargetState(), News(first=(engine,)), RULES, NOW)
+    news = news_for(target_state, {other: OPEN_LONG}, RULES, NOW)
     assert (news.first, news.recovered) == ((other,), ())
-    assert news_for(ledger, {}, RULES, NOW).recovered == (engine,)
+    assert news_for(target_state, {}, RULES, NOW).recovered == (engine,)
 
 
 def test_of_many_failed_runs_that_wait_the_latest_are_kept_and_the_others_counted() -> None:
-    ledger = Ledger().with_failed_runs(f"run-{number}" for number in range(250)).with_failed_runs(["run-250"])
-    assert len(ledger.failed_runs) == MOST_WAITING_RUNS
-    assert ledger.failed_runs[-1] == "run-250"
-    news = news_for(ledger, {}, RULES, NOW)
+    target_state = (
+        TargetState().with_failed_runs(f"run-{number}" for number in range(250)).with_failed_runs(["run-250"])
+    )
+    assert len(target_state.failed_runs) == MOST_WAITING_RUNS
+    assert target_state.failed_runs[-1] == "run-250"
+    news = news_for(target_state, {}, RULES, NOW)
     assert news.problems == 251
-    assert after_telling(ledger, news, RULES, NOW) == Ledger()
+    assert after_telling(target_state, news, RULES, NOW) == TargetState()
     assert "- and 2" in compose(news, {}, NOTHING).body
 
 
@@ -190,7 +192,7 @@ ANY_PROBLEM = st.builds(
     st.dictionaries(
         st.sampled_from(["a1", "b2", "c3"]),
         st.builds(
-            Ledger,
+            TargetState,
             st.dictionaries(ANY_PROBLEM, st.integers(0, 3), max_size=20),
             st.lists(st.text(max_size=5), max_size=3).map(tuple),
             st.integers(0, 3),
@@ -199,9 +201,9 @@ ANY_PROBLEM = st.builds(
     st.booleans(),
 )
 def test_the_cursor_holds_the_whole_state(
-    open_checks: dict[Problem, Standing], ledgers: dict[str, Ledger], incomplete: bool
+    open_checks: dict[Problem, Standing], target_states: dict[str, TargetState], incomplete: bool
 ) -> None:
-    state = AlertState(7, 5, ("run-1",), open_checks, ledgers, incomplete)
+    state = AlertState(7, 5, ("run-1",), open_checks, target_states, incomplete)
     assert from_cursor(to_cursor(state)) == state
 
 
@@ -222,8 +224,8 @@ def test_a_fleet_that_is_red_everywhere_for_months_needs_a_small_cursor() -> Non
     open_checks = coarse(open_checks, RULES, NOW + 3 * 86_400)
     kept, left_out = bounded(open_checks, set())
     assert (len(kept), left_out) == (len(problems), 0)
-    told = Ledger(dict.fromkeys(problems, NOW))
-    assert len(to_cursor(AlertState(0, 0, open_checks=kept, ledgers={"a": told, "b": told}))) < 50_000
+    told = TargetState(dict.fromkeys(problems, NOW))
+    assert len(to_cursor(AlertState(0, 0, open_checks=kept, target_states={"a": told, "b": told}))) < 50_000
 
 
 def test_when_too_much_is_red_what_was_told_is_followed_and_then_the_oldest() -> None:

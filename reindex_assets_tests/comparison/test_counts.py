@@ -17,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides, count_clickhouse
 from reindex_assets.comparison.counts import Counts, shard_table, template_table
-from reindex_assets.comparison.verification import Depth, Gap, Verification, verify
+from reindex_assets.comparison.verification import Depth, MissingDays, Verification, verify
 from reindex_assets.config.engines import Relations
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
@@ -368,9 +368,9 @@ def test_gaps_are_the_days_without_a_row_between_days_with_rows(
     found = verified(fleet)
 
     assert list(found.gaps) == [
-        Gap(CLUSTER, "acme", days[2], days[2] + timedelta(days=1), "both"),
-        Gap(CLUSTER, "acme", days[4], days[4], "ClickHouse"),
-        Gap(CLUSTER, "globex", days[5], days[5], "Postgres"),
+        MissingDays(CLUSTER, "acme", days[2], days[2] + timedelta(days=1), "both"),
+        MissingDays(CLUSTER, "acme", days[4], days[4], "ClickHouse"),
+        MissingDays(CLUSTER, "globex", days[5], days[5], "Postgres"),
     ]
     assert [gap.days for gap in found.gaps] == [2, 1, 1]
     # A day that neither side has is no difference.

@@ -30,7 +30,7 @@ from reindex_assets.defs.history.repairs import ask_again
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import GivenUp
-from reindex_assets.drift.watch_state import SliceMarks, WatchState, WatchStore
+from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
@@ -260,7 +260,7 @@ def blind_for(item: Slice, state: WatchState) -> WatchState:
     """The state of a watch that takes the marks of now for those of equal data."""
     marks = state.slices[item]
     return dataclasses.replace(
-        state, slices={**state.slices, item: SliceMarks(marks.source, marks.shard_mark, is_equal=True)}
+        state, slices={**state.slices, item: SliceState(marks.source, marks.shard_mark, is_equal=True)}
     )
 
 

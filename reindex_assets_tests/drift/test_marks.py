@@ -15,7 +15,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse.checksums import read_shard_counts, read_shard_marks
+from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
 from reindex_assets.clickhouse.parts import PartChanges, compare_parts, read_parts, slices_in_parts
 from reindex_assets.clickhouse.schema import create_table
 from reindex_assets.clickhouse.shards import ShardSet
@@ -59,7 +59,7 @@ class Witness:
         self._shards, self._clients, self._group = shards, clients, group
         self._rows = self._read_rows()
         self._parts = read_parts(shards, PROCESS)
-        self._marks = read_shard_marks(shards, group)
+        self._marks = read_shard_checksums(shards, group)
         self._counts = read_shard_counts(shards, group)
 
     def _read_rows(self) -> dict[Slice, list[str]]:
@@ -86,7 +86,7 @@ class Witness:
     def reported(self) -> set[Slice]:
         """Where the parts say that something may have happened: by sums of hashes; where they were but merged, by counts."""
         changes = self.changes()
-        marks, counts = read_shard_marks(self._shards, self._group), read_shard_counts(self._shards, self._group)
+        marks, counts = read_shard_checksums(self._shards, self._group), read_shard_counts(self._shards, self._group)
 
         def of(months: frozenset[tuple[int, int] | None]) -> set[Slice]:
             return {item for item in SLICES if None in months or (item.day.year, item.day.month) in months}

@@ -29,7 +29,7 @@ from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Step
 from reindex_assets.postgres.extract import QuarantinedRow, read_quarantined
-from reindex_assets.postgres.row_versions import read_table_mark
+from reindex_assets.postgres.row_versions import read_table_versions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
@@ -162,10 +162,10 @@ def test_the_whole_tables_are_read_once_for_all_proofs_and_where_they_have_chang
     asked: list[str] = []
 
     def counted(session: SourceSession, kind: Kind) -> str:
-        asked.append(read_table_mark(session, kind))
+        asked.append(read_table_versions(session, kind))
         return asked[-1]
 
-    monkeypatch.setattr("reindex_assets.drift.unchanged.read_table_mark", counted)
+    monkeypatch.setattr("reindex_assets.drift.unchanged.read_table_versions", counted)
     outcomes = running.reindex(proven, SLICES)
     assert unread(outcomes) == set(SLICES)
     assert len(asked) == 1

@@ -20,13 +20,13 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.drift.watch import WatchLimits
-from reindex_assets.drift.watch_state import SliceMarks, WatchState, WatchStore
+from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice
-from reindex_assets.postgres.row_versions import SourceMark
+from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.watching import DAYS, PLAN, SLICES, Watching, reload
 
@@ -148,14 +148,14 @@ def store(storing: Fleet) -> WatchStore:
 
 
 numbers = st.one_of(st.integers(0, 2**64 - 1), st.integers(2**64 - 3, 2**64 - 1), st.integers(2**63 - 2, 2**63 + 2))
-marks = st.builds(SourceMark, st.integers(0, 2**62), numbers)
+marks = st.builds(RowVersions, st.integers(0, 2**62), numbers)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 states = st.builds(
     WatchState,
     st.dictionaries(
         st.builds(Slice, st.sampled_from(["acme", "a.b-c_d"]), st.dates(date(1970, 1, 1), date(2299, 12, 31))),
         st.builds(
-            SliceMarks,
+            SliceState,
             st.dictionaries(st.sampled_from([SCORECARD.name, SCORE.name]), marks),
             numbers,
             st.booleans(),
@@ -190,7 +190,7 @@ def test_what_is_saved_is_loaded_and_a_damaged_file_is_no_memory(
 def test_a_lost_file_and_one_of_another_version_are_no_memory(
     storing: Fleet, store: WatchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = WatchState({SLICES[0]: SliceMarks(shard_mark=2**64 - 1, is_equal=True)})
+    state = WatchState({SLICES[0]: SliceState(shard_mark=2**64 - 1, is_equal=True)})
     store.save(state)
     assert store.load() == state
     with monkeypatch.context() as patch:

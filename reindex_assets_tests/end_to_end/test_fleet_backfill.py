@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from reindex_assets.__main__ import app
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.defs.runs.backfill_progress import NAME_TAG, FleetBackfill, Place, find_backfill
+from reindex_assets.defs.runs.backfill_progress import NAME_TAG, FleetBackfill, PartitionRef, find_backfill
 from reindex_assets.defs.runs.launch import launch
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle.compare import assert_equal, differences
@@ -213,7 +213,7 @@ def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterI
     assert status.status == 1
     assert "failed or were cancelled" in status.words
     done = {Slice("globex", FIRST), Slice("globex", FIRST + timedelta(days=1))}
-    assert found(instance).done_ids.keys() == {Place(CLUSTER, PROCESS.name, item) for item in done}
+    assert found(instance).done_ids.keys() == {PartitionRef(CLUSTER, PROCESS.name, item) for item in done}
     earlier = {one.backfill_id for one in stored(instance)}
     said = command("backfill", *DAYS, "--all", "--window", "3d", "--yes")
     assert "2 are done since" in said.words

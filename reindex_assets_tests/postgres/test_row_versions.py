@@ -18,7 +18,7 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.postgres.join_plan import group_snapshot
-from reindex_assets.postgres.row_versions import SourceMark, read_source_marks
+from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets_tests.support import application
@@ -46,12 +46,12 @@ class SourceWitness:
         self._session, self._group = session, group
         self._marks = self._read()
 
-    def _read(self) -> dict[tuple[str, Slice], SourceMark]:
+    def _read(self) -> dict[tuple[str, Slice], RowVersions]:
         with group_snapshot(self._session, self._group):
             return {
                 (table.name, item): mark
                 for table in TABLES
-                for item, mark in read_source_marks(self._session, self._group, table).items()
+                for item, mark in read_row_versions(self._session, self._group, table).items()
             }
 
     def moved(self, table: Table | None = None) -> set[Slice]:

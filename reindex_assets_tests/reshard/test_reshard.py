@@ -243,7 +243,7 @@ def test_rows_that_no_run_reaches_are_told_and_hold_up_the_end_until_they_are_le
 def test_a_row_that_differs_for_another_reason_is_made_good_before_the_end(
     on_four: Shards, instance: DagsterInstance
 ) -> None:
-    # On their right places under both lists, and wrong: nothing moves there, so only the comparison finds it.
+    # On their right locations under both lists, and wrong: nothing moves there, so only the comparison finds it.
     on_four.clients[0].command(
         "DELETE FROM scorecard WHERE positiveModulo(toUnixTimestamp64Micro(scorecard_time) DIV 1000000, 24) = 0"
     )

@@ -18,13 +18,13 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, SHARD, TABLES, Slice, Step
-from reindex_assets.storage.slice_store import EXTRACT, ROWS, ExtractMark, SliceStore
+from reindex_assets.storage.slice_store import EXTRACT, ROWS, ExtractInfo, SliceStore
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded
 
 ONE = Slice("acme", date(2026, 1, 5))
 OTHER = Slice("acme", date(2026, 1, 6))
-SNAPSHOT = ExtractMark.new(1_767_600_000_000_000)
-LATER = ExtractMark.new(SNAPSHOT.snapshot + 1)
+SNAPSHOT = ExtractInfo.new(1_767_600_000_000_000)
+LATER = ExtractInfo.new(SNAPSHOT.snapshot + 1)
 
 
 def store_at(root: object) -> SliceStore:
@@ -47,7 +47,7 @@ def files_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-def write_slice(store: SliceStore, item: Slice, mark: ExtractMark, step: str = EXTRACT, shards: int = 4) -> None:
+def write_slice(store: SliceStore, item: Slice, mark: ExtractInfo, step: str = EXTRACT, shards: int = 4) -> None:
     for table in TABLES:
         with store.writer(step, table, mark, shards) as writer:
             writer.finish([item])
@@ -129,8 +129,8 @@ def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
 
 
 #: A standby where nothing happens has the same snapshot for long, and reads its rows in another order each time.
-@pytest.mark.parametrize("later", [LATER, ExtractMark.new(SNAPSHOT.snapshot)], ids=["later", "of the same snapshot"])
-def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path, later: ExtractMark) -> None:
+@pytest.mark.parametrize("later", [LATER, ExtractInfo.new(SNAPSHOT.snapshot)], ids=["later", "of the same snapshot"])
+def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path, later: ExtractInfo) -> None:
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT, EXTRACT)
     write_slice(store, ONE, SNAPSHOT, ROWS)

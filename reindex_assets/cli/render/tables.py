@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reindex_assets.comparison.counts import PLURALS, TableRow
-from reindex_assets.comparison.verification import DayVerdict, Depth, Gap, Verification
+from reindex_assets.comparison.verification import DayVerdict, Depth, MissingDays, Verification
 
 if TYPE_CHECKING:
     from reindex_assets.drift.repair_policy import GivenUp
@@ -42,7 +42,7 @@ def print_verification(console: Console, found: Verification) -> None:
     _print_templates(console, found)
     _print_shards(console, found.shards)
     for gap in found.gaps[:_SHOWN]:
-        console.print(f"[yellow]gap:[/yellow] {gap_words(gap)}", highlight=False)
+        console.print(f"[yellow]gap:[/yellow] {missing_days_text(gap)}", highlight=False)
     _print_rest(console, max(0, len(found.gaps) - _SHOWN))
     if found.depth is Depth.ROWS:
         _print_rows(console, found)
@@ -125,7 +125,7 @@ def delta_words(before: int, after: int) -> str:
     return f"{delta:+,} ({'under 0.1%' if share in ('+0.0%', '-0.0%') else share})"
 
 
-def gap_words(gap: Gap) -> str:
+def missing_days_text(gap: MissingDays) -> str:
     """A gap in words."""
     days = str(gap.first_day) if gap.days == 1 else f"{gap.first_day} to {gap.last_day} ({gap.days} days)"
     return f"{gap.customer} {days}: no row in {'either engine' if gap.missing_in == 'both' else gap.missing_in}"

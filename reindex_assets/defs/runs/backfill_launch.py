@@ -24,12 +24,12 @@ from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
 from reindex_assets.defs.runs.backfill_progress import (
-    MARK_TAG,
     NAME_TAG,
+    SINCE_TAG,
     WINDOW_TAG,
-    Place,
-    current_mark,
+    PartitionRef,
     find_backfill,
+    latest_storage_id,
 )
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Kind, Slice, Step, days_between
@@ -70,17 +70,17 @@ def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> Backfi
                 "or cancel it on the page Backfills, before it begins afresh"
             )
         earlier = None
-    done: Collection[Place] = earlier.done_ids.keys() if earlier is not None else ()
-    under_way: Collection[Place] = earlier.under_way if earlier is not None else ()
+    done: Collection[PartitionRef] = earlier.done_ids.keys() if earlier is not None else ()
+    under_way: Collection[PartitionRef] = earlier.under_way if earlier is not None else ()
     windows = plan_windows(
         request.chosen,
         request.kinds,
         cut_windows(request.first_day, request.last_day, request.window_days),
         lambda cluster_name, kind, item: (
-            (place := Place(cluster_name, kind.name, item)) not in done and place not in under_way
+            (partition := PartitionRef(cluster_name, kind.name, item)) not in done and partition not in under_way
         ),
     )
-    asked = _places(request)
+    asked = _partitions(request)
     return BackfillPlan(
         name=request.full_name,
         first_day=request.first_day,
@@ -93,9 +93,9 @@ def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> Backfi
     )
 
 
-def _places(request: BackfillRequest) -> set[Place]:
+def _partitions(request: BackfillRequest) -> set[PartitionRef]:
     return {
-        Place(cluster_name, kind.name, Slice(customer, day))
+        PartitionRef(cluster_name, kind.name, Slice(customer, day))
         for cluster_name, customers in request.chosen.items()
         for kind in request.kinds
         for customer in customers
@@ -115,11 +115,11 @@ def launch_backfill(
     """
     hold_connections(instance)
     earlier = find_backfill(instance, plan.name) if plan.last_begun is not None else None
-    mark = earlier.mark if earlier is not None else current_mark(instance)
+    since = earlier.since if earlier is not None else latest_storage_id(instance)
     graph = build_defs(fleet).get_repository_def().asset_graph
     stored = []
     for batch in batches(plan.windows):
-        backfill = _backfill(instance, graph, plan.name, mark, batch)
+        backfill = _backfill(instance, graph, plan.name, since, batch)
         instance.add_backfill(backfill)
         stored.append(backfill)
         on_stored(len(stored))
@@ -132,7 +132,7 @@ def daemon_is_alive(instance: DagsterInstance) -> bool:
     return heartbeat is not None and time.time() - heartbeat.timestamp < _SILENT_SECONDS
 
 
-def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, mark: int, batch: Batch) -> PartitionBackfill:
+def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, since: int, batch: Batch) -> PartitionBackfill:
     kind = batch.kind
     customers = f"{len(batch.customers)} customers" if len(batch.customers) > 1 else batch.customers[0]
     return PartitionBackfill.from_asset_partitions(
@@ -144,7 +144,7 @@ def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, mark: int
         # They go to its runs.
         tags={
             NAME_TAG: name,
-            MARK_TAG: str(mark),
+            SINCE_TAG: str(since),
             WINDOW_TAG: batch.name,
             CLUSTER_TAG: batch.cluster_name,
             KIND_TAG: kind.name,

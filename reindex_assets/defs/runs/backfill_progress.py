@@ -24,7 +24,7 @@ from reindex_assets.model import KINDS, Kind, Slice, Step, days_between
 #: The backfill's name; its runs have it too.
 NAME_TAG = "reindex/backfill"
 #: What was stored last in the event log when it was first launched: what counts is newer.
-MARK_TAG = "reindex/backfill_since"
+SINCE_TAG = "reindex/backfill_since"
 WINDOW_TAG = "reindex/window"
 
 #: Dagster's backfills that are looked through for the latest one of ours.
@@ -32,7 +32,7 @@ _LATEST = 300
 
 
 @dataclass(frozen=True)
-class Place:
+class PartitionRef:
     """A slice of a cluster and kind."""
 
     cluster_name: str
@@ -57,8 +57,8 @@ class StoredBackfill:
     failed: frozenset[Slice]
     ended: bool
 
-    def places(self, slices: Iterable[Slice]) -> set[Place]:
-        return {Place(self.cluster_name, self.kind.name, item) for item in slices}
+    def partitions(self, slices: Iterable[Slice]) -> set[PartitionRef]:
+        return {PartitionRef(self.cluster_name, self.kind.name, item) for item in slices}
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class RunOfBackfill:
     """A run of a backfill.
 
     Attributes:
-        places: what it was asked for.
+        partitions: what it was asked for.
         began, ended: when it was at work, epoch seconds; None when not yet.
     """
 
     status: DagsterRunStatus
-    places: frozenset[Place]
+    partitions: frozenset[PartitionRef]
     began: float | None
     ended: float | None
     will_be_retried: bool
@@ -83,43 +83,43 @@ class FleetBackfill:
 
     instance: DagsterInstance
     name: str
-    mark: int
+    since: int
     begun: float
     requests: tuple[StoredBackfill, ...]
 
     @cached_property
-    def asked(self) -> frozenset[Place]:
-        return frozenset(place for request in self.requests for place in request.places(request.asked))
+    def asked(self) -> frozenset[PartitionRef]:
+        return frozenset(partition for request in self.requests for partition in request.partitions(request.asked))
 
     @cached_property
-    def done_ids(self) -> Mapping[Place, int]:
+    def done_ids(self) -> Mapping[PartitionRef, int]:
         """Where each slice that is done was last materialized: the number of the event."""
-        found: dict[Place, int] = {}
+        found: dict[PartitionRef, int] = {}
         for cluster_name, kind in sorted(
             {(request.cluster_name, request.kind) for request in self.requests}, key=lambda it: (it[0], it[1].name)
         ):
             found |= {
-                Place(cluster_name, kind.name, item): number
-                for item, number in _written_since(self.instance, self.mark, cluster_name, kind).items()
+                PartitionRef(cluster_name, kind.name, item): number
+                for item, number in _written_since(self.instance, self.since, cluster_name, kind).items()
             }
         return found
 
     @cached_property
     def runs(self) -> Sequence[RunOfBackfill]:
         """Its runs, also those that somebody started again in the UI."""
-        tags = {NAME_TAG: self.name, MARK_TAG: str(self.mark)}
+        tags = {NAME_TAG: self.name, SINCE_TAG: str(self.since)}
         return [_run(record) for record in self.instance.get_run_records(RunsFilter(tags=tags))]
 
     @cached_property
-    def under_way(self) -> frozenset[Place]:
+    def under_way(self) -> frozenset[PartitionRef]:
         """What is not done yet, and some run is at work on, or will be."""
         unfinished = {
-            place
+            partition
             for request in self.requests
             if not request.ended
-            for place in request.places(request.asked - request.failed)
+            for partition in request.partitions(request.asked - request.failed)
         }
-        at_work = {place for run in self.runs if is_under_way(run) for place in run.places}
+        at_work = {partition for run in self.runs if is_under_way(run) for partition in run.partitions}
         return frozenset((unfinished | at_work) - self.done_ids.keys())
 
 
@@ -136,10 +136,10 @@ def find_backfill(instance: DagsterInstance, name: str) -> FleetBackfill | None:
     stored = instance.get_backfills(filters=BulkActionsFilter(tags={NAME_TAG: name}))
     if not stored:
         return None
-    mark = max(int(one.tags[MARK_TAG]) for one in stored)
-    mine = [one for one in stored if int(one.tags[MARK_TAG]) == mark]
+    since = max(int(one.tags[SINCE_TAG]) for one in stored)
+    mine = [one for one in stored if int(one.tags[SINCE_TAG]) == since]
     begun = min(one.backfill_timestamp for one in mine)
-    return FleetBackfill(instance, name, mark, begun, tuple(_request(one) for one in reversed(mine)))
+    return FleetBackfill(instance, name, since, begun, tuple(_request(one) for one in reversed(mine)))
 
 
 def latest_names(instance: DagsterInstance) -> list[str]:
@@ -148,16 +148,16 @@ def latest_names(instance: DagsterInstance) -> list[str]:
     return list(dict.fromkeys(one.tags[NAME_TAG] for one in latest if NAME_TAG in one.tags))
 
 
-def current_mark(instance: DagsterInstance) -> int:
+def latest_storage_id(instance: DagsterInstance) -> int:
     """The number of the event that was stored last."""
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 
-def _written_since(instance: DagsterInstance, mark: int, cluster_name: str, kind: Kind) -> dict[Slice, int]:
+def _written_since(instance: DagsterInstance, since: int, cluster_name: str, kind: Kind) -> dict[Slice, int]:
     found = instance.event_log_storage.get_latest_storage_id_by_partition(
-        asset_key(cluster_name, Step.WRITE, kind), DagsterEventType.ASSET_MATERIALIZATION, after_cursor=mark
+        asset_key(cluster_name, Step.WRITE, kind), DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
     )
-    return {Slice.of(key): number for key, number in found.items() if number > mark}
+    return {Slice.of(key): number for key, number in found.items() if number > since}
 
 
 def _request(stored: PartitionBackfill) -> StoredBackfill:
@@ -184,10 +184,10 @@ def _run(record: RunRecord) -> RunOfBackfill:
     run = record.dagster_run
     start, end = Slice.of(run.tags[RANGE_START_TAG]), Slice.of(run.tags[RANGE_END_TAG])
     # One customer: that is how a launch puts its windows together.
-    places = {
-        Place(run.tags[CLUSTER_TAG], run.tags[KIND_TAG], Slice(start.customer, day))
+    partitions = {
+        PartitionRef(run.tags[CLUSTER_TAG], run.tags[KIND_TAG], Slice(start.customer, day))
         for day in days_between(start.day, end.day)
     }
     return RunOfBackfill(
-        run.status, frozenset(places), record.start_time, record.end_time, run.is_complete_and_waiting_to_retry
+        run.status, frozenset(partitions), record.start_time, record.end_time, run.is_complete_and_waiting_to_retry
     )

@@ -16,7 +16,7 @@ from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus
 from reindex_assets.backfill.forecast import Work, expected_seconds
 from reindex_assets.defs.history.past_runs import limits_of
 from reindex_assets.defs.keys.names import asset_key
-from reindex_assets.defs.runs.backfill_progress import FleetBackfill, Place, RunOfBackfill, is_under_way
+from reindex_assets.defs.runs.backfill_progress import FleetBackfill, PartitionRef, RunOfBackfill, is_under_way
 from reindex_assets.model import KINDS, Slice, Step
 
 
@@ -92,22 +92,22 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
     """The status of a backfill, at `now` in epoch seconds."""
     states = _states(backfill)
     written: dict[_Whose, list[_Written]] = defaultdict(list)
-    for place, rows in _rows(backfill.instance, backfill.done_ids, backfill.asked).items():
-        written[_whose(place)].append(rows)
+    for partition, rows in _rows(backfill.instance, backfill.done_ids, backfill.asked).items():
+        written[_whose(partition)].append(rows)
     windows = _windows(backfill)
     busy = _busy_seconds(backfill.runs, now)
-    whose = sorted({_whose(place) for place in backfill.asked})
-    slices = Counter(_whose(place) for place in backfill.asked)
-    done = Counter(_whose(place) for place in backfill.asked if states[place] is WindowState.DONE)
+    whose = sorted({_whose(partition) for partition in backfill.asked})
+    slices = Counter(_whose(partition) for partition in backfill.asked)
+    done = Counter(_whose(partition) for partition in backfill.asked if states[partition] is WindowState.DONE)
     counted: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     work: list[Work] = []
     left: Counter[tuple[str, str, str]] = Counter()
     pace = _Pace(busy, done)
-    for (who, _), places in windows.items():
-        state = _window_state([states[place] for place in places])
+    for (who, _), partitions in windows.items():
+        state = _window_state([states[partition] for partition in partitions])
         counted[who][state] += 1
         if state in (WindowState.RUNNING, WindowState.LEFT):
-            to_do = sum(states[place] is not WindowState.DONE for place in places)
+            to_do = sum(states[partition] is not WindowState.DONE for partition in partitions)
             left[who] += to_do
             work.append(Work(who[0], who[2], to_do * (pace.seconds_a_slice(who) or 0.0)))
     customers = []
@@ -145,21 +145,26 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
 _Whose = tuple[str, str, str]
 
 
-def _whose(place: Place) -> _Whose:
-    return place.cluster_name, place.kind_name, place.slice.customer
+def _whose(partition: PartitionRef) -> _Whose:
+    return partition.cluster_name, partition.kind_name, partition.slice.customer
 
 
-def _states(backfill: FleetBackfill) -> dict[Place, WindowState]:
-    running = {place for run in backfill.runs if is_under_way(run) and run.status in _AT_WORK for place in run.places}
+def _states(backfill: FleetBackfill) -> dict[PartitionRef, WindowState]:
+    running = {
+        partition
+        for run in backfill.runs
+        if is_under_way(run) and run.status in _AT_WORK
+        for partition in run.partitions
+    }
 
-    def state(place: Place) -> WindowState:
-        if place in backfill.done_ids:
+    def state(partition: PartitionRef) -> WindowState:
+        if partition in backfill.done_ids:
             return WindowState.DONE
-        if place in running:
+        if partition in running:
             return WindowState.RUNNING
-        return WindowState.LEFT if place in backfill.under_way else WindowState.FAILED
+        return WindowState.LEFT if partition in backfill.under_way else WindowState.FAILED
 
-    return {place: state(place) for place in backfill.asked}
+    return {partition: state(partition) for partition in backfill.asked}
 
 
 _AT_WORK = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
@@ -173,12 +178,12 @@ def _window_state(states: Iterable[WindowState]) -> WindowState:
     return WindowState.DONE
 
 
-def _windows(backfill: FleetBackfill) -> dict[tuple[_Whose, str], set[Place]]:
+def _windows(backfill: FleetBackfill) -> dict[tuple[_Whose, str], set[PartitionRef]]:
     """The slices of each customer's windows; a second launch goes on with those of the first."""
-    found: dict[tuple[_Whose, str], set[Place]] = defaultdict(set)
+    found: dict[tuple[_Whose, str], set[PartitionRef]] = defaultdict(set)
     for request in backfill.requests:
-        for place in request.places(request.asked):
-            found[_whose(place), request.window].add(place)
+        for partition in request.partitions(request.asked):
+            found[_whose(partition), request.window].add(partition)
     return found
 
 
@@ -186,7 +191,7 @@ def _busy_seconds(runs: Iterable[RunOfBackfill], now: float) -> dict[_Whose, flo
     found: dict[_Whose, float] = defaultdict(float)
     for run in runs:
         if run.began is not None:
-            for who in {_whose(place) for place in run.places}:
+            for who in {_whose(partition) for partition in run.partitions}:
                 found[who] += max(0.0, (run.ended or now) - run.began)
     return found
 
@@ -216,13 +221,15 @@ class _Written:
     deleted: int
 
 
-def _rows(instance: DagsterInstance, ids: Mapping[Place, int], asked: Iterable[Place]) -> dict[Place, _Written]:
+def _rows(
+    instance: DagsterInstance, ids: Mapping[PartitionRef, int], asked: Iterable[PartitionRef]
+) -> dict[PartitionRef, _Written]:
     """Of each slice that is done."""
     wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place in asked:
-        if place in ids:
-            wanted[place.cluster_name, place.kind_name].append(ids[place])
-    found: dict[Place, _Written] = {}
+    for partition in asked:
+        if partition in ids:
+            wanted[partition.cluster_name, partition.kind_name].append(ids[partition])
+    found: dict[PartitionRef, _Written] = {}
     for (cluster_name, kind_name), numbers in wanted.items():
         [kind] = [kind for kind in KINDS if kind.name == kind_name]
         key = asset_key(cluster_name, Step.WRITE, kind)
@@ -236,8 +243,8 @@ def _rows(instance: DagsterInstance, ids: Mapping[Place, int], asked: Iterable[P
                 number = {name: int(str(written.metadata[name].value)) for name in _NUMBERS if name in written.metadata}
                 # Of a partition that nothing has touched nothing is read.
                 rows = number["rows_read"] or number["rows_unchanged"]
-                place = Place(cluster_name, kind_name, Slice.of(record.partition_key))
-                found[place] = _Written(rows, number["rows_written"], number["rows_deleted"])
+                partition = PartitionRef(cluster_name, kind_name, Slice.of(record.partition_key))
+                found[partition] = _Written(rows, number["rows_written"], number["rows_deleted"])
     return found
 
 
