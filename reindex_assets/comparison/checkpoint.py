@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from reindex_assets.clickhouse.parts import PartitionPlace, Parts, of_months
 from reindex_assets.comparison.counts import TableCounts
@@ -40,11 +43,11 @@ def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[st
 
 
 @dataclass(frozen=True)
-class ProvenSlice:
+class EqualSlice:
     """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
 
     slice: Slice
-    versions: Mapping[str, RowVersions]
+    versions: Annotated[Mapping[str, RowVersions], Field(alias="marks")]
     templates: Mapping[str, Mapping[str, TableCounts]]
 
     def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
@@ -54,7 +57,7 @@ class ProvenSlice:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Checkpoint:
     """Slices that one look at both sides has found equal.
 
     Attributes:
@@ -66,9 +69,9 @@ class Proof:
 
     snapshot: int
     origin: Mapping[str, str]
-    table_versions: str
+    table_versions: Annotated[str, Field(alias="table_mark")]
     parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
-    slices: tuple[ProvenSlice, ...] = field(repr=False)
+    slices: tuple[EqualSlice, ...] = field(repr=False)
 
     @staticmethod
     def of(
@@ -77,29 +80,29 @@ class Proof:
         origin: Mapping[str, str],
         table_versions: str,
         parts: Parts,
-    ) -> Proof:
+    ) -> Checkpoint:
         """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
-        proven = tuple(
-            ProvenSlice(
+        equal = tuple(
+            EqualSlice(
                 parity.slice, dict(versions), {name: dict(table.by_template) for name, table in parity.tables.items()}
             )
             for parity, versions in found
             if parity.sums_agree and not parity.quarantined
         )
-        placed = of_months(parts, {one.slice for one in proven})
-        return Proof(
+        placed = of_months(parts, {one.slice for one in equal})
+        return Checkpoint(
             snapshot,
             dict(origin),
             table_versions,
             tuple((place, dict(names)) for place, names in placed.items()),
-            proven,
+            equal,
         )
 
-    def without(self, slices: Collection[Slice]) -> Proof:
+    def without(self, slices: Collection[Slice]) -> Checkpoint:
         """The same of the other slices."""
         return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
 
-    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, ProvenSlice]:
+    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, EqualSlice]:
         """What it says of some slices, where its versions are of this origin."""
         same = {name for name, value in self.origin.items() if origin.get(name) == value}
         return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}

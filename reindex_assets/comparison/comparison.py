@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.comparison.checkpoint import Proof, read_origin
+from reindex_assets.comparison.checkpoint import Checkpoint, read_origin
 from reindex_assets.comparison.counts import TableTally
 from reindex_assets.comparison.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity
@@ -48,16 +48,16 @@ class Comparison:
     """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context.
 
     Args:
-        proving: whether `sums` also notes in `proofs` what each engine says of the rows of slices that are equal.
+        with_checkpoint: whether `sums` also notes in `checkpoints` what each engine says of the rows of slices that are equal.
     """
 
-    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS, proving: bool = False) -> None:
+    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS, with_checkpoint: bool = False) -> None:
         self._cluster = fleet.clusters[cluster_name]
         self.floor_day = fleet.first_day
         self._kind = kind
-        self._proving = proving
+        self._with_checkpoint = with_checkpoint
         self._stack = ExitStack()
-        self.proofs: list[Proof] = []
+        self.checkpoints: list[Checkpoint] = []
 
     def __enter__(self) -> Comparison:
         with ExitStack() as opening:
@@ -90,12 +90,12 @@ class Comparison:
         wanted = sorted(set(slices))
         found: dict[Slice, SliceParity] = {}
         origin = None
-        if self._proving and has_versions(self.session, self._kind):
+        if self._with_checkpoint and has_versions(self.session, self._kind):
             origin = read_origin(self.session, self._cluster, self._kind)
         for group in self.groups(wanted, {}, 1, max_slices):
-            parities, proof = _compare_group(self.session, self.shards, group, origin)
+            parities, checkpoint = _compare_group(self.session, self.shards, group, origin)
             found |= {item.slice: item for item in parities}
-            self.proofs += [proof] if proof is not None else []
+            self.checkpoints += [checkpoint] if checkpoint is not None else []
         return [found[item] for item in wanted]
 
     def settled(
@@ -180,29 +180,31 @@ class _Sums:
 
 def _compare_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Mapping[str, str] | None
-) -> tuple[list[SliceParity], Proof | None]:
-    """The sums of a group, and, given the origin of row versions, the proof of those slices that are equal."""
+) -> tuple[list[SliceParity], Checkpoint | None]:
+    """The sums of a group, and, given the origin of row versions, the checkpoint of those slices that are equal."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
     for table in TABLES:
         questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
-    proving = origin is not None
-    # Before anything is asked: what happens in between is seen by who looks at the proof.
-    parts = read_parts(shards, group.kind) if proving else {}
+    with_checkpoint = origin is not None
+    # Before anything is asked: what happens in between is seen by who looks at the checkpoint.
+    parts = read_parts(shards, group.kind) if with_checkpoint else {}
     table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(source_digests(table, group, session, placement, proving))
-            for row in placement.by_shard(found, ("found", "digest", "versions") if proving else ("found", "digest")):
+            found = session.table(source_digests(table, group, session, placement, with_checkpoint))
+            for row in placement.by_shard(
+                found, ("found", "digest", "versions") if with_checkpoint else ("found", "digest")
+            ):
                 of_slice = sums[Slice.of_row(row), table.name]
                 of_slice.templates[row["template"]].postgres[row["shard"]] = int(row["found"])
                 of_slice.postgres_digest += int(row["digest"])
-                of_slice.versions += int(row["versions"]) if proving else 0
+                of_slice.versions += int(row["versions"]) if with_checkpoint else 0
         quarantined = read_quarantined(session, group)
-        if proving and reads_the_table(session, group):
+        if with_checkpoint and reads_the_table(session, group):
             table_versions = read_table_versions(session, group.kind)
     answered = answers()
     for table in TABLES:
@@ -228,7 +230,7 @@ def _compare_group(
         return parities, None
     versions = [{table.name: sums[item, table.name].row_versions() for table in TABLES} for item in group.slices]
     found = [one for one in zip(parities, versions, strict=True) if one[0].slice not in placement.homeless]
-    return parities, Proof.of(found, snapshot.microseconds, origin, table_versions, parts)
+    return parities, Checkpoint.of(found, snapshot.microseconds, origin, table_versions, parts)
 
 
 def _ask_shard(

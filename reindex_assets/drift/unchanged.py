@@ -1,6 +1,6 @@
-"""Proofs: slices that a run has left equal to the bit, and what each engine then said of its rows: the next run need not read them.
+"""Which slices have not changed since a checkpoint: a run need not read them.
 
-What lives here: what is remembered of a slice, and which slices it still holds for. What does not: its file
+What lives here: which of a checkpoint's slices it still holds for. What does not: the checkpoint (comparison/checkpoint.py), its file
 (drift/checkpoint_store.py), the comparison that finds a slice equal (comparison/comparison.py), row versions and lists of parts
 (postgres/row_versions.py, clickhouse/parts.py).
 
@@ -17,7 +17,7 @@ from datetime import date
 from reindex_assets.clickhouse.checksums import read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.comparison.checkpoint import Proof, ProvenSlice, read_origin
+from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice, read_origin
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Cluster
 from reindex_assets.model import TABLES, Kind, Slice
@@ -54,14 +54,14 @@ class Unchanged:
         self._floor_day = floor_day
         self._whole: _WholeTables | None = None
 
-    def among(self, slices: Iterable[Slice], proofs: Sequence[Proof]) -> dict[Slice, SliceParity]:
+    def among(self, slices: Iterable[Slice], checkpoints: Sequence[Checkpoint]) -> dict[Slice, SliceParity]:
         """Those slices, as a comparison would find them.
 
         Raises:
             SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then.
         """
         wanted = set(slices)
-        if not any(one.slice in wanted for proof in proofs for one in proof.slices) or not has_versions(
+        if not any(one.slice in wanted for checkpoint in checkpoints for one in checkpoint.slices) or not has_versions(
             self._session, self._kind
         ):
             return {}
@@ -69,18 +69,20 @@ class Unchanged:
         # Before Postgres: what changes meanwhile is seen the next time.
         listed = read_parts(self._shards, self._kind)
         found: dict[Slice, SliceParity] = {}
-        for proof in proofs:
-            known = proof.holds_for(wanted, origin)
-            untouched = self._untouched_in_clickhouse(proof, known, listed)
+        for checkpoint in checkpoints:
+            known = checkpoint.holds_for(wanted, origin)
+            untouched = self._untouched_in_clickhouse(checkpoint, known, listed)
             for group in self._groups(untouched):
-                found |= self._untouched_in_postgres(proof, known, group)
+                found |= self._untouched_in_postgres(checkpoint, known, group)
         return found
 
     def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
         return group_slices(slices, self._cluster, self._floor_day, {}, 1, self._kind, _SLICES_AT_ONCE)
 
-    def _untouched_in_clickhouse(self, proof: Proof, known: Mapping[Slice, ProvenSlice], listed: Parts) -> set[Slice]:
-        look = look_at_parts(self._shards, self._kind, self._groups(known), dict(proof.parts), listed)
+    def _untouched_in_clickhouse(
+        self, checkpoint: Checkpoint, known: Mapping[Slice, EqualSlice], listed: Parts
+    ) -> set[Slice]:
+        look = look_at_parts(self._shards, self._kind, self._groups(known), dict(checkpoint.parts), listed)
         untouched = set(known) - look.in_doubt
         for group in self._groups(look.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
@@ -89,15 +91,15 @@ class Unchanged:
         return untouched
 
     def _untouched_in_postgres(
-        self, proof: Proof, known: Mapping[Slice, ProvenSlice], group: SliceGroup
+        self, checkpoint: Checkpoint, known: Mapping[Slice, EqualSlice], group: SliceGroup
     ) -> dict[Slice, SliceParity]:
         with group_snapshot(self._session, group) as snapshot:
             self._session.assert_not_lagging(snapshot)
             # A row that is held back belongs to no slice, and no row version tells of it.
             held_back = {row.slice for row in read_quarantined(self._session, group)}
             untouched = [item for item in group.slices if item not in held_back]
-            whole = self._whole_tables(proof, group, snapshot)
-            if whole is not None and whole.versions == proof.table_versions:
+            whole = self._whole_tables(checkpoint, group, snapshot)
+            if whole is not None and whole.versions == checkpoint.table_versions:
                 read_at = whole.snapshot
             else:
                 read_at = snapshot.microseconds
@@ -106,13 +108,13 @@ class Unchanged:
                         break
                     fresh = read_row_versions(self._session, group, table)
                     untouched = [item for item in untouched if fresh[item] == known[item].versions[table.name]]
-        return {item: known[item].parity(len(self._shards), read_at, proof.snapshot) for item in untouched}
+        return {item: known[item].parity(len(self._shards), read_at, checkpoint.snapshot) for item in untouched}
 
-    def _whole_tables(self, proof: Proof, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
-        """What may tell that nothing at all has changed in Postgres since a proof: read once, where that is cheap beside the marks of the
-        slices. What changes after that is seen the next time.
+    def _whole_tables(self, checkpoint: Checkpoint, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
+        """The row versions of whole tables, which can tell that nothing at all has changed in Postgres since a checkpoint. Read once, and
+        only where that costs less than the row versions of the slices; what changes later is seen the next time.
         """
-        if not proof.table_versions:
+        if not checkpoint.table_versions:
             return None
         if self._whole is None and reads_the_table(self._session, group):
             self._whole = _WholeTables(read_table_versions(self._session, self._kind), snapshot.microseconds)

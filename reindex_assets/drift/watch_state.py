@@ -2,7 +2,7 @@
 
 What lives here: its shape, loading and saving. What does not: what is made of it (drift/watch.py), and the file (storage/state_file.py).
 
-The file is a memory, never a proof: without it, or with a damaged one, every slice is compared to the bit again.
+The file only saves work: without it, or with a damaged one, every slice is compared to the bit again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.storage.slice_store import SliceStore
-from reindex_assets.storage.state_file import MemoryFile
+from reindex_assets.storage.state_file import StateFile
 
 #: Raise it whenever the shape or the meaning of a column changes: what another version has saved is ignored.
 _VERSION = "3"
@@ -88,7 +88,7 @@ class WatchStore:
     """The file of one cluster and kind."""
 
     def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
-        self._file = MemoryFile(SliceStore(fleet.slices, cluster_name, kind), "watch", _VERSION)
+        self._file = StateFile(SliceStore(fleet.slices, cluster_name, kind), "watch", _VERSION)
         self.path = self._file.path
 
     def load(self) -> WatchState:

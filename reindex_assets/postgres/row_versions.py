@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field
 
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
@@ -25,7 +28,7 @@ class RowVersions:
     """A table of a slice in Postgres: how many rows, and a checksum of their versions. While both are equal, nothing has touched it."""
 
     rows: int = 0
-    checksum: int = 0
+    checksum: Annotated[int, Field(alias="mark")] = 0
 
     @staticmethod
     def of(rows: int, total: str | int) -> RowVersions:

@@ -16,7 +16,7 @@ from reindex_assets.clickhouse.schema import check_conversations, check_schema
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
 from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
 from reindex_assets.model import PROCESS, Kind, Slice, Step
@@ -95,7 +95,7 @@ class Reindex:
         self._on_progress = on_progress
         self._on_retry = on_retry
         self._store = SliceStore(fleet.slices, cluster_name, kind)
-        self._proofs = ProofStore(fleet, cluster_name, kind)
+        self._checkpoints = CheckpointStore(fleet, cluster_name, kind)
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
 
@@ -144,11 +144,11 @@ class Reindex:
         write = self._options.write
         if self._options.everything or write.dry_run or write.clean_up:
             return []
-        proofs = self._proofs.load()
+        checkpoints = self._checkpoints.load()
 
         def ask() -> dict[Slice, SliceParity]:
             unchanged = Unchanged(engines.source, engines.shards, self._cluster, self._kind, self._floor_day)
-            return unchanged.among(slices, proofs)
+            return unchanged.among(slices, checkpoints)
 
         found = engines.retrying("the look at what has been touched", ask)
         return [

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.fleet import Cluster, Fleet
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.model import Kind, Slice
 from reindex_assets.reindex.job import Progress
@@ -197,7 +197,7 @@ class ReshardWork:
         with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
             kinds = finder.kinds()
         for kind in kinds:
-            ProofStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
+            CheckpointStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
             WatchStore(self._fleet, self._cluster_name, kind).save(WatchState())
 
     def _move(self, run_window: WindowRun, slices: Collection[Slice]) -> list[RunReport]:

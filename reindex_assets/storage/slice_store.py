@@ -71,8 +71,8 @@ class SliceStore:
         """Where a file of a slice stands."""
         return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
 
-    def memory_path(self, name: str) -> str:
-        """Where a memory stands (storage/state_file.py): beside the customers, one file."""
+    def state_path(self, name: str) -> str:
+        """Where a state file stands (storage/state_file.py), beside the customers. The suffix is that of version 0.1."""
         return f"{self._root}/{name}.memory"
 
     def open(self, path: str) -> Any:

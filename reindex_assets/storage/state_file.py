@@ -1,8 +1,8 @@
-"""A memory that outlives a process: one file beside the slices, with the version of its meaning and a seal over its content.
+"""A state file: what one process leaves for the next, beside the slices, with the version of its format and a checksum of its content.
 
-What lives here: the file. What does not: what is remembered (drift/watch_state.py, drift/checkpoint_store.py).
+What lives here: the file. What does not: what is in it (drift/watch_state.py, drift/checkpoint_store.py).
 
-It is a memory, never a proof: whoever finds none does again what it would have spared.
+It saves work and decides nothing: whoever finds none does that work again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from reindex_assets.storage.slice_store import SliceStore
 
 
-class MemoryFile:
+class StateFile:
     """One such file.
 
     Args:
@@ -22,7 +22,7 @@ class MemoryFile:
     def __init__(self, store: SliceStore, name: str, version: str) -> None:
         self._store = store
         self._version = version.encode()
-        self.path = store.memory_path(name)
+        self.path = store.state_path(name)
 
     def load(self) -> bytes | None:
         """The content as it was saved, to the bit; None where there is none that can be used.
@@ -36,7 +36,7 @@ class MemoryFile:
         except FileNotFoundError:
             return None
         seal, _, content = found.partition(b"\n")
-        # A mark that flipped over to another one would be green without a proof.
+        # A damaged checksum inside could make a slice look unchanged.
         return content if seal == self._seal(content) else None
 
     def save(self, content: bytes) -> None:

@@ -165,7 +165,7 @@ def test_a_replica_that_dies_while_a_run_checks_is_replaced_by_a_comparison_from
 ) -> None:
     running.reindex(fleet, SLICES)
     changed, (dying, _) = proxied(b"uniqExact(")
-    plan = CheckPlan(changed, CLUSTER, PROCESS, 0.0, proving=True)
+    plan = CheckPlan(changed, CLUSTER, PROCESS, 0.0, with_checkpoint=True)
     parities, _, proofs = _compare(plan, SLICES, [])
     assert dying.is_cut
     assert all(parity.is_equal for parity in parities)

@@ -17,7 +17,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key
 from reindex_assets.defs.keys.partitions import range_tags
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
@@ -33,7 +33,7 @@ ITEM = Slice("globex", FIRST)
 @pytest.fixture
 def written(clean: None, fleet: Fleet, source: Connection, instance: DagsterInstance) -> None:
     """Everything in place by a run of its own, and the next one has nothing to read."""
-    Path(ProofStore(fleet, CLUSTER, PROCESS).path).unlink(missing_ok=True)
+    Path(CheckpointStore(fleet, CLUSTER, PROCESS).path).unlink(missing_ok=True)
     make_source(source, PLAN)
     assert run(fleet, instance).success
 
@@ -104,7 +104,7 @@ def test_some_runs_read_everything(fleet: Fleet, instance: DagsterInstance, why:
 def test_a_check_alone_makes_the_proof_of_a_drifted_partition_void_and_proves_none(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
-    store = ProofStore(fleet, CLUSTER, PROCESS)
+    store = CheckpointStore(fleet, CLUSTER, PROCESS)
     before = {one.slice for proof in store.load() for one in proof.slices}
     assert {item.partition_key for item in before} == every_partition()
     plant(Drift.CHANGED, shard_clients, ITEM.customer, ITEM.day)
@@ -121,10 +121,10 @@ def test_a_check_alone_makes_the_proof_of_a_drifted_partition_void_and_proves_no
 def test_a_store_that_takes_no_proofs_costs_no_verdict(
     fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: ProofStore, *arguments: object) -> None:
+    def full(self: CheckpointStore, *arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ProofStore, "update", full)
+    monkeypatch.setattr(CheckpointStore, "update", full)
     assert run(fleet, instance, everything=True).success
     assert verdicts(instance, "rows_agree") == dict.fromkeys(every_partition(), True)
     assert verify(fleet, list(CUSTOMERS), FIRST, LAST, settle_seconds=0).agrees

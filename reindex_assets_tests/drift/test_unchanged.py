@@ -21,7 +21,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
@@ -52,10 +52,10 @@ ITEM = Slice("acme", date(2026, 1, 31))
 
 def prove(fleet: Fleet, slices: Sequence[Slice]) -> set[Slice]:
     """Compares slices as the checks of a run do, and notes what is equal. Returns those slices."""
-    with Comparison(fleet, CLUSTER, proving=True) as comparison:
+    with Comparison(fleet, CLUSTER, with_checkpoint=True) as comparison:
         parities = comparison.settled(slices, settle_seconds=0)
     equal = {parity.slice for parity in parities if parity.sums_agree}
-    ProofStore(fleet, CLUSTER, PROCESS).update(set(slices) - equal, comparison.proofs)
+    CheckpointStore(fleet, CLUSTER, PROCESS).update(set(slices) - equal, comparison.checkpoints)
     return equal
 
 
@@ -307,12 +307,12 @@ def test_a_slice_that_differs_is_not_proved(proven: Fleet, source: Connection, s
     add_scorecard(source, None, customer=other.customer, created_at=datetime(2026, 2, 1, 9, tzinfo=UTC))
     prove(proven, SLICES)
     assert unchanged(proven) == set(SLICES) - {ITEM, other}
-    known = {one.slice for proof in ProofStore(proven, CLUSTER, PROCESS).load() for one in proof.slices}
+    known = {one.slice for proof in CheckpointStore(proven, CLUSTER, PROCESS).load() for one in proof.slices}
     assert ITEM not in known
 
 
 def test_a_damaged_memory_only_costs_time(proven: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(ProofStore(proven, CLUSTER, PROCESS).path)
+    path = Path(CheckpointStore(proven, CLUSTER, PROCESS).path)
     seal, _, content = path.read_text(encoding="utf-8").partition("\n")
     damaged = {
         "gone": None,
@@ -340,7 +340,7 @@ def test_a_damaged_memory_only_costs_time(proven: Fleet, monkeypatch: pytest.Mon
 def test_a_slice_that_is_found_different_is_forgotten_and_one_that_is_proved_again_replaces_what_was_known(
     proven: Fleet,
 ) -> None:
-    store = ProofStore(proven, CLUSTER, PROCESS)
+    store = CheckpointStore(proven, CLUSTER, PROCESS)
     store.update({ITEM}, [])
     assert run(proven) == set(SLICES) - {ITEM}
     assert prove(proven, [ITEM]) == {ITEM}
@@ -399,4 +399,4 @@ def unchanged(fleet: Fleet) -> set[Slice]:
     cluster = fleet.clusters[CLUSTER]
     with SourceSession(cluster.postgres) as session, ShardSet(cluster.clickhouse, "test") as shards:
         look = Unchanged(session, shards, cluster, PROCESS, fleet.first_day)
-        return set(look.among(SLICES, ProofStore(fleet, CLUSTER, PROCESS).load()))
+        return set(look.among(SLICES, CheckpointStore(fleet, CLUSTER, PROCESS).load()))

@@ -19,7 +19,7 @@ from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch import WatchLimits, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import PlacementError, SchemaMismatchError
@@ -301,9 +301,9 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
     fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     reindex(fleet)
-    with Comparison(fleet, CLUSTER, CONVERSATION, proving=True) as comparison:
+    with Comparison(fleet, CLUSTER, CONVERSATION, with_checkpoint=True) as comparison:
         comparison.settled(SLICES, settle_seconds=0)
-    ProofStore(fleet, CLUSTER, CONVERSATION).update([], comparison.proofs)
+    CheckpointStore(fleet, CLUSTER, CONVERSATION).update([], comparison.checkpoints)
     unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
     assert unread
     # A conversation that no shard held may come to one at any time: such a slice is read.

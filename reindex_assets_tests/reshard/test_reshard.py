@@ -24,7 +24,7 @@ from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _remark
 from reindex_assets.defs.checks.rules import Verdict
 from reindex_assets.defs.checks.specs import ROWS_AGREE, evaluation
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.errors import LayoutError
 from reindex_assets.local.data.made_conversations import hold_conversations
 from reindex_assets.local.data.made_data import make_source
@@ -161,9 +161,9 @@ def test_every_row_of_both_kinds_stands_where_the_new_list_of_shards_puts_it(
     retiring: Sequence[int],
     moved_conversations: bool,
 ) -> None:
-    with Comparison(on_four.of(FOUR), CLUSTER, PROCESS, proving=True) as comparison:
+    with Comparison(on_four.of(FOUR), CLUSTER, PROCESS, with_checkpoint=True) as comparison:
         comparison.settled(SLICES, settle_seconds=0)
-    ProofStore(on_four.fleet, CLUSTER, PROCESS).update([], comparison.proofs)
+    CheckpointStore(on_four.fleet, CLUSTER, PROCESS).update([], comparison.checkpoints)
     if moved_conversations:
         for number in retiring:
             on_four.clients[number].command("TRUNCATE TABLE conversation")
@@ -332,7 +332,7 @@ def test_the_repair_sensor_says_why_it_does_nothing(on_four: Shards, instance: D
         assert "a reshard from 4 to 6 shards is under way" in tick.message
     assert loop.ledger.given_up == {}
     # A check that is red meanwhile names the cause; one that is green has none.
-    remark = _remark(CheckPlan(on_four.of(SIX), CLUSTER, PROCESS, 0, proving=False))
+    remark = _remark(CheckPlan(on_four.of(SIX), CLUSTER, PROCESS, 0, with_checkpoint=False))
     assert "a reshard from 4 to 6 shards is under way" in remark
     for passed in (False, True):
         verdict = Verdict(passed, "2 rows stand on a wrong shard", {})

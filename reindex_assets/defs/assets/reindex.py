@@ -125,11 +125,11 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         try:
             if checks:
                 # What a run has written whole, and found equal, need not be read by the next one.
-                proving = set(chosen) == set(Step) and not config.dry_run
+                with_checkpoint = set(chosen) == set(Step) and not config.dry_run
                 settle = config.settle_seconds
                 if settle is None:
                     settle = fleet.rules(cluster_name).watch.settle_seconds
-                plan = CheckPlan(fleet, cluster_name, kind, settle, proving)
+                plan = CheckPlan(fleet, cluster_name, kind, settle, with_checkpoint)
                 yield from run_checks(context, plan, done, unchanged, keys[Step.WRITE], checks, progress)
         except ReindexError as error:
             if not failed:

@@ -20,7 +20,7 @@ from dagster import (
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
-from reindex_assets.comparison.checkpoint import Proof
+from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.gaps import Gap, find_gaps
 from reindex_assets.comparison.parity import SliceParity
@@ -30,7 +30,7 @@ from reindex_assets.defs.assets.run_events import heartbeat, store_verdicts
 from reindex_assets.defs.checks.rules import Evidence
 from reindex_assets.defs.checks.specs import evaluations
 from reindex_assets.defs.history.repairs import given_up
-from reindex_assets.drift.checkpoint_store import ProofStore
+from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.model import Kind, Slice
@@ -48,7 +48,7 @@ class CheckPlan:
     """How the partitions of a run are checked.
 
     Attributes:
-        proving: whether what is found equal is noted for the next run: only where this run has written it whole, because the
+        with_checkpoint: whether what is found equal is noted for the next run: only where this run has written it whole, because the
             comparison of a partition does not see its rows that are left in another one.
     """
 
@@ -56,7 +56,7 @@ class CheckPlan:
     cluster_name: str
     kind: Kind
     settle_seconds: float
-    proving: bool
+    with_checkpoint: bool
 
 
 def run_checks(
@@ -82,13 +82,13 @@ def run_checks(
         part = slices[start : start + _SLICES_A_COMPARISON]
         about = _latest_materializations(context, asset, part)
         known = [known_of[item] for item in part if item in known_of]
-        parities, gaps, proofs = yield from in_background(
+        parities, gaps, checkpoints = yield from in_background(
             partial(_compare, plan, part, known),
             heartbeat=partial(
                 heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
             ),
         )
-        _remember(context, plan, parities, proofs)
+        _remember(context, plan, parities, checkpoints)
         remark = _remark(plan) if not all(parity.is_equal for parity in parities) else ""
         verdicts: list[AssetCheckEvaluation] = []
         for parity in parities:
@@ -106,7 +106,7 @@ def _remark(plan: CheckPlan) -> str:
 
 def _compare(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
-) -> tuple[list[SliceParity], dict[Slice, Gap], list[Proof]]:
+) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
     # What is compared together is compared on one replica of each shard: when that dies, from the beginning on another one.
     for others in reversed(range(_most_replicas(plan))):
         try:
@@ -123,22 +123,22 @@ def _most_replicas(plan: CheckPlan) -> int:
 
 def _compare_once(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
-) -> tuple[list[SliceParity], dict[Slice, Gap], list[Proof]]:
+) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
     known = {parity.slice for parity in unchanged}
-    with Comparison(plan.fleet, plan.cluster_name, plan.kind, plan.proving) as comparison:
+    with Comparison(plan.fleet, plan.cluster_name, plan.kind, plan.with_checkpoint) as comparison:
         compared = comparison.settled(
             [item for item in slices if item not in known], plan.settle_seconds, samples=_SAMPLES
         )
         parities = sorted([*compared, *unchanged], key=lambda parity: parity.slice)
-        return parities, find_gaps(comparison, parities), comparison.proofs
+        return parities, find_gaps(comparison, parities), comparison.checkpoints
 
 
 def _remember(
-    context: AssetExecutionContext, plan: CheckPlan, parities: Sequence[SliceParity], proofs: Sequence[Proof]
+    context: AssetExecutionContext, plan: CheckPlan, parities: Sequence[SliceParity], checkpoints: Sequence[Checkpoint]
 ) -> None:
     different = {parity.slice for parity in parities if not parity.sums_agree}
     try:
-        ProofStore(plan.fleet, plan.cluster_name, plan.kind).update(different, proofs)
+        CheckpointStore(plan.fleet, plan.cluster_name, plan.kind).update(different, checkpoints)
     except OSError as error:
         # The verdicts stand; the next run reads more than it would have to.
         context.log.warning(f"what was proved equal could not be noted for the next run: {error}")
