@@ -39,7 +39,7 @@ from reindex_assets.placement.layout import contradiction
 from reindex_assets.placement.records import is_unknown, read_records
 from reindex_assets.postgres.session import lock_scope
 from reindex_assets.reindex.connections import Engines
-from reindex_assets.reindex.writer import drop_left_overs
+from reindex_assets.reindex.writer import drop_orphaned_staging_tables
 from reindex_assets.selection.groups import MAX_SLICES, SliceGroup
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets.selection.source_sql import source_scope
@@ -157,7 +157,7 @@ class AppealPurge:
         refusal = None if is_unknown(records) else contradiction(shards, self._cluster_name, records)
         if refusal is not None:
             raise refusal
-        drop_left_overs(shards, engines.source.is_owner_alive)
+        drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
     # --- the look
 

@@ -47,7 +47,7 @@ def estimate_rows(
     fleet: Fleet, chosen: Mapping[str, Sequence[str]], kinds: Sequence[Kind], first_day: date, last_day: date
 ) -> dict[str, ClusterRows]:
     """Asks every cluster's Postgres, all at once: a statement for each kind, that reads an index. One out of reach is no error."""
-    hasty = fleet.in_haste(_WAIT_SECONDS)
+    hasty = fleet.with_connection_wait(_WAIT_SECONDS)
     with ThreadPoolExecutor(max_workers=8) as pool:
         asked = {
             name: pool.submit(_of_cluster, hasty, name, customers, kinds, first_day, last_day)

@@ -85,7 +85,7 @@ class SliceChange:
         return self.missing + self.changed
 
 
-def left_overs(shard: ShardConnection) -> dict[str, int]:
+def orphaned_staging_tables(shard: ShardConnection) -> dict[str, int]:
     """Staging tables on a shard, each with its owner number."""
     found = shard.rows(
         "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})",
@@ -227,7 +227,9 @@ def keys_to_delete(shard: ShardConnection, names: StagingNames, table: Table, gr
     )
 
 
-def strays(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> list[Key]:
+def moved_keys(
+    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
+) -> list[Key]:
     """Keys outside the group's slices where one of its scorecards stood before it moved, older than the snapshot.
 
     A set of the ids alone takes a third of the time of one of the whole identities, so those are looked at only where an id is found.

@@ -229,7 +229,9 @@ def _compare_group(
     if origin is None:
         return parities, None
     versions = [{table.name: sums[item, table.name].row_versions() for table in TABLES} for item in group.slices]
-    found = [one for one in zip(parities, versions, strict=True) if one[0].slice not in placement.homeless]
+    found = [
+        one for one in zip(parities, versions, strict=True) if one[0].slice not in placement.without_conversation_shard
+    ]
     return parities, Checkpoint.of(found, snapshot.microseconds, origin, table_versions, parts)
 
 

@@ -130,7 +130,7 @@ class Postgres(Strict):
 
     _host = field_validator("host")(_checked_host)
 
-    def in_haste(self, connection_wait_seconds: int) -> Postgres:
+    def with_connection_wait(self, connection_wait_seconds: int) -> Postgres:
         """The same, with no longer a wait for a connection."""
         wait = min(self.connection_wait_seconds, connection_wait_seconds)
         return self.model_copy(update={"connection_wait_seconds": wait})

@@ -227,12 +227,14 @@ class Fleet(Strict):
             watch=_overridden(self.watch, cluster.watch),
         )
 
-    def in_haste(self, connection_wait_seconds: int) -> Fleet:
+    def with_connection_wait(self, connection_wait_seconds: int) -> Fleet:
         """The same fleet, for a caller that can't wait any longer than that for a connection to Postgres."""
         return self.model_copy(
             update={
                 "clusters": {
-                    name: cluster.model_copy(update={"postgres": cluster.postgres.in_haste(connection_wait_seconds)})
+                    name: cluster.model_copy(
+                        update={"postgres": cluster.postgres.with_connection_wait(connection_wait_seconds)}
+                    )
                     for name, cluster in self.clusters.items()
                 }
             }

@@ -127,7 +127,7 @@ class Ledger(BaseModel):
     def given_up(self) -> dict[Slice, Repair]:
         return {repair.slice: repair for repair in self.repairs if repair.given_up_at is not None}
 
-    def resting(self, now: float, rules: RepairRules) -> set[Slice]:
+    def paused(self, now: float, rules: RepairRules) -> set[Slice]:
         """Slices that need not be looked at unless something touches them: given up, or in their pause after a failed repair."""
         return {
             repair.slice

@@ -86,9 +86,9 @@ def look(
     days: tuple[date, date],
     state: WatchState,
     kind: Kind = PROCESS,
-    doubted: Collection[Slice] = (),
-    untouchable: Collection[Slice] = (),
-    resting: Collection[Slice] = (),
+    suspect: Collection[Slice] = (),
+    in_flight: Collection[Slice] = (),
+    paused: Collection[Slice] = (),
     limits: WatchLimits | None = None,
 ) -> WatchLook:
     """Looks at the days of a cluster once.
@@ -96,15 +96,15 @@ def look(
     Args:
         days: the first and the last day, both included.
         state: of the last look; an empty one proves every slice anew.
-        doubted: slices to compare whatever is remembered of them.
-        untouchable: slices that a run is at work on: they are left for the next look.
-        resting: slices that are known to differ, and of interest only when something touches them.
+        suspect: slices to compare whatever is remembered of them.
+        in_flight: slices that a run is at work on: they are left for the next look.
+        paused: slices that are known to differ, and of interest only when something touches them.
 
     Raises:
         SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then, and the state stays as it was.
     """
-    with _Look(fleet, cluster_name, days, state, kind, frozenset(resting), limits or WatchLimits()) as one:
-        return one.run(frozenset(doubted), frozenset(untouchable))
+    with _Look(fleet, cluster_name, days, state, kind, frozenset(paused), limits or WatchLimits()) as one:
+        return one.run(frozenset(suspect), frozenset(in_flight))
 
 
 class _Look:
@@ -115,7 +115,7 @@ class _Look:
         days: tuple[date, date],
         state: WatchState,
         kind: Kind,
-        resting: frozenset[Slice],
+        paused: frozenset[Slice],
         limits: WatchLimits,
     ) -> None:
         self._limits = limits
@@ -126,7 +126,7 @@ class _Look:
         self._state = state
         self._cluster = fleet.clusters[cluster_name]
         self._kind = kind
-        self._resting = resting
+        self._paused = paused
         self._fresh: dict[Slice, dict[str, RowVersions]] = {item: {} for item in self._slices}
         self._shard_checksums: dict[Slice, int] = {}
         self._comparison = Comparison(fleet, cluster_name, kind)
@@ -141,7 +141,7 @@ class _Look:
         self._settled = {
             item
             for item, state in self._known.items()
-            if state.is_equal or (item in self._resting and state.row_versions and not state.is_touched)
+            if state.is_equal or (item in self._paused and state.row_versions and not state.is_touched)
         }
         days, now = {day.isoformat() for day in self._days}, time.time()
         # A time that has not come yet is of a clock that was wrong: its day would wait until then.
@@ -154,14 +154,14 @@ class _Look:
     def __exit__(self, *error: object) -> None:
         self._comparison.__exit__(None, None, None)
 
-    def run(self, doubted: frozenset[Slice], untouchable: frozenset[Slice]) -> WatchLook:
+    def run(self, suspect: frozenset[Slice], in_flight: frozenset[Slice]) -> WatchLook:
         self._remember()
         listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._kind))
         self._timed("postgres_versions", self._read_turns)
-        touched = {item for item in self._slices if self._has_moved(item)} | (doubted & set(self._slices))
+        touched = {item for item in self._slices if self._has_moved(item)} | (suspect & set(self._slices))
         in_clickhouse, parts = self._timed("clickhouse_checksums", lambda: self._touched_in_clickhouse(listed))
         touched |= in_clickhouse
-        chosen = self._chosen(touched, untouchable)
+        chosen = self._chosen(touched, in_flight)
 
         # Before the comparison: what changes in between is seen the next time.
         self._timed("postgres_versions", lambda: self._read_row_versions(chosen, TABLES, missing_only=True))
@@ -171,7 +171,7 @@ class _Look:
             lambda: self._comparison.settled(chosen, self._limits.settle_seconds, max_slices=_SLICES_AT_ONCE),
         )
 
-        slices = {item: state.doubted() if item in touched else state for item, state in self._known.items()}
+        slices = {item: state.as_touched() if item in touched else state for item, state in self._known.items()}
         turn = 1 + max((state.turn for state in self._known.values()), default=0)
         for parity in found:
             row_versions, shard_checksum = dict(self._fresh[parity.slice]), self._shard_checksums[parity.slice]
@@ -246,10 +246,10 @@ class _Look:
 
     # --- what is compared
 
-    def _chosen(self, touched: set[Slice], untouchable: frozenset[Slice]) -> list[Slice]:
+    def _chosen(self, touched: set[Slice], in_flight: frozenset[Slice]) -> list[Slice]:
         """What is compared this time: what was touched first, then what was never proved; late days first."""
         candidates = [
-            item for item in self._slices if (item in touched or item not in self._settled) and item not in untouchable
+            item for item in self._slices if (item in touched or item not in self._settled) and item not in in_flight
         ]
         rows = {item: self._rows(item) for item in candidates}
         by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))

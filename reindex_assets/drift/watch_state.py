@@ -59,7 +59,7 @@ class SliceState:
     def rows(self, table: str) -> int:
         return self.row_versions.get(table, RowVersions()).rows
 
-    def doubted(self) -> SliceState:
+    def as_touched(self) -> SliceState:
         return replace(self, is_equal=False, is_touched=True)
 
 

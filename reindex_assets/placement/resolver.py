@@ -56,7 +56,7 @@ class GroupPlacement:
         #: Conversations that stand on several shards: their scorecards belong on the first of these.
         self._several: list[str] = []
         #: Slices of which `by_shard` has found rows whose conversation stands nowhere: it may come to a shard at any time.
-        self.homeless: set[Slice] = set()
+        self.without_conversation_shard: set[Slice] = set()
         if self._is_looked_up:
             self._look_up(_SELECT + _IN_WINDOW, {})
 
@@ -82,9 +82,9 @@ class GroupPlacement:
             self._ask_by_id(unknown.cast(pa.string()).to_pylist(), pc.unique(keys.filter(pa.array(places < 0))))
             places = self._places(keys)
         homes = self._homes[places]
-        homeless: _Numbers = homes == _NOWHERE
-        found: _Numbers = np.where(homeless, by_time, homes)
-        return found, homeless
+        without_conversation_shard: _Numbers = homes == _NOWHERE
+        found: _Numbers = np.where(without_conversation_shard, by_time, homes)
+        return found, without_conversation_shard
 
     def _places(self, keys: pa.Array) -> _Numbers:
         found: _Numbers = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -107,9 +107,14 @@ class GroupPlacement:
         """The rows of such a statement, with the sums of each shard. Sums that are texts are numbers without end."""
         if not self._is_looked_up:
             return list(rows.to_pylist())
-        shards, homeless = self.resolve(rows, rows.column("shard").to_numpy())
-        places = rows.select(["customer", "day"]).filter(pa.array(homeless)).group_by(["customer", "day"]).aggregate([])
-        self.homeless |= {Slice.of_row(row) for row in places.to_pylist()}
+        shards, without_conversation_shard = self.resolve(rows, rows.column("shard").to_numpy())
+        places = (
+            rows.select(["customer", "day"])
+            .filter(pa.array(without_conversation_shard))
+            .group_by(["customer", "day"])
+            .aggregate([])
+        )
+        self.without_conversation_shard |= {Slice.of_row(row) for row in places.to_pylist()}
         by = [name for name in rows.column_names if name not in (*self.source_names, *sums)]
         columns = {name: rows.column(name) for name in by}
         columns |= {name: rows.column(name).cast(pa.decimal128(38)) for name in sums}

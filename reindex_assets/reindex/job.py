@@ -29,7 +29,7 @@ from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import lock_scope
 from reindex_assets.reindex.connections import UNREACHABLE, Engines
 from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
-from reindex_assets.reindex.writer import WriteOptions, drop_left_overs
+from reindex_assets.reindex.writer import WriteOptions, drop_orphaned_staging_tables
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.storage import slice_store
 from reindex_assets.storage.slice_store import ExtractInfo, SliceStore
@@ -137,7 +137,7 @@ class Reindex:
         settle_layout(shards, lambda: engines.source, self._cluster_name, self._cluster, self._kind, dry_run)
         if not dry_run or not is_unknown(read_records(shards)):
             assert_layout(shards, self._cluster_name, self._options.allow_reshard)
-        drop_left_overs(shards, engines.source.is_owner_alive)
+        drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
         """The outcomes of slices that nothing has touched since a run left them equal, and whose files are still there."""

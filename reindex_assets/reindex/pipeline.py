@@ -39,8 +39,8 @@ class SliceOutcome:
         snapshot: time of the Postgres snapshot, microseconds; None when the slice failed before it.
         files: the Parquet files written, by step and table name.
         writes: what happened on the shards, by table name and shard.
-        homeless_scorecards: scorecards whose conversation stands on no shard, and which were placed by its time; None of a kind that has
-            no conversations.
+        scorecards_without_conversation_shard: how many scorecards were placed by their time, because their conversation is on no
+            shard; None of a kind that has no conversations.
         seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
         unchanged: both sides, when nothing has touched the slice since it was proved equal, and so nothing was read or written.
         error: why it failed, in words; None when it is done.
@@ -53,7 +53,7 @@ class SliceOutcome:
     writes: dict[tuple[str, int], TableWrite] = field(default_factory=dict)
     quarantined: tuple[QuarantinedRow, ...] = ()
     non_finite_values: int = 0
-    homeless_scorecards: int | None = None
+    scorecards_without_conversation_shard: int | None = None
     seconds: dict[Step, float] = field(default_factory=dict)
     group_slices: int = 1
     unchanged: SliceParity | None = None
@@ -91,7 +91,7 @@ class GroupPipeline:
         self._seconds: dict[Step, float] = defaultdict(float)
         self._placement = placement
         self._non_finite: Counter[Slice] = Counter()
-        self._homeless: Counter[Slice] = Counter()
+        self._without_conversation_shard: Counter[Slice] = Counter()
         self._stack = ExitStack()
         self._files: dict[tuple[Step, str], SliceWriter] = {}
         self._writer: GroupWriter | None = None
@@ -155,7 +155,9 @@ class GroupPipeline:
                 writes=writes.get(item, {}),
                 quarantined=tuple(kept_back[item]),
                 non_finite_values=self._non_finite[item],
-                homeless_scorecards=self._homeless[item] if self._group.kind.is_of_conversations else None,
+                scorecards_without_conversation_shard=(
+                    self._without_conversation_shard[item] if self._group.kind.is_of_conversations else None
+                ),
                 seconds=dict(self._seconds),
                 group_slices=len(slices),
             )
@@ -177,10 +179,10 @@ class GroupPipeline:
         self._on_rows(batch.num_rows)
 
     def _placed(self, table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
-        shards, homeless = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
-        if table is SCORECARD and homeless.any():
-            for part in cut_by_slice(batch.filter(pa.array(homeless))):
-                self._homeless[part.slice] += part.rows.num_rows
+        shards, without_conversation_shard = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
+        if table is SCORECARD and without_conversation_shard.any():
+            for part in cut_by_slice(batch.filter(pa.array(without_conversation_shard))):
+                self._without_conversation_shard[part.slice] += part.rows.num_rows
         return with_shards(batch, shards)
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:

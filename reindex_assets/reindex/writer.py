@@ -242,13 +242,13 @@ class GroupWriter:
                     write.missing, write.changed = difference.missing, difference.changed
                     write.deleted += difference.extra
                     write.newer = difference.newer
-            strays = self._on_every_shard(self._strays, table)
-            for shard, moved in enumerate(strays):
+            moved_keys = self._on_every_shard(self._moved_keys, table)
+            for shard, moved in enumerate(moved_keys):
                 self._moved[table.name, shard] = moved
                 self._count_moved(table, shard, moved)
 
-    def _strays(self, shard: ShardConnection, table: Table) -> list[Key]:
-        return staging.strays(shard, self._names, table, self._group, self._snapshot)
+    def _moved_keys(self, shard: ShardConnection, table: Table) -> list[Key]:
+        return staging.moved_keys(shard, self._names, table, self._group, self._snapshot)
 
     def _difference(self, shard: ShardConnection, table: Table) -> list[staging.SliceChange]:
         if self._direct[shard.index]:
@@ -277,11 +277,11 @@ class GroupWriter:
             self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()
 
 
-def drop_left_overs(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
+def drop_orphaned_staging_tables(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
     """Drops the staging tables of runs that were killed; returns how many."""
 
     def clean(shard: ShardConnection) -> int:
-        dead = [name for name, owner in staging.left_overs(shard).items() if not is_alive(owner)]
+        dead = [name for name, owner in staging.orphaned_staging_tables(shard).items() if not is_alive(owner)]
         staging.drop(shard, dead)
         return len(dead)
 

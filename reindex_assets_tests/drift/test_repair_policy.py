@@ -106,11 +106,11 @@ def test_a_given_up_slice_is_left_alone_while_nothing_changes_until_an_operator_
     story = Story(RepairRules(attempts=1, cool_down_seconds=1))
     story.tick({A: drift(1)})
     assert story.tick({A: drift(1)}, after=60)[1] == {A}
-    assert A in story.ledger.resting(story.now, story.rules)
+    assert A in story.ledger.paused(story.now, story.rules)
     assert [story.tick({A: drift(1)}, after=3_600)[0] for _ in range(5)] == [()] * 5
 
     story.ledger = story.ledger.asked_for([A], story.now)
-    assert A not in story.ledger.resting(story.now, story.rules)
+    assert A not in story.ledger.paused(story.now, story.rules)
     assert story.tick({A: drift(1)}, after=1)[0] == (A,)
     # It is still the drift that a person was called for: nobody is called twice.
     assert story.tick({A: drift(1)}, after=60)[1] == set()

@@ -137,7 +137,7 @@ def test_what_happens_while_a_look_is_at_work_is_seen_by_it_or_by_the_next(
         with monkeypatch.context() as patch:
             patch.setattr(Comparison, "sums", busy)
             # Both are compared in this look: by their marks they are as they were.
-            found = watching.look(doubted=[in_postgres, in_clickhouse])
+            found = watching.look(suspect=[in_postgres, in_clickhouse])
         assert set(found.drifted) == ({in_postgres, in_clickhouse} if is_before else set())
         assert watching.drifted() == {in_postgres, in_clickhouse}
         reload(source, shard_clients)
@@ -184,7 +184,7 @@ def test_a_slice_that_a_run_is_at_work_on_is_left_and_not_forgotten(
     plant(Drift.MISSING, shard_clients, in_clickhouse.customer, in_clickhouse.day)
     _edit(source, in_postgres)
     for _ in range(3):
-        found = watching.look(untouchable=[in_clickhouse, in_postgres])
+        found = watching.look(in_flight=[in_clickhouse, in_postgres])
         assert (found.waiting, watching.compared, dict(found.drifted)) == (2, [], {})
     assert watching.drifted() == {in_clickhouse, in_postgres}
 
@@ -197,22 +197,22 @@ def test_what_is_known_to_differ_may_rest_until_something_touches_it(
         plant(Drift.CHANGED, shard_clients, item.customer, item.day)
     assert watching.drifted() == set(spoilt)
     for _ in range(2):
-        watching.look(resting=spoilt)
+        watching.look(paused=spoilt)
         assert watching.compared == []
     _edit(source, spoilt[0])
     plant(Drift.MISSING, shard_clients, spoilt[1].customer, spoilt[1].day, 1, 4)
-    assert watching.drifted(resting=spoilt) == set(spoilt[:2])
+    assert watching.drifted(paused=spoilt) == set(spoilt[:2])
     assert set(watching.compared) == set(spoilt[:2])
     # A repair, which the look in the middle of it leaves alone.
     running.reindex(watching.fleet, spoilt)
-    watching.look(resting=spoilt, untouchable=spoilt)
+    watching.look(paused=spoilt, in_flight=spoilt)
     assert watching.compared == []
-    assert watching.look(resting=spoilt).equal == set(spoilt)
+    assert watching.look(paused=spoilt).equal == set(spoilt)
     watching.assert_quiet()
 
 
 def test_what_is_doubted_is_compared_whatever_its_marks_say(watching: Watching) -> None:
-    assert watching.look(doubted=SLICES[:2]).equal == set(SLICES[:2])
+    assert watching.look(suspect=SLICES[:2]).equal == set(SLICES[:2])
     assert set(watching.compared) == set(SLICES[:2])
     watching.assert_quiet()
 

@@ -151,7 +151,7 @@ def test_rounds_with_seeds_of_their_own_follow_each_other_and_leave_no_stray_sco
     for seed in range(3):
         change_source(source, PLAN, seed)
 
-    strays = one(
+    moved_keys = one(
         source,
         """
         SELECT count(*) FROM historic.scorecard_scores AS s
@@ -159,7 +159,7 @@ def test_rounds_with_seeds_of_their_own_follow_each_other_and_leave_no_stray_sco
         WHERE c.created_at IS NULL
         """,
     )
-    assert strays == 0
+    assert moved_keys == 0
 
 
 def test_a_plan_of_one_day_is_changed_without_moves(source: Connection) -> None:

@@ -126,7 +126,7 @@ def test_every_scorecard_stands_on_the_shard_of_its_conversation_and_again_nothi
     assert (running.reported(again).written, running.reported(again).deleted) == (0, 0)
     assert all(parity.sums_agree for parity in compare(fleet).values())
     # Those whose conversation is nowhere are placed by its time, and told.
-    told = sum(outcome.homeless_scorecards or 0 for outcome in first)
+    told = sum(outcome.scorecards_without_conversation_shard or 0 for outcome in first)
     with source.cursor() as cursor:
         cursor.execute("SELECT customer, profile, conversation_id FROM app.chats")
         chats = set(cursor.fetchall())
@@ -307,12 +307,12 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
     unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
     assert unread
     # A conversation that no shard held may come to one at any time: such a slice is read.
-    homeless = {
+    without_conversation_shard = {
         outcome.slice
         for outcome in reindex(fleet, options=ReindexOptions(everything=True))
-        if outcome.homeless_scorecards
+        if outcome.scorecards_without_conversation_shard
     }
-    assert unread == set(SLICES) - homeless
+    assert unread == set(SLICES) - without_conversation_shard
     item = min(unread)
     start_later(source, item, "1 second")
     assert {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None} == unread - {item}

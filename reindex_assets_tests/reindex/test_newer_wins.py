@@ -39,7 +39,7 @@ MOMENTS = {
     "before the rows are staged": (shards.GroupWriter, "add"),
     "before the comparison": (staging, "find_difference"),
     "between comparison and inserts": (staging, "insert_upserts"),
-    "between the comparisons of the two tables": (staging, "strays"),
+    "between the comparisons of the two tables": (staging, "moved_keys"),
     "between inserts and deletes": (staging, "delete_rows"),
 }
 #: A slice that was just emptied is filled straight away, without a comparison.

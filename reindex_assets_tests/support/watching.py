@@ -49,9 +49,9 @@ class Watching:
     def look(
         self,
         limits: WatchLimits = AT_ONCE,
-        doubted: Collection[Slice] = (),
-        untouchable: Collection[Slice] = (),
-        resting: Collection[Slice] = (),
+        suspect: Collection[Slice] = (),
+        in_flight: Collection[Slice] = (),
+        paused: Collection[Slice] = (),
         days: tuple[date, date] = DAYS,
     ) -> WatchLook:
         self.compared.clear()
@@ -60,16 +60,16 @@ class Watching:
             CLUSTER,
             days,
             self.state,
-            doubted=doubted,
-            untouchable=untouchable,
-            resting=resting,
+            suspect=suspect,
+            in_flight=in_flight,
+            paused=paused,
             limits=limits,
         )
         self.state = found.state
         return found
 
-    def drifted(self, resting: Collection[Slice] = ()) -> set[Slice]:
-        return set(self.look(resting=resting).drifted)
+    def drifted(self, paused: Collection[Slice] = ()) -> set[Slice]:
+        return set(self.look(paused=paused).drifted)
 
     def assert_quiet(self) -> None:
         """Everything is known to be equal, and was not looked at again."""

@@ -109,8 +109,8 @@ def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str
             )
     if step is Step.ROWS:
         metadata["non_finite_values"] = outcome.non_finite_values
-        if outcome.homeless_scorecards is not None:
-            metadata["scorecards_of_conversations_on_no_shard"] = outcome.homeless_scorecards
+        if outcome.scorecards_without_conversation_shard is not None:
+            metadata["scorecards_of_conversations_on_no_shard"] = outcome.scorecards_without_conversation_shard
     if step is Step.WRITE:
         metadata |= _write_metadata(outcome, dry_run)
     return metadata

@@ -97,10 +97,10 @@ class _Tick:
         watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
         ledger = cursor.ledger.watched(watched)
         ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
-        doubted, verdicts = self._red_verdicts(cursor.verdicts)
+        suspect, verdicts = self._red_verdicts(cursor.verdicts)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
-        found = self._look((first, last), doubted, busy, ledger.resting(now, self._rules))
+        found = self._look((first, last), suspect, busy, ledger.paused(now, self._rules))
         decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._rules)
         rectangles = self._rectangles(decision, busy, found)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
@@ -120,21 +120,21 @@ class _Tick:
     def _look(
         self,
         days: tuple[date, date],
-        doubted: Collection[Slice],
+        suspect: Collection[Slice],
         busy: Collection[Slice],
-        resting: Collection[Slice],
+        paused: Collection[Slice],
     ) -> WatchLook:
         watch = self._watch
         store = WatchStore(self._fleet, self._cluster_name, self._kind)
         found = look(
-            self._fleet.in_haste(_CONNECTION_WAIT_SECONDS),
+            self._fleet.with_connection_wait(_CONNECTION_WAIT_SECONDS),
             self._cluster_name,
             days,
             store.load(),
             self._kind,
-            doubted,
+            suspect,
             busy,
-            resting,
+            paused,
             WatchLimits(watch.scorecards, watch.scores, watch.compared_scores, watch.settle_seconds),
         )
         store.save(found.state)
@@ -167,9 +167,9 @@ class _Tick:
                 different.pop(item, None)
                 if not verdict.passed:
                     different[item] = record.storage_id
-        doubted = {item for item, storage_id in different.items() if storage_id not in read.red}
+        suspect = {item for item, storage_id in different.items() if storage_id not in read.red}
         until = records[-1].storage_id if records else read.until
-        return doubted, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
+        return suspect, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
     def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
         """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
