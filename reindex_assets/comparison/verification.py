@@ -38,7 +38,7 @@ class Depth(StrEnum):
 
 
 @dataclass(frozen=True)
-class DayVerdict:
+class DayReport:
     """One customer-day as it is reported.
 
     Attributes:
@@ -131,7 +131,7 @@ class Verification:
     settle_seconds: float
     samples: int
     clusters: tuple[ClusterVerification, ...]
-    days: tuple[DayVerdict, ...]
+    days: tuple[DayReport, ...]
     gaps: tuple[MissingDays, ...]
 
     @property
@@ -140,7 +140,7 @@ class Verification:
         return all(day.agrees for day in self.days)
 
     @property
-    def different(self) -> list[DayVerdict]:
+    def different(self) -> list[DayReport]:
         return [day for day in self.days if not day.agrees]
 
     @property
@@ -232,12 +232,12 @@ def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seco
     return counts
 
 
-def _days(cluster: ClusterVerification) -> Iterator[DayVerdict]:
+def _days(cluster: ClusterVerification) -> Iterator[DayReport]:
     counted = cluster.counts.by_slice()
     if cluster.parities is None:
         unequal = set(cluster.counts.disagreeing())
         for item, tables in counted.items():
-            yield DayVerdict(
+            yield DayReport(
                 cluster.name,
                 item,
                 {name: (table.postgres_rows, table.clickhouse_rows) for name, table in tables.items()},
@@ -248,7 +248,7 @@ def _days(cluster: ClusterVerification) -> Iterator[DayVerdict]:
             )
         return
     for parity in cluster.parities:
-        yield DayVerdict(
+        yield DayReport(
             cluster.name,
             parity.slice,
             {name: (table.postgres_rows, table.clickhouse_rows) for name, table in parity.tables.items()},
@@ -289,9 +289,9 @@ def _remark(parity: SliceParity) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def find_missing_days(days: Iterable[DayVerdict]) -> list[MissingDays]:
+def find_missing_days(days: Iterable[DayReport]) -> list[MissingDays]:
     """The gaps of each engine between its first and its last day with rows: what lies outside can't be told from a late start."""
-    by_customer: dict[tuple[str, str], list[DayVerdict]] = {}
+    by_customer: dict[tuple[str, str], list[DayReport]] = {}
     for day in days:
         by_customer.setdefault((day.cluster, day.slice.customer), []).append(day)
     gaps: list[MissingDays] = []

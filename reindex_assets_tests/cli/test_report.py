@@ -23,7 +23,7 @@ from rich.console import Console
 from reindex_assets.cli.render.chart import customer_chart
 from reindex_assets.cli.render.page import open_report, render_report
 from reindex_assets.cli.render.tables import print_verification
-from reindex_assets.comparison.verification import DayVerdict, Depth, Verification, verify
+from reindex_assets.comparison.verification import DayReport, Depth, Verification, verify
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, make_source
@@ -224,10 +224,10 @@ def test_each_day_has_a_column_with_its_numbers_and_a_mark_when_it_differs(
     assert len(page.of("rect", "postgres")) == 2 * len(verification.days)
 
 
-def a_day(customer: str, day: date, scorecards: tuple[int, int], scores: tuple[int, int]) -> DayVerdict:
+def a_day(customer: str, day: date, scorecards: tuple[int, int], scores: tuple[int, int]) -> DayReport:
     rows = {"scorecard": scorecards, "score": scores}
     same = all(postgres == clickhouse for postgres, clickhouse in rows.values())
-    return DayVerdict("local", Slice(customer, day), rows, None if same else "+1 scores", "", {}, ())
+    return DayReport("local", Slice(customer, day), rows, None if same else "+1 scores", "", {}, ())
 
 
 @pytest.mark.parametrize("days", [1, 14, 60, 366])

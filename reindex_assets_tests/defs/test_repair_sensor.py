@@ -257,10 +257,10 @@ def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(
 
 
 def blind_for(item: Slice, state: WatchState) -> WatchState:
-    """The state of a watch that takes the marks of now for those of equal data."""
-    marks = state.slices[item]
+    """The state of a watch that takes what it sees now for what equal data looks like."""
+    now = state.slices[item]
     return dataclasses.replace(
-        state, slices={**state.slices, item: SliceState(marks.source, marks.shard_mark, is_equal=True)}
+        state, slices={**state.slices, item: SliceState(now.row_versions, now.shard_checksum, is_equal=True)}
     )
 
 

@@ -190,7 +190,7 @@ def test_what_is_saved_is_loaded_and_a_damaged_file_is_no_memory(
 def test_a_lost_file_and_one_of_another_version_are_no_memory(
     storing: Fleet, store: WatchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = WatchState({SLICES[0]: SliceState(shard_mark=2**64 - 1, is_equal=True)})
+    state = WatchState({SLICES[0]: SliceState(shard_checksum=2**64 - 1, is_equal=True)})
     store.save(state)
     assert store.load() == state
     with monkeypatch.context() as patch:

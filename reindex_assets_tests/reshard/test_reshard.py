@@ -22,7 +22,7 @@ from dagster import DagsterInstance
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _remark
-from reindex_assets.defs.checks.rules import Verdict
+from reindex_assets.defs.checks.rules import CheckResult
 from reindex_assets.defs.checks.specs import ROWS_AGREE, evaluation
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.errors import LayoutError
@@ -335,7 +335,7 @@ def test_the_repair_sensor_says_why_it_does_nothing(on_four: Shards, instance: D
     remark = _remark(CheckPlan(on_four.of(SIX), CLUSTER, PROCESS, 0, with_checkpoint=False))
     assert "a reshard from 4 to 6 shards is under way" in remark
     for passed in (False, True):
-        verdict = Verdict(passed, "2 rows stand on a wrong shard", {})
+        verdict = CheckResult(passed, "2 rows stand on a wrong shard", {})
         found = evaluation(ROWS_AGREE, WRITES, SLICES[0], verdict, None, remark)
         assert (remark in str(found.description)) is not passed
 

@@ -107,12 +107,12 @@ def test_a_slice_without_rows_has_empty_files_and_one_that_never_ran_has_none(tm
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT)
 
-    assert store.mark(ONE, EXTRACT, 4) == SNAPSHOT
+    assert store.extract_info(ONE, EXTRACT, 4) == SNAPSHOT
     assert sum(batch.num_rows for table in TABLES for batch in store.read(ONE, EXTRACT, table)) == 0
     with pytest.raises(MissingSliceError, match=r"no extract files of acme 2026-01-06.*scorecard_extract"):
-        store.mark(OTHER, EXTRACT, 4)
+        store.extract_info(OTHER, EXTRACT, 4)
     with pytest.raises(MissingSliceError, match=r"no rows files of acme 2026-01-05.*score_rows"):
-        store.mark(ONE, ROWS, 4)
+        store.extract_info(ONE, ROWS, 4)
 
 
 def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
         writer.finish([ONE])
 
     with pytest.raises(MissingSliceError, match=r"two snapshots.*scorecard_extract"):
-        store.mark(ONE, EXTRACT, 4)
+        store.extract_info(ONE, EXTRACT, 4)
     with store.writer(EXTRACT, SCORECARD, LATER, 4) as writer:
         writer.finish([ONE])
-    assert store.mark(ONE, EXTRACT, 4) == LATER
+    assert store.extract_info(ONE, EXTRACT, 4) == LATER
 
 
 #: A standby where nothing happens has the same snapshot for long, and reads its rows in another order each time.
@@ -134,13 +134,13 @@ def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path, later: Extra
     store = store_at(tmp_path)
     write_slice(store, ONE, SNAPSHOT, EXTRACT)
     write_slice(store, ONE, SNAPSHOT, ROWS)
-    assert store.mark(ONE, ROWS, 4) == SNAPSHOT
+    assert store.extract_info(ONE, ROWS, 4) == SNAPSHOT
     write_slice(store, ONE, later, EXTRACT)
 
     with pytest.raises(MissingSliceError, match=r"another reading than its extract files.*score_rows"):
-        store.mark(ONE, ROWS, 4)
+        store.extract_info(ONE, ROWS, 4)
     write_slice(store, ONE, later, ROWS)
-    assert store.mark(ONE, ROWS, 4) == later
+    assert store.extract_info(ONE, ROWS, 4) == later
 
 
 def test_files_of_before_the_extract_had_a_number_are_refused(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_files_of_before_the_extract_had_a_number_are_refused(tmp_path: Path) ->
     pq.write_table(table.replace_schema_metadata(marks), path)
 
     with pytest.raises(MissingSliceError, match=r"older version.*scorecard_extract"):
-        store.mark(ONE, EXTRACT, 4)
+        store.extract_info(ONE, EXTRACT, 4)
 
 
 def test_each_row_is_read_with_its_own_shard_whatever_the_row_groups_are(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_rows_placed_for_another_number_of_shards_are_refused_and_an_extract_is_
     write_slice(store, ONE, SNAPSHOT, EXTRACT, shards=4)
     write_slice(store, ONE, SNAPSHOT, ROWS, shards=4)
 
-    assert store.mark(ONE, EXTRACT, 5) == SNAPSHOT
-    assert store.mark(ONE, ROWS, 4) == SNAPSHOT
+    assert store.extract_info(ONE, EXTRACT, 5) == SNAPSHOT
+    assert store.extract_info(ONE, ROWS, 4) == SNAPSHOT
     with pytest.raises(MissingSliceError, match=r"placed on 4 shards, the fleet file has 5.*score_rows"):
-        store.mark(ONE, ROWS, 5)
+        store.extract_info(ONE, ROWS, 5)
 
 
 def test_a_path_in_memory_works_as_a_directory_does() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from reindex_assets.comparison.counts import PLURALS
-from reindex_assets.comparison.verification import DayVerdict
+from reindex_assets.comparison.verification import DayReport
 
 _LEFT, _RIGHT, _TOP = 58.0, 12.0, 26.0
 _PANEL_HEIGHT, _BETWEEN, _FOOT = 84.0, 28.0, 34.0
@@ -86,7 +86,7 @@ class Chart:
         return self.panels[-1].bottom
 
 
-def customer_chart(days: Sequence[DayVerdict], gap_days: frozenset[date]) -> Chart:
+def customer_chart(days: Sequence[DayReport], gap_days: frozenset[date]) -> Chart:
     """The chart of one customer's days, which come in their order; of one day at the least."""
     step = max(_NARROWEST_DAY, min(_WIDEST_DAY, _PLOT_WIDTH / len(days)))
     right = _LEFT + step * len(days)
@@ -138,7 +138,7 @@ def _scale(rows: int) -> tuple[int, int]:
     return math.ceil(rows / tick) * tick, tick
 
 
-def _day(day: DayVerdict, x: float, step: float, gap: bool, panels: Sequence[tuple[Panel, float]]) -> Day:
+def _day(day: DayReport, x: float, step: float, gap: bool, panels: Sequence[tuple[Panel, float]]) -> Day:
     inset = min(step * 0.12, 4.0)
     width = (step - 2 * inset) / 2
     bars = []
@@ -159,7 +159,7 @@ def _day(day: DayVerdict, x: float, step: float, gap: bool, panels: Sequence[tup
     return Day(round(x, 2), round(step, 2), not day.agrees, gap, _title(day, day.rows), tuple(bars))
 
 
-def _title(day: DayVerdict, rows: Mapping[str, tuple[int, int]]) -> str:
+def _title(day: DayReport, rows: Mapping[str, tuple[int, int]]) -> str:
     lines = [f"{day.slice.customer} {day.slice.day}"]
     lines += [f"{plural}: Postgres {rows[name][0]:,}, ClickHouse {rows[name][1]:,}" for name, plural in PLURALS.items()]
     return "\n".join([*lines, *([day.difference] if day.difference else [])])

@@ -13,7 +13,7 @@ from reindex_assets.comparison.counts import TableCounts
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceDifferences, TableParity
 from reindex_assets.comparison.samples import RowSample
-from reindex_assets.comparison.verification import DayVerdict, Depth, Verification
+from reindex_assets.comparison.verification import DayReport, Depth, Verification
 from reindex_assets.model import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def _day_json(day: DayVerdict, found: Verification) -> dict[str, object]:
+def _day_json(day: DayReport, found: Verification) -> dict[str, object]:
     head: dict[str, object] = {
         "cluster": day.cluster,
         "customer": day.slice.customer,

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from reindex_assets.cli.render.chart import Chart, customer_chart
 from reindex_assets.comparison.counts import PLURALS
 from reindex_assets.comparison.samples import RowSample
-from reindex_assets.comparison.verification import DayVerdict, Depth, Verification
+from reindex_assets.comparison.verification import DayReport, Depth, Verification
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import days_between
 
@@ -40,7 +40,7 @@ class Total:
 class ShownRow:
     """A differing row, and where it stands."""
 
-    day: DayVerdict
+    day: DayReport
     sample: RowSample
 
 
@@ -129,7 +129,7 @@ def _charts(found: Verification) -> list[Chart]:
     gaps: dict[tuple[str, str], set[date]] = {}
     for gap in found.gaps:
         gaps.setdefault((gap.cluster, gap.customer), set()).update(days_between(gap.first_day, gap.last_day))
-    customers: dict[tuple[str, str], list[DayVerdict]] = {}
+    customers: dict[tuple[str, str], list[DayReport]] = {}
     for day in found.days:
         customers.setdefault((day.cluster, day.slice.customer), []).append(day)
     charts = [

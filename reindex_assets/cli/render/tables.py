@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reindex_assets.comparison.counts import PLURALS, TableRow
-from reindex_assets.comparison.verification import DayVerdict, Depth, MissingDays, Verification
+from reindex_assets.comparison.verification import DayReport, Depth, MissingDays, Verification
 
 if TYPE_CHECKING:
     from reindex_assets.drift.repair_policy import GivenUp
@@ -161,11 +161,11 @@ def _print_rest(console: Console, rest: int) -> None:
         console.print(f"and {rest:,} more (--json has them all)")
 
 
-def _sides(day: DayVerdict) -> list[str]:
+def _sides(day: DayReport) -> list[str]:
     return [f"{day.rows[name][0]:,} | {day.rows[name][1]:,}" for name in PLURALS]
 
 
-def _verdict(day: DayVerdict, equal: str) -> Text:
+def _verdict(day: DayReport, equal: str) -> Text:
     if day.difference is not None:
         return printable(day.difference, "red")
     return Text(equal, style="green") + Text(f" ({day.remark})" if day.remark else "", style="dim")

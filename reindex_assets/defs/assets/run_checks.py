@@ -1,4 +1,4 @@
-"""The checks of a run: both engines compared, a verdict on every partition, and what the next run need not read again.
+"""The checks of a run: both engines compared, a result on every partition, and what the next run need not read again.
 
 What lives here: the order of it. What does not: the comparison (comparison/comparison.py), the rules (defs/checks/rules.py) and the
 checks' names (defs/checks/specs.py).
@@ -26,7 +26,7 @@ from reindex_assets.comparison.gaps import Gap, find_gaps
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.background import in_background
-from reindex_assets.defs.assets.run_events import heartbeat, store_verdicts
+from reindex_assets.defs.assets.run_events import heartbeat, store_results
 from reindex_assets.defs.checks.rules import Evidence
 from reindex_assets.defs.checks.specs import evaluations
 from reindex_assets.defs.history.repairs import given_up
@@ -39,7 +39,7 @@ from reindex_assets.reindex.job import Progress
 
 #: Partitions that are compared, and judged, at once.
 _SLICES_A_COMPARISON = 1_000
-#: Rows that a red verdict names, of each table and class of difference.
+#: Rows that a red result names, of each table and class of difference.
 _SAMPLES = 10
 
 
@@ -68,7 +68,7 @@ def run_checks(
     names: Collection[str],
     progress: Progress,
 ) -> Iterator[AssetObservation]:
-    """Compares both engines and stores the verdicts; an engine out of reach is an error of the run, never a mismatch.
+    """Compares both engines and stores the results; an engine out of reach is an error of the run, never a mismatch.
 
     Args:
         unchanged: of these slices, those that both engines say nothing has touched since they were compared.
@@ -90,12 +90,12 @@ def run_checks(
         )
         _remember(context, plan, parities, checkpoints)
         remark = _remark(plan) if not all(parity.is_equal for parity in parities) else ""
-        verdicts: list[AssetCheckEvaluation] = []
+        results: list[AssetCheckEvaluation] = []
         for parity in parities:
             item = parity.slice
             evidence = Evidence(parity, gaps.get(item), left.get(item), left_of.get(item.customer, []))
-            verdicts += evaluations(asset, names, evidence, about.get(item.partition_key), remark)
-        store_verdicts(context, verdicts)
+            results += evaluations(asset, names, evidence, about.get(item.partition_key), remark)
+        store_results(context, results)
 
 
 def _remark(plan: CheckPlan) -> str:
@@ -140,14 +140,14 @@ def _remember(
     try:
         CheckpointStore(plan.fleet, plan.cluster_name, plan.kind).update(different, checkpoints)
     except OSError as error:
-        # The verdicts stand; the next run reads more than it would have to.
+        # The results stand; the next run reads more than it would have to.
         context.log.warning(f"what was proved equal could not be noted for the next run: {error}")
 
 
 def _latest_materializations(
     context: AssetExecutionContext, asset: AssetKey, slices: Sequence[Slice]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """What the verdicts are about, by partition; without it Dagster shows a verdict as not current. Two queries for all."""
+    """What the results are about, by partition; without it Dagster shows a result as not current. Two queries for all."""
     latest = context.instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, DagsterEventType.ASSET_MATERIALIZATION, {item.partition_key for item in slices}
     )

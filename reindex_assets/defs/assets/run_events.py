@@ -1,6 +1,6 @@
 """What a run tells the UI: its progress, what each step did to each partition, and which partitions failed.
 
-What lives here: the events and their metadata. What does not: the verdicts of the checks (defs/checks/specs.py).
+What lives here: the events and their metadata. What does not: the results of the checks (defs/checks/specs.py).
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def heartbeat(asset: AssetKey, progress: Progress, done: str = "done") -> AssetO
     )
 
 
-def store_verdicts(context: AssetExecutionContext, verdicts: Sequence[AssetCheckEvaluation]) -> None:
-    """Stores verdicts, by a few statements for all of them where dagster.yaml names the storage that can."""
+def store_results(context: AssetExecutionContext, results: Sequence[AssetCheckEvaluation]) -> None:
+    """Stores results, by a few statements for all of them where dagster.yaml names the storage that can."""
     step_context = context.get_step_execution_context()
     together = isinstance(context.instance.event_log_storage, EventStorage)
     batch = str(uuid.uuid4())
-    for number, verdict in enumerate(verdicts, 1):
+    for number, result in enumerate(results, 1):
         DagsterEvent.from_step(
             DagsterEventType.ASSET_CHECK_EVALUATION,
             step_context,
-            verdict,
-            f"{verdict.check_name} {'passed' if verdict.passed else 'did not pass'}: {verdict.description}",
-            DagsterEventBatchMetadata(batch, is_end=number == len(verdicts)) if together else None,
+            result,
+            f"{result.check_name} {'passed' if result.passed else 'did not pass'}: {result.description}",
+            DagsterEventBatchMetadata(batch, is_end=number == len(results)) if together else None,
         )
 
 
@@ -161,7 +161,7 @@ def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetada
 
 
 def partial_failure(failed: list[SliceOutcome], total: int, unchecked: Exception | None = None) -> Failure:
-    """The failure of a run that names the partitions to do again, and why the others have no verdict if they have none."""
+    """The failure of a run that names the partitions to do again, and why the others have no result if they have none."""
     named = "\n".join(f"  {outcome.slice.partition_key}: {outcome.error}" for outcome in failed[:_NAMED_FAILURES])
     more = f"\n  and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
     checks = f"\nThe others could not be checked: {unchecked}" if unchecked else ""

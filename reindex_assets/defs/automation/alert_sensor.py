@@ -57,7 +57,7 @@ SENSOR_NAME = "alerts"
 #: New evaluations read in one tick. A tick that could reach nobody reads them again, so this also bounds what it costs to wait.
 MOST_EVALUATIONS = 10_000
 _PAGE = 1_000
-#: Of a check that runs at this moment, the verdicts before it that the first tick looks through.
+#: Of a check that runs at this moment, the results before it that the first tick looks through.
 _MOST_HISTORY = 5_000
 
 _UNREACHABLE = {errors.SourceUnreachableError.__name__, errors.ShardUnreachableError.__name__}
@@ -111,7 +111,7 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
         targets,
         Rules(settings.alert_grace_seconds, int(settings.alert_repeat_hours * 3600)),
         Look(
-            lambda problem: automation.failing[problem][1] if problem.of_automation else _verdict(instance, problem),
+            lambda problem: automation.failing[problem][1] if problem.of_automation else _result(instance, problem),
             lambda run_id: _failure(instance, run_id),
         ),
         settings.ui_url,
@@ -194,7 +194,7 @@ def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[P
         elif info.latest_execution_status is not _SUCCEEDED:
             planned[info.check_key].add(info.partition_key)
     for key, partitions in planned.items():
-        # A run that is to judge it anew, or was killed before it did: the verdict before it still holds.
+        # A run that is to judge it anew, or was killed before it did: the result before it still holds.
         judged_before = set[str | None]()
         for record in storage.get_asset_check_execution_history(key, _MOST_HISTORY, status={_FAILED, _SUCCEEDED}):
             if record.partition in partitions and record.partition not in judged_before:
@@ -262,7 +262,7 @@ def _sentence(error: SerializableErrorInfo) -> str:
     return bare or name if name in _OWN_ERRORS else f"{name}: {bare}".rstrip(": ") or "no reason was recorded"
 
 
-def _verdict(instance: DagsterInstance, problem: Problem) -> Detail | None:
+def _result(instance: DagsterInstance, problem: Problem) -> Detail | None:
     """What the latest red evaluation of a check says."""
     partition = PartitionKeyFilter(key=problem.partition or None)
     key = AssetCheckKey.from_user_string(f"{problem.where}:{problem.check}")
@@ -271,7 +271,7 @@ def _verdict(instance: DagsterInstance, problem: Problem) -> Detail | None:
     if not records or records[0].evaluation is None:
         return None
     run_id = records[0].run_id
-    # A verdict may come from a sensor, without a run.
+    # A result may come from a sensor, without a run.
     return Detail(records[0].evaluation.description or "", run_id if instance.has_run(run_id) else "")
 
 

@@ -1,8 +1,8 @@
-"""Verdicts that no run is there to give: a slice was given up, or is right again without a run.
+"""Results that no run is there to give: a slice was given up, or is right again without a run.
 
 What lives here: their place among Dagster's events. What does not: what they say (defs/checks/specs.py).
 
-They are attached to the latest run of the partition, where an operator who follows the light finds the error. A runless verdict
+They are attached to the latest run of the partition, where an operator who follows the light finds the error. A runless result
 (`report_runless_asset_event`) can be stored only once for a check and a partition: a second one breaks a unique index (Dagster 1.13.27).
 """
 
@@ -22,10 +22,10 @@ from reindex_assets.model import Kind, Slice
 _RUNS = 200
 
 
-def report_verdict(
+def report_result(
     instance: DagsterInstance, evaluation: AssetCheckEvaluation, cluster_name: str, cluster: Cluster, kind: Kind
 ) -> None:
-    """Stores a verdict on a partition outside of its run."""
+    """Stores a result on a partition outside of its run."""
     assert evaluation.partition is not None
     run = _latest_run(instance, evaluation, cluster_name, cluster, kind)
     instance.report_dagster_event(
@@ -35,7 +35,7 @@ def report_verdict(
             event_specific_data=evaluation,
             message=evaluation.description,
         ),
-        # Without a run (they may have been deleted) under an id of its own: such a verdict can be stored more than once.
+        # Without a run (they may have been deleted) under an id of its own: such a result can be stored more than once.
         run_id=run.run_id if run else str(uuid4()),
     )
 

@@ -25,10 +25,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from reindex_assets.comparison.parity import SliceParity, explain
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.defs.automation.check_results import report_verdict
-from reindex_assets.defs.checks.rules import given_up_verdict
+from reindex_assets.defs.automation.check_results import report_result
+from reindex_assets.defs.checks.rules import given_up_result
 from reindex_assets.defs.checks.specs import LEFT_FAILED, ROWS_AGREE, evaluation
-from reindex_assets.defs.history.repairs import RepairCursor, VerdictsRead, asked_for_again, read_cursor
+from reindex_assets.defs.history.repairs import RepairCursor, ResultsRead, asked_for_again, read_cursor
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.defs.keys.partitions import range_tags, watched_days
@@ -39,7 +39,7 @@ from reindex_assets.model import PROCESS, SCORE, Kind, Slice, Step, days_between
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.selection.rectangles import Rectangle, cover
 
-#: Verdicts that one tick reads; the next one goes on from there.
+#: Results that one tick reads; the next one goes on from there.
 _VERDICTS_A_TICK = 3_000
 _NAMED = 5
 #: Dagster breaks off a tick after 60 s: when Postgres has no connection to spare, the tick must be able to say so.
@@ -97,7 +97,7 @@ class _Tick:
         watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
         ledger = cursor.ledger.watched(watched)
         ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
-        suspect, verdicts = self._red_verdicts(cursor.verdicts)
+        suspect, results = self._red_results(cursor.results)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
         found = self._look((first, last), suspect, busy, ledger.paused(now, self._rules))
@@ -108,7 +108,7 @@ class _Tick:
         self._tell_given_up(decision, ledger)
         message = _message(found, decision, asked, busy)
         self._context.log.info(message)
-        state = RepairCursor(ledger=ledger, verdicts=verdicts).model_dump_json()
+        state = RepairCursor(ledger=ledger, results=results).model_dump_json()
         if not rectangles:
             self._context.update_cursor(state)
             return SkipReason(message)
@@ -145,11 +145,11 @@ class _Tick:
         assert repository is not None, "Dagster gives a sensor its repository"
         return slices_in_flight(self._instance, repository.asset_graph, self._fleet, self._cluster_name, self._kind)
 
-    def _red_verdicts(self, read: VerdictsRead | None) -> tuple[set[Slice], VerdictsRead]:
+    def _red_results(self, read: ResultsRead | None) -> tuple[set[Slice], ResultsRead]:
         """Partitions whose rows a check has found different since the last tick: they are compared whatever their marks say."""
         if read is None:
             last = self._instance.event_log_storage.get_maximum_record_id() or 0
-            return set(), VerdictsRead(until=last, since=last)
+            return set(), ResultsRead(until=last, since=last)
         # What the last tick has read is read again: an event may be committed after one with a higher id.
         records = self._instance.event_log_storage.get_event_records(
             EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=read.since),
@@ -160,16 +160,16 @@ class _Tick:
         for record in records:
             event = record.event_log_entry.dagster_event
             assert event is not None
-            verdict = event.asset_check_evaluation_data
+            result = event.asset_check_evaluation_data
             # Any drift at all makes this check red.
-            if verdict.asset_key == self._asset and verdict.partition and verdict.check_name == ROWS_AGREE.name:
-                item = Slice.of(verdict.partition)
+            if result.asset_key == self._asset and result.partition and result.check_name == ROWS_AGREE.name:
+                item = Slice.of(result.partition)
                 different.pop(item, None)
-                if not verdict.passed:
+                if not result.passed:
                     different[item] = record.storage_id
         suspect = {item for item, storage_id in different.items() if storage_id not in read.red}
         until = records[-1].storage_id if records else read.until
-        return suspect, VerdictsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
+        return suspect, ResultsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
     def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
         """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
@@ -204,15 +204,15 @@ class _Tick:
         )
 
     def _tell_given_up(self, decision: Decision, ledger: Ledger) -> None:
-        """Verdicts of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
+        """Results of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
         fresh: dict[Slice, Repair | None] = {item: None for item, one in decision.recovered.items() if one.given_up_at}
         fresh |= decision.given_up
         for item, repair in fresh.items():
             of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]
-            verdict = given_up_verdict(repair, of_customer)
-            report_verdict(
+            result = given_up_result(repair, of_customer)
+            report_result(
                 self._instance,
-                evaluation(LEFT_FAILED, self._asset, item, verdict, target=None),
+                evaluation(LEFT_FAILED, self._asset, item, result, target=None),
                 self._cluster_name,
                 self._cluster,
                 self._kind,

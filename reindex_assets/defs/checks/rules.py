@@ -1,4 +1,4 @@
-"""The rule of each check: its verdict on one slice, as a sentence, numbers and tables that an operator understands.
+"""The rule of each check: its result on one slice, as a sentence, numbers and tables that an operator understands.
 
 What lives here: rules and their metadata. What does not: the checks themselves, their names and severities (defs/checks/specs.py), and the
 comparison (comparison/comparison.py).
@@ -24,12 +24,12 @@ from reindex_assets.comparison.parity import SliceDifferences, SliceParity, Tabl
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 
-#: Differing rows that a verdict shows.
+#: Differing rows that a result shows.
 _SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What a check says of a slice."""
 
     passed: bool
@@ -47,7 +47,7 @@ class Evidence:
     given_up_of_customer: Sequence[Repair] = ()
 
 
-def counts_agree(evidence: Evidence) -> Verdict:
+def counts_agree(evidence: Evidence) -> CheckResult:
     parity = evidence.parity
     numbers: dict[str, RawMetadataValue] = {}
     for plural, table in _sides(parity):
@@ -64,14 +64,14 @@ def counts_agree(evidence: Evidence) -> Verdict:
     )
     if differ and not lasting:
         sentence += "; the difference is on its way or waits for a merge"
-    return Verdict(
+    return CheckResult(
         not differ or not lasting,
         sentence,
         {**numbers, "both_sides": both_sides(parity), "templates": _template_table(parity)},
     )
 
 
-def rows_agree(evidence: Evidence) -> Verdict:
+def rows_agree(evidence: Evidence) -> CheckResult:
     parity = evidence.parity
     numbers: dict[str, RawMetadataValue] = {
         f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)
@@ -79,21 +79,21 @@ def rows_agree(evidence: Evidence) -> Verdict:
     numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
     if parity.unchanged_since:
         since = datetime.fromtimestamp(parity.unchanged_since / MICROSECONDS, UTC)
-        return Verdict(
+        return CheckResult(
             True,
             f"every column of every row was the same on both sides, to the bit, at {since:%Y-%m-%d %H:%M:%S} UTC, and neither engine has "
             "changed a row of it since",
             numbers | {"unchanged_since": since.isoformat()},
         )
     if parity.is_equal:
-        return Verdict(
+        return CheckResult(
             True, f"every column of every row is the same on both sides, to the bit{_aside(parity)}", numbers
         )
     if parity.differences is None:
-        return Verdict(False, explain(parity) or "", numbers)
+        return CheckResult(False, explain(parity) or "", numbers)
     numbers |= {name: _total(parity, Difference(name)) for name in Difference if Difference(name) not in HARMLESS}
     numbers["rows"] = _sample_table(parity.differences)
-    return Verdict(False, f"{explain(parity)}{_aside(parity)}", numbers)
+    return CheckResult(False, f"{explain(parity)}{_aside(parity)}", numbers)
 
 
 def _aside(parity: SliceParity) -> str:
@@ -107,18 +107,18 @@ def _aside(parity: SliceParity) -> str:
     return f" (besides: {'; '.join(parts)})" if parts else ""
 
 
-def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence], Verdict]:
+def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence], CheckResult]:
     """A check that is red when there are rows of one class of difference."""
 
-    def judge(evidence: Evidence) -> Verdict:
+    def judge(evidence: Evidence) -> CheckResult:
         found = evidence.parity.differences
         rows = {} if found is None else found.rows
         cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
         numbers: dict[str, RawMetadataValue] = {"scorecards": cards, "scores": scores}
         if not cards and not scores:
-            return Verdict(True, good, numbers)
+            return CheckResult(True, good, numbers)
         assert found is not None
-        return Verdict(
+        return CheckResult(
             False,
             f"{cards:,} scorecards and {scores:,} scores {bad}",
             {**numbers, "rows": _sample_table(found, difference)},
@@ -127,33 +127,33 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
     return judge
 
 
-def no_gap_in_days(evidence: Evidence) -> Verdict:
+def no_gap_in_days(evidence: Evidence) -> CheckResult:
     parity, gap = evidence.parity, evidence.gap
     shown = parity.scorecards.clickhouse_rows
     numbers: dict[str, RawMetadataValue] = {"clickhouse_scorecards": shown}
     if gap is None:
-        return Verdict(True, f"{shown:,} scorecards, no gap between the days around", numbers)
+        return CheckResult(True, f"{shown:,} scorecards, no gap between the days around", numbers)
     cause = (
         f"Postgres has {parity.scorecards.postgres_rows:,}: they are missing in ClickHouse, see rows_agree"
         if parity.scorecards.postgres_rows
         else "Postgres has none either: nothing to repair here, ask the product whether nobody worked, or rows were lost there"
     )
-    return Verdict(
+    return CheckResult(
         False,
         f"no scorecard in ClickHouse, between {gap.before_rows:,} on {gap.before} and {gap.after_rows:,} on {gap.after}; {cause}",
         numbers,
     )
 
 
-def nothing_left_failed(evidence: Evidence) -> Verdict:
-    return given_up_verdict(evidence.given_up, evidence.given_up_of_customer)
+def nothing_left_failed(evidence: Evidence) -> CheckResult:
+    return given_up_result(evidence.given_up, evidence.given_up_of_customer)
 
 
-def given_up_verdict(one: Repair | None, repairs: Sequence[Repair]) -> Verdict:
-    """The verdict of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
+def given_up_result(one: Repair | None, repairs: Sequence[Repair]) -> CheckResult:
+    """The result of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
     numbers: dict[str, RawMetadataValue] = {"given_up_partitions_of_customer": len(repairs)}
     if one is None:
-        return Verdict(True, "no repair of this partition was given up", numbers)
+        return CheckResult(True, "no repair of this partition was given up", numbers)
     table = [
         TableRecord(
             {
@@ -165,7 +165,7 @@ def given_up_verdict(one: Repair | None, repairs: Sequence[Repair]) -> Verdict:
         )
         for repair in repairs[:_SHOWN]
     ]
-    return Verdict(
+    return CheckResult(
         False,
         f"the repair was given up at {_time(one.given_up_at)} after {one.failed} failed ones: {one.differs}. {RECOVERY}",
         {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
@@ -182,17 +182,17 @@ def _time(at: float | None) -> str:
     return datetime.fromtimestamp(at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def nothing_quarantined(evidence: Evidence) -> Verdict:
+def nothing_quarantined(evidence: Evidence) -> CheckResult:
     rows = evidence.parity.quarantined
     if not rows:
-        return Verdict(True, "every scorecard of this day could be placed", {"quarantined": 0})
+        return CheckResult(True, "every scorecard of this day could be placed", {"quarantined": 0})
     table = [
         TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
         for row in rows[:_SHOWN]
     ]
     sentence = f"{len(rows)} scorecards can't leave Postgres; the first: {rows[0].scorecard_id}: {rows[0].reason}"
     schema = _text_columns("scorecard", "profile", "reason")
-    return Verdict(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
+    return CheckResult(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
 
 
 def _sides(parity: SliceParity) -> tuple[tuple[str, TableParity], ...]:

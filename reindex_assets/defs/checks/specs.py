@@ -1,4 +1,4 @@
-"""The asset checks on `shard_writes`: what each one means, and its verdicts as Dagster keeps them.
+"""The asset checks on `shard_writes`: what each one means, and its results as Dagster keeps them.
 
 What lives here: names, descriptions, severities, and the events. What does not: the rules (defs/checks/rules.py), and when checks run
 (defs/assets/reindex.py).
@@ -25,8 +25,8 @@ from dagster_shared.utils.warnings import PreviewWarning
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.defs.checks.rules import (
     RECOVERY,
+    CheckResult,
     Evidence,
-    Verdict,
     counts_agree,
     no_gap_in_days,
     none_of,
@@ -47,7 +47,7 @@ class Check:
     name: str
     description: str
     severity: AssetCheckSeverity
-    judge: Callable[[Evidence], Verdict]
+    judge: Callable[[Evidence], CheckResult]
     leads_to: Callable[[AssetKey], Mapping[str, RawMetadataValue]] = lambda asset: {}
 
 
@@ -89,7 +89,7 @@ CHECKS = (
         APPEALS_CHECK,
         "No scorecard of an appeal (scorecard_type 1, 2 or 3 in Postgres) stands in ClickHouse, nor its scores. Red: dashboards count "
         f"appeals as work. {_REPAIR} The job purge_appeals_<cluster> removes those of all customers and days at once, without reindexing "
-        "anything: its asset is linked from a red verdict.",
+        "anything: its asset is linked from a red result.",
         AssetCheckSeverity.ERROR,
         none_of(Difference.APPEAL, "belong to appeals", "no appeals"),
         _leads_to_purge,
@@ -145,7 +145,7 @@ def evaluations(
     target: AssetCheckEvaluationTargetMaterializationData | None,
     remark: str = "",
 ) -> Iterator[AssetCheckEvaluation]:
-    """The verdict of each selected check on one slice; a `remark` is added to those that are not good.
+    """The result of each selected check on one slice; a `remark` is added to those that are not good.
 
     They are events of their own instead of `AssetCheckResult`s, because in a run over a range Dagster stores a result with no
     partition; an event that names its partition is kept for that partition (Dagster 1.13).
@@ -159,17 +159,17 @@ def evaluation(
     check: Check,
     asset: AssetKey,
     item: Slice,
-    verdict: Verdict,
+    result: CheckResult,
     target: AssetCheckEvaluationTargetMaterializationData | None,
     remark: str = "",
 ) -> AssetCheckEvaluation:
     return AssetCheckEvaluation(
         asset_key=asset,
         check_name=check.name,
-        passed=verdict.passed,
+        passed=result.passed,
         severity=check.severity,
-        description=f"{item}: {verdict.sentence}." + (f" {remark}." if remark and not verdict.passed else ""),
-        metadata={**verdict.metadata, **({} if verdict.passed else check.leads_to(asset))},
+        description=f"{item}: {result.sentence}." + (f" {remark}." if remark and not result.passed else ""),
+        metadata={**result.metadata, **({} if result.passed else check.leads_to(asset))},
         partition=item.partition_key,
         target_materialization_data=target,
     )

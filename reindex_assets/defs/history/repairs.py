@@ -18,7 +18,7 @@ from dagster import (
     RunsFilter,
 )
 from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
@@ -26,8 +26,8 @@ from reindex_assets.drift.repair_policy import GivenUp, Ledger, Repair
 from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
 
 
-class VerdictsRead(BaseModel):
-    """Which verdicts of checks the sensor has read, by their storage ids.
+class ResultsRead(BaseModel):
+    """Which results of checks the sensor has read, by their storage ids.
 
     Attributes:
         until: the last one.
@@ -43,12 +43,12 @@ class VerdictsRead(BaseModel):
 
 
 class RepairCursor(BaseModel):
-    """What the repair sensor remembers. Without `verdicts` it begins with the present ones."""
+    """What the repair sensor remembers. Without `results` it begins with the present ones."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
 
     ledger: Ledger = Ledger()
-    verdicts: VerdictsRead | None = None
+    results: ResultsRead | None = Field(default=None, validation_alias="verdicts", serialization_alias="verdicts")
 
 
 def read_cursor(text: str | None) -> RepairCursor:

@@ -174,9 +174,9 @@ def _report(
                         int(str(written.metadata[name].value)) for name in names if name in written.metadata
                     )
             elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-                verdict = event.asset_check_evaluation_data
-                if not verdict.passed:
-                    red.append(f"{verdict.check_name}: {verdict.description}")
+                result = event.asset_check_evaluation_data
+                if not result.passed:
+                    red.append(f"{result.check_name}: {result.description}")
             elif event.event_type is DagsterEventType.STEP_FAILURE:
                 failure = event.step_failure_data
                 data = failure.user_failure_data
