@@ -14,8 +14,9 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reindex_assets.alerts.problems import Problem, ProblemKind, Rules, Severity, Standing, TargetState, day_ranges
+from reindex_assets.alerts.problems import Problem, ProblemKind, Rules, Severity, Standing, TargetState
 from reindex_assets.model import Slice, days_between
+from reindex_assets.selection.days import day_ranges
 
 #: Ranges of days of open problems that are followed: about 100 KB of JSON. A month that is red everywhere is one for each customer.
 MOST_RANGES = 5_000

@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import quote
 
-from reindex_assets.alerts.problems import News, Problem, ProblemKind, Severity, Standing, day_ranges
+from reindex_assets.alerts.problems import News, Problem, ProblemKind, Severity, Standing
 from reindex_assets.model import APPEALS_CHECK, Slice
+from reindex_assets.selection.days import day_ranges, range_text
 
 #: Lines of details in one message, shared by the groups it has.
 MOST_LINES = 30
@@ -157,7 +158,7 @@ def days_text(days: Iterable[date]) -> str:
     '2026-01-02 to 2026-01-03, 2026-01-09'
     """
     ranges = day_ranges(days)
-    shown = [f"{a}" if a == b else f"{a} to {b}" for a, b in ranges[:_MOST_RANGES]]
+    shown = [range_text(*days_of) for days_of in ranges[:_MOST_RANGES]]
     hidden = sum((b - a).days + 1 for a, b in ranges[_MOST_RANGES:])
     return ", ".join(shown) + (f" and {plural(hidden, 'more day')}" if hidden else "")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from enum import StrEnum
 
 from reindex_assets.model import GIVEN_UP_CHECK
@@ -185,18 +184,3 @@ def after_telling(target_state: TargetState, news: News, rules: Rules, now: int)
     told = {problem: at for problem, at in target_state.told.items() if problem not in over}
     told |= dict.fromkeys((*news.first, *news.again), rules.remembered_time(now))
     return TargetState(told)
-
-
-def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Days as ranges without gaps, in order.
-
-    >>> [f"{a:%d}-{b:%d}" for a, b in day_ranges([date(2026, 1, 9), date(2026, 1, 2), date(2026, 1, 3)])]
-    ['02-03', '09-09']
-    """
-    ranges: list[tuple[date, date]] = []
-    for day in sorted(set(days)):
-        if ranges and day - ranges[-1][1] == timedelta(days=1):
-            ranges[-1] = (ranges[-1][0], day)
-        else:
-            ranges.append((day, day))
-    return ranges

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
@@ -98,7 +98,7 @@ class BackfillPlan:
 
 
 def window_name(first_day: date, last_day: date) -> str:
-    """How a window is called, in tags and titles."""
+    """How a window is called. Backfills are found again by it: it stands in their tags."""
     return f"{first_day} to {last_day}"
 
 
@@ -140,39 +140,6 @@ def chosen_customers(
         for name, cluster in fleet.clusters.items()
     }
     return {name: found for name, found in chosen.items() if found}
-
-
-def checked_days(fleet: Fleet, first_day: date, last_day: date, today: date) -> None:
-    """Makes sure that every day of a range has a partition.
-
-    Raises:
-        ConfigurationError: the range runs backwards, or leaves the fleet's days.
-    """
-    if first_day > last_day:
-        raise ConfigurationError(f"the range runs backwards: --from {first_day} lies after --to {last_day}")
-    if first_day < fleet.first_day:
-        raise ConfigurationError(
-            f"--from {first_day} lies before {fleet.first_day}, the first day of the fleet file: "
-            "earlier days have no partition; set first_day there if they should"
-        )
-    if last_day > today:
-        raise ConfigurationError(f"--to {last_day} lies after {today}, today in UTC: later days have no partition yet")
-
-
-def cut_windows(first_day: date, last_day: date, window_days: int) -> list[tuple[date, date]]:
-    """The first and last day of each window; the last one may be shorter.
-
-    >>> [window_name(*window) for window in cut_windows(date(2026, 1, 1), date(2026, 1, 12), 10)]
-    ['2026-01-01 to 2026-01-10', '2026-01-11 to 2026-01-12']
-    """
-    starts = range(0, (last_day - first_day).days + 1, window_days)
-    return [
-        (
-            first_day + timedelta(days=start),
-            min(last_day, first_day + timedelta(days=start + window_days - 1)),
-        )
-        for start in starts
-    ]
 
 
 def plan_windows(

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from reindex_assets.backfill.plan import checked_days, chosen_customers, days_of_window
+from reindex_assets.backfill.plan import chosen_customers, days_of_window
 from reindex_assets.cli.options import (
     DIFFERENT,
     FleetOption,
@@ -27,6 +27,7 @@ from reindex_assets.cli.options import (
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
+from reindex_assets.selection.days import check_days
 
 _WATCH_SECONDS = 5
 _NO_DAEMON = (
@@ -85,7 +86,7 @@ def backfill(
         named = [one.strip() for several in customers or [] for one in several.split(",") if one.strip()]
         chosen = chosen_customers(known, named, cluster or [], everyone)
         window_days = days_of_window(window)
-        checked_days(known, first.date(), last.date(), datetime.now(UTC).date())
+        check_days(known, first.date(), last.date(), datetime.now(UTC).date())
         # Dagster takes seconds to import: mistakes are told before.
         from reindex_assets.backfill.forecast import speed_of
         from reindex_assets.backfill.row_estimates import estimate_rows

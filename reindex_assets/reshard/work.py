@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import Protocol
 
 from reindex_assets.comparison.comparison import Comparison
@@ -24,6 +24,7 @@ from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.reshard.survey import LeftBehind, RowLocations, ShardSurvey, all_slices
 from reindex_assets.reshard.transition import Reshard, begin_reshard, finish_reshard, plan_reshard
+from reindex_assets.selection.days import cut_range
 from reindex_assets.selection.rectangles import Rectangle, neighbours
 
 #: Partitions of one run: what is killed in its middle looks at no more than these again.
@@ -283,12 +284,10 @@ def windows(cluster_name: str, cluster: Cluster, slices: Collection[Slice], most
     if not slices:
         return []
     first, last = min(item.day for item in slices), max(item.day for item in slices)
-    step = timedelta(days=max(1, most // len({item.customer for item in slices})))
     found = []
-    while first <= last:
-        inside = [item for item in slices if first <= item.day < first + step]
+    for begin, end in cut_range(first, last, max(1, most // len({item.customer for item in slices}))):
+        inside = [item for item in slices if begin <= item.day <= end]
         for customers in neighbours(cluster, {item.customer for item in inside}):
             days = [item.day for item in inside if item.customer in customers]
             found.append(Rectangle(cluster_name, tuple(customers), min(days), max(days)))
-        first += step
     return found

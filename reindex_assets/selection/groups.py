@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from reindex_assets.config.fleet import Cluster
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.selection.days import A_DAY, day_ranges, range_text
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
 SEPARATOR = "\x1f"
 
-A_DAY = timedelta(days=1)
 
 #: Runs of consecutive days in one group: each is a range of its own in every statement of Postgres.
 _MAX_SPANS = 20
@@ -48,7 +48,7 @@ class SliceGroup:
     @property
     def spans(self) -> list[tuple[date, date]]:
         """The days as runs of consecutive ones: first and last day of each."""
-        return _consecutive(self.days)
+        return day_ranges(self.days)
 
     @property
     def customer_names(self) -> tuple[str, ...]:
@@ -71,8 +71,7 @@ class SliceGroup:
     def __str__(self) -> str:
         names = self.customer_names
         who = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more customers"
-        first, last = self.days[0], self.days[-1]
-        days = str(first) if first == last else f"{first} to {last}"
+        days = range_text(self.days[0], self.days[-1])
         return f"{who}, {days}" if len(self.spans) == 1 else f"{who}, {len(self.days)} days from {days}"
 
 
@@ -134,25 +133,10 @@ def _portions(
         if portion and (
             size + more > max_rows
             or len(portion) + 1 > max_slices
-            or (day - portion[-1] > A_DAY and len(_consecutive(portion)) == _MAX_SPANS)
+            or (day - portion[-1] > A_DAY and len(day_ranges(portion)) == _MAX_SPANS)
         ):
             yield tuple(portion), size
             portion, size = [], 0
         portion.append(day)
         size += more
     yield tuple(portion), size
-
-
-def _consecutive(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Days in their order as runs of consecutive ones.
-
-    >>> [(first.day, last.day) for first, last in _consecutive(date(2026, 1, day) for day in (1, 2, 3, 7, 9, 10))]
-    [(1, 3), (7, 7), (9, 10)]
-    """
-    spans: list[tuple[date, date]] = []
-    for day in days:
-        if spans and day - spans[-1][1] == A_DAY:
-            spans[-1] = (spans[-1][0], day)
-        else:
-            spans.append((day, day))
-    return spans

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from reindex_assets.config.fleet import Cluster, Fleet
-from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, days_between
+from reindex_assets.selection.days import check_days
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,7 @@ def plan_rectangles(fleet: Fleet, customers: Sequence[str], first_day: date, las
     Raises:
         ConfigurationError: an unknown customer, a range that runs backwards, or days outside the fleet's partitions.
     """
-    if first_day > last_day:
-        raise ConfigurationError(f"the range runs backwards: --from {first_day} lies after --to {last_day}")
-    if first_day < fleet.first_day:
-        raise ConfigurationError(
-            f"--from {first_day} lies before {fleet.first_day}, the first day of the fleet file: "
-            "earlier days have no partition; set first_day there if they should"
-        )
+    check_days(fleet, first_day, last_day)
     named: dict[str, list[str]] = {}
     for customer in customers:
         named.setdefault(fleet.cluster_of(customer), []).append(customer)

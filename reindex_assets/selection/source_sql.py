@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time
 
 from reindex_assets.config.engines import Relations
 from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind
-from reindex_assets.selection.groups import A_DAY, SEPARATOR, SliceGroup
+from reindex_assets.selection.days import A_DAY
+from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
 # --- Postgres -------------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,11 @@ from reindex_assets.alerts.problems import (
     TargetState,
     after_telling,
     check_problem,
-    day_ranges,
     judged,
     news_for,
 )
 from reindex_assets.model import GIVEN_UP_CHECK
+from reindex_assets.selection.days import day_ranges
 
 ASSET = "local/process/shard_writes"
 RULES = Rules(grace_seconds=120, repeat_seconds=86_400)

@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from reindex_assets.backfill.forecast import Limits, PastRun, Work, expected_seconds, speed_of
 from reindex_assets.backfill.plan import (
     batches,
-    checked_days,
     chosen_customers,
-    cut_windows,
     days_of_window,
     plan_windows,
 )
@@ -31,6 +29,7 @@ from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.defs.keys.run_tags import limiting_tags
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import PROCESS, Kind, Slice, Step, days_between
+from reindex_assets.selection.days import check_days, cut_range
 
 FIRST = date(2026, 1, 1)
 SECRET = SecretRef(env="UNUSED")
@@ -75,13 +74,13 @@ def test_a_window_is_a_number_of_days(text: str) -> None:
 
 def test_days_without_a_partition_are_refused() -> None:
     today = date(2026, 2, 1)
-    checked_days(FLEET, FIRST, today, today)
+    check_days(FLEET, FIRST, today, today)
     with pytest.raises(ConfigurationError, match="backwards"):
-        checked_days(FLEET, today, FIRST, today)
+        check_days(FLEET, today, FIRST, today)
     with pytest.raises(ConfigurationError, match="first_day"):
-        checked_days(FLEET, FIRST - timedelta(days=1), today, today)
+        check_days(FLEET, FIRST - timedelta(days=1), today, today)
     with pytest.raises(ConfigurationError, match="today"):
-        checked_days(FLEET, FIRST, today + timedelta(days=1), today)
+        check_days(FLEET, FIRST, today + timedelta(days=1), today)
 
 
 @settings(deadline=None, max_examples=40)
@@ -98,7 +97,7 @@ def test_dagster_makes_runs_of_one_customer_that_cover_what_is_left_exactly(
     everything = [Slice(customer, day) for customer in customers for day in days_between(FIRST, last)]
     left = {item for number, item in enumerate(everything) if number not in done}
     windows = plan_windows(
-        {"east": customers}, [PROCESS], cut_windows(FIRST, last, window_days), lambda cluster, kind, item: item in left
+        {"east": customers}, [PROCESS], cut_range(FIRST, last, window_days), lambda cluster, kind, item: item in left
     )
     assert all((window.last_day - window.first_day).days < window_days for window in windows)
     found: list[Slice] = []
@@ -117,7 +116,7 @@ def test_dagster_makes_runs_of_one_customer_that_cover_what_is_left_exactly(
 def test_a_hundred_customers_take_few_of_dagsters_backfills() -> None:
     days = days_between(FIRST, FIRST + timedelta(days=59))
     windows = plan_windows(
-        {"east": [f"c{number}" for number in range(95)]}, [PROCESS], cut_windows(days[0], days[-1], 10), lambda *_: True
+        {"east": [f"c{number}" for number in range(95)]}, [PROCESS], cut_range(days[0], days[-1], 10), lambda *_: True
     )
     assert len(windows) == 95 * 6
     assert len(batches(windows)) == 11 * 6
@@ -194,5 +193,5 @@ def test_a_run_gets_the_tags_that_limits_are_about(
 
 def test_kinds_have_windows_of_their_own() -> None:
     other = Kind(name="conversation", template_type=1, time_column="conversation_start_time", is_of_conversations=True)
-    windows = plan_windows({"west": ["hooli"]}, [PROCESS, other], cut_windows(FIRST, FIRST, 10), lambda *_: True)
+    windows = plan_windows({"west": ["hooli"]}, [PROCESS, other], cut_range(FIRST, FIRST, 10), lambda *_: True)
     assert [batch.kind.name for batch in batches(windows)] == ["process", "conversation"]

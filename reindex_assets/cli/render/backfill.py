@@ -18,6 +18,7 @@ from reindex_assets.backfill.forecast import Limits, Speed, Work, duration_words
 from reindex_assets.backfill.plan import BackfillPlan, Window
 from reindex_assets.backfill.row_estimates import ClusterRows
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.selection.days import range_text
 
 if TYPE_CHECKING:
     from reindex_assets.defs.runs.backfill_status import BackfillStatus, CustomerStatus
@@ -68,7 +69,7 @@ class Forecast:
 def print_plan(console: Console, plan: BackfillPlan, forecast: Forecast) -> None:
     """The plan per customer, its sum, how long it may take, and what of it is done already."""
     console.print(
-        f"Backfill [bold]{plan.name}[/bold]: {plan.first_day} to {plan.last_day} in windows of {plan.window_days} days",
+        f"Backfill [bold]{plan.name}[/bold]: {range_text(plan.first_day, plan.last_day)} in windows of {plan.window_days} days",
         highlight=False,
     )
     if plan.last_begun is not None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets.reshard.survey import LeftBehind
 from reindex_assets.reshard.work import ReshardOutcome, ReshardPlan
+from reindex_assets.selection.days import range_text
 
 #: Partitions that differ which are named.
 _NAMED = 20
@@ -28,7 +29,7 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
     else:
         begun = " (under way)" if reshard.is_begun else ""
         order = ", in another order or on other machines" if reshard.from_shards == reshard.to_shards else ""
-        days = f"{plan.first_day} to {plan.last_day}"
+        days = range_text(plan.first_day, plan.last_day)
         console.print(
             f"Cluster {reshard.cluster_name}: from {reshard.from_shards} to {reshard.to_shards} shards{order}{begun}; {days}",
             highlight=False,
@@ -67,7 +68,7 @@ def print_left_behind(console: Console, found: list[LeftBehind] | Any) -> None:
     for heading in ("days", "scorecards", "scores"):
         table.add_column(heading, justify="right")
     for one in found:
-        days = f"{one.first_day} to {one.last_day}"
+        days = range_text(one.first_day, one.last_day)
         rows = (f"{one.rows.get(each.name, 0):,}" for each in (SCORECARD, SCORE))
         table.add_row(one.customer, one.reason, one.shard, days, *rows)
     console.print(table)

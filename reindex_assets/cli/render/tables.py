@@ -18,6 +18,7 @@ from rich.text import Text
 
 from reindex_assets.comparison.counts import PLURALS, TableRow
 from reindex_assets.comparison.verification import DayReport, Depth, MissingDays, Verification
+from reindex_assets.selection.days import range_text
 
 if TYPE_CHECKING:
     from reindex_assets.drift.repair_policy import GivenUp
@@ -67,7 +68,7 @@ def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool)
         who = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
         table.add_row(
             report.run_id[:8],
-            f"{rectangle.cluster_name}, {report.kind}: {who}\n{rectangle.first_day} to {rectangle.last_day}",
+            f"{rectangle.cluster_name}, {report.kind}: {who}\n{range_text(rectangle.first_day, rectangle.last_day)}",
             *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )
@@ -127,7 +128,7 @@ def delta_words(before: int, after: int) -> str:
 
 def missing_days_text(gap: MissingDays) -> str:
     """A gap in words."""
-    days = str(gap.first_day) if gap.days == 1 else f"{gap.first_day} to {gap.last_day} ({gap.days} days)"
+    days = range_text(gap.first_day, gap.last_day) + (f" ({gap.days} days)" if gap.days > 1 else "")
     return f"{gap.customer} {days}: no row in {'either engine' if gap.missing_in == 'both' else gap.missing_in}"
 
 

@@ -40,6 +40,7 @@ from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
+from reindex_assets.selection.days import range_text
 
 _DESCRIPTION = (
     "The purges of appeals (scorecards of scorecard_type 1 = replica, 2 = request, 3 = resolve), which never belong in ClickHouse. A run "
@@ -137,7 +138,7 @@ def report_metadata(report: PurgeReport) -> dict[str, RawMetadataValue]:
         "customers": MetadataValue.table(
             [TableRecord(row) for row in customer_rows(report)], _columns(customer_rows(report))
         ),
-        "days": f"{report.group.first_day} to {report.group.days[-1]}",
+        "days": range_text(report.group.first_day, report.group.days[-1]),
         "snapshot": datetime.fromtimestamp(latest.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds"),
         "appeals_in_postgres": sum(one.in_postgres[type_] for one in before.customers for type_ in TYPE_NAMES),
         "appeals_found": before.found.appeals,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, timedelta
+from datetime import UTC
 
 from dagster import (
     AssetSelection,
@@ -21,6 +21,7 @@ from reindex_assets.config.modes import Mode
 from reindex_assets.defs.keys.names import all_job_name, asset_key, checks_job_name, job_name
 from reindex_assets.defs.keys.partitions import ended_days, range_tags, watched_days
 from reindex_assets.model import KINDS, PROCESS, Kind, Step
+from reindex_assets.selection.days import cut_range
 
 
 def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
@@ -85,13 +86,9 @@ def build_checks_schedule(
         first, last = watched_days(planned.date(), fleet, cluster_name)
         customers = list(fleet.clusters[cluster_name].customers)
         # A run over all of them would hold thousands of partitions in memory: a week each.
-        weeks = [first + timedelta(days=offset) for offset in range(0, (last - first).days + 1, _DAYS_A_RUN)]
         return [
-            RunRequest(
-                run_key=f"{planned.isoformat()} {week.isoformat()}",
-                tags=range_tags(customers, week, min(last, week + timedelta(days=_DAYS_A_RUN - 1))),
-            )
-            for week in weeks
+            RunRequest(run_key=f"{planned.isoformat()} {week[0].isoformat()}", tags=range_tags(customers, *week))
+            for week in cut_range(first, last, _DAYS_A_RUN)
         ]
 
     return checks

@@ -17,7 +17,7 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._daemon.daemon import BackfillDaemon
 
-from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, cut_windows, plan_windows
+from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, plan_windows
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.instance.opening import hold_connections
@@ -33,6 +33,7 @@ from reindex_assets.defs.runs.backfill_progress import (
 )
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Kind, Slice, Step, days_between
+from reindex_assets.selection.days import cut_range
 
 #: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.
 _SILENT_SECONDS = 120
@@ -75,7 +76,7 @@ def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> Backfi
     windows = plan_windows(
         request.chosen,
         request.kinds,
-        cut_windows(request.first_day, request.last_day, request.window_days),
+        cut_range(request.first_day, request.last_day, request.window_days),
         lambda cluster_name, kind, item: (
             (partition := PartitionRef(cluster_name, kind.name, item)) not in done and partition not in under_way
         ),
