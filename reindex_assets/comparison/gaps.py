@@ -1,6 +1,7 @@
 """Days without a single scorecard between days with many: nobody works like that, so something was lost, perhaps already in Postgres.
 
-What lives here: the rule, and the counts it needs. What does not: the verdict (defs/checks/specs.py).
+What lives here: what counts as a gap, and the counts it needs. What does not: the check (defs/checks/rules.py), and the report of a range
+(comparison/verification.py).
 """
 
 from __future__ import annotations
@@ -40,20 +41,23 @@ def gap(counts: Mapping[date, int], day: date) -> Gap | None:
     >>> gap(counts, date(2026, 3, 10)) is not None, gap(counts | {date(2026, 3, 3): 0}, date(2026, 3, 10)) is not None
     (True, False)
     """
-    found = _hole(counts, day)
-    if found is None or any(other in counts and _hole(counts, other) for other in (day - _WEEK, day + _WEEK)):
+    found = empty_between(counts, day, busy=MANY, reach=_REACH)
+    if found is None or any(
+        other in counts and empty_between(counts, other, busy=MANY, reach=_REACH)
+        for other in (day - _WEEK, day + _WEEK)
+    ):
         return None
     return found
 
 
-def _hole(counts: Mapping[date, int], day: date) -> Gap | None:
-    """An empty day between days with many."""
-    reach = [timedelta(days=distance) for distance in range(1, _REACH + 1)]
-    before = next((day - step for step in reach if counts.get(day - step, 0) >= MANY), None)
-    after = next((day + step for step in reach if counts.get(day + step, 0) >= MANY), None)
-    if counts.get(day, 0) or before is None or after is None:
+def empty_between(counts: Mapping[date, int], day: date, *, busy: int, reach: int) -> Gap | None:
+    """Whether `day` is empty between two days, each at most `reach` days away, that have `busy` rows or more."""
+    if counts.get(day, 0):
         return None
-    return Gap(before, counts[before], after, counts[after])
+    steps = [timedelta(days=distance) for distance in range(1, reach + 1)]
+    before = next((day - step for step in steps if counts.get(day - step, 0) >= busy), None)
+    after = next((day + step for step in steps if counts.get(day + step, 0) >= busy), None)
+    return None if before is None or after is None else Gap(before, counts[before], after, counts[after])
 
 
 def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[Slice, Gap]:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.comparison.count_queries import count_both_sides, counts_of
 from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
+from reindex_assets.comparison.gaps import empty_between
 from reindex_assets.comparison.parity import SliceParity, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
 from reindex_assets.config.fleet import Fleet
@@ -291,26 +292,21 @@ def _remark(parity: SliceParity) -> str:
 
 def find_missing_days(days: Iterable[DayReport]) -> list[MissingDays]:
     """The gaps of each engine between its first and its last day with rows: what lies outside can't be told from a late start."""
-    by_customer: dict[tuple[str, str], list[DayReport]] = {}
-    for day in days:
-        by_customer.setdefault((day.cluster, day.slice.customer), []).append(day)
+    by_customer: dict[tuple[str, str], dict[date, DayReport]] = {}
+    for report in days:
+        by_customer.setdefault((report.cluster, report.slice.customer), {})[report.slice.day] = report
     gaps: list[MissingDays] = []
-    for (cluster, customer), found in by_customer.items():
-        in_order = sorted(found, key=lambda day: day.slice.day)
-        has_rows = [[any(sides[engine] for sides in day.rows.values()) for day in in_order] for engine in (0, 1)]
-        holes = {
-            number
-            for filled in has_rows
-            if any(filled)
-            for number in range(filled.index(True), len(filled) - filled[::-1].index(True))
-            if not filled[number]
-        }
-        for number in sorted(holes):
-            in_postgres, in_clickhouse = has_rows[0][number], has_rows[1][number]
-            missing_in = (
-                "both" if not in_postgres and not in_clickhouse else "ClickHouse" if in_postgres else "Postgres"
-            )
-            gap = MissingDays(cluster, customer, in_order[number].slice.day, in_order[number].slice.day, missing_in)
+    for (cluster, customer), reports in by_customer.items():
+        reach = (max(reports) - min(reports)).days
+        counts = [
+            {day: sum(sides[engine] for sides in reports[day].rows.values()) for day in reports} for engine in (0, 1)
+        ]
+        for day in sorted(reports):
+            if not any(empty_between(of_engine, day, busy=1, reach=reach) for of_engine in counts):
+                continue
+            in_postgres, in_clickhouse = (of_engine[day] for of_engine in counts)
+            missing_in = "ClickHouse" if in_postgres else "Postgres" if in_clickhouse else "both"
+            gap = MissingDays(cluster, customer, day, day, missing_in)
             if gaps and gaps[-1].meets(gap):
                 gap = replace(gap, first_day=gaps.pop().first_day)
             gaps.append(gap)

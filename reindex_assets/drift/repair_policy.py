@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from reindex_assets.config.fleet import Watch
 from reindex_assets.model import Kind, Slice
 
 #: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.
@@ -26,27 +27,13 @@ _EVIDENCE_KEPT = 16
 _LONGEST_PAUSE_SECONDS = 3_600.0
 
 
-@dataclass(frozen=True)
-class RepairRules:
-    """How patient repairing is.
+def pause_seconds(rules: Watch, failed: int) -> float:
+    """Seconds until the next repair of a slice after `failed` failed ones: at most an hour.
 
-    Attributes:
-        attempts: repairs of the same drift, each of which left it in place, after which the slice is given up.
-        cool_down_seconds: pause after a repair before the slice is repaired again; doubled by each failed one.
-        slices_a_tick: slices that one tick asks to repair.
+    >>> [pause_seconds(Watch(cool_down_seconds=10), failed) for failed in (0, 1, 2, 30)]
+    [10.0, 20.0, 40.0, 3600.0]
     """
-
-    attempts: int = 3
-    cool_down_seconds: float = 15.0
-    slices_a_tick: int = 200
-
-    def pause(self, failed: int) -> float:
-        """Seconds until the next repair after `failed` failed ones: at most an hour.
-
-        >>> [RepairRules(cool_down_seconds=10).pause(failed) for failed in (0, 1, 2, 30)]
-        [10.0, 20.0, 40.0, 3600.0]
-        """
-        return float(min(_LONGEST_PAUSE_SECONDS, self.cool_down_seconds * 2 ** min(failed, 20)))
+    return float(min(_LONGEST_PAUSE_SECONDS, rules.cool_down_seconds * 2 ** min(failed, 20)))
 
 
 class Repair(BaseModel):
@@ -88,9 +75,9 @@ class Repair(BaseModel):
     def slice(self) -> Slice:
         return Slice(self.customer, self.day)
 
-    def next_at(self, rules: RepairRules) -> float:
+    def next_at(self, rules: Watch) -> float:
         """When the slice may be repaired again."""
-        return 0.0 if self.requested_at is None else self.requested_at + rules.pause(self.failed)
+        return 0.0 if self.requested_at is None else self.requested_at + pause_seconds(rules, self.failed)
 
     def seen_again(self, drift: Drift, now: float) -> Repair:
         """The entry after the slice was found different again."""
@@ -127,7 +114,7 @@ class Ledger(BaseModel):
     def given_up(self) -> dict[Slice, Repair]:
         return {repair.slice: repair for repair in self.repairs if repair.given_up_at is not None}
 
-    def paused(self, now: float, rules: RepairRules) -> set[Slice]:
+    def paused(self, now: float, rules: Watch) -> set[Slice]:
         """Slices that need not be looked at unless something touches them: given up, or in their pause after a failed repair."""
         return {
             repair.slice
@@ -187,7 +174,7 @@ class Decision:
 
 
 def decide(
-    ledger: Ledger, drifted: Mapping[Slice, Drift], equal: Collection[Slice], now: float, rules: RepairRules
+    ledger: Ledger, drifted: Mapping[Slice, Drift], equal: Collection[Slice], now: float, rules: Watch
 ) -> Decision:
     """What to do about the slices that a look has compared.
 
@@ -242,7 +229,7 @@ def requested(ledger: Ledger, slices: Collection[Slice], now: float) -> Ledger:
     )
 
 
-def _reason_to_wait(repair: Repair, now: float, rules: RepairRules) -> str | None:
+def _reason_to_wait(repair: Repair, now: float, rules: Watch) -> str | None:
     if repair.failed >= rules.attempts and repair.state == repair.tried:
         return f"given up after {repair.failed} repairs, and nothing has changed since"
     if repair.next_at(rules) > now:

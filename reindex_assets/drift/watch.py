@@ -5,7 +5,7 @@ What lives here: which slices a look compares, and what it proves. What does not
 
 A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
 compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
-not come, to scores alone: the versions of scores (and of scorecards, where there are very many) are read by turns (`WatchLimits`).
+not come, to scores alone: the versions of scores (and of scorecards, where there are very many) are read by turns (`limits`).
 
 The order makes it safe: versions and checksums are read before the comparison. What changes in between is seen the next time.
 """
@@ -21,9 +21,9 @@ from typing import TypeVar
 from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.comparison.checkpoint import read_origin
-from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
+from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.fleet import Fleet, Watch
 from reindex_assets.drift.watch_state import SliceState, WatchState
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
 from reindex_assets.postgres.join_plan import group_snapshot
@@ -36,25 +36,6 @@ K = TypeVar("K")
 _SLICES_AT_ONCE = 20_000
 #: A scorecard has three to nine scores.
 _SCORES_A_SCORECARD = 6
-
-
-@dataclass(frozen=True)
-class WatchLimits:
-    """What one look may cost. Each limit is in rows; but something of each queue is always taken, however large: no turn never comes.
-
-    Attributes:
-        scorecards: scorecards whose versions are read in Postgres (0.8 s a million): of the latest two days, and of the others, each
-            time those whose turn is longest ago.
-        scores: scores whose versions are read in Postgres (2 s a million), by turns in the same way.
-        compared_rows: scores that are compared to the bit (3 to 4 s a million in Postgres): half of them by need (what was touched
-            first, late days first), half of them of the slices that have waited longest.
-        settle_seconds: a difference younger than this is a row on its way.
-    """
-
-    scorecards: int = 2_000_000
-    scores: int = 300_000
-    compared_rows: int = 400_000
-    settle_seconds: float = SETTLE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,8 @@ def look(
     suspect: Collection[Slice] = (),
     in_flight: Collection[Slice] = (),
     paused: Collection[Slice] = (),
-    limits: WatchLimits | None = None,
+    *,
+    limits: Watch,
 ) -> WatchLook:
     """Looks at the days of a cluster once.
 
@@ -99,11 +81,13 @@ def look(
         suspect: slices to compare whatever is remembered of them.
         in_flight: slices that a run is at work on: they are left for the next look.
         paused: slices that are known to differ, and of interest only when something touches them.
+        limits: how many rows one look may read and compare; something of each queue is always taken, however large, so that everything
+            has its turn.
 
     Raises:
         SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then, and the state stays as it was.
     """
-    with _Look(fleet, cluster_name, days, state, kind, frozenset(paused), limits or WatchLimits()) as one:
+    with _Look(fleet, cluster_name, days, state, kind, frozenset(paused), limits) as one:
         return one.run(frozenset(suspect), frozenset(in_flight))
 
 
@@ -116,7 +100,7 @@ class _Look:
         state: WatchState,
         kind: Kind,
         paused: frozenset[Slice],
-        limits: WatchLimits,
+        limits: Watch,
     ) -> None:
         self._limits = limits
         self._days = days_between(*days)
@@ -253,13 +237,13 @@ class _Look:
         ]
         rows = {item: self._rows(item) for item in candidates}
         by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
-        chosen = _first_within(by_need, rows, self._limits.compared_rows // 2)
+        chosen = _first_within(by_need, rows, self._limits.compared_scores // 2)
         # A busy day is touched at every look: what has waited longest has a part of its own.
         by_turn = sorted(
             set(candidates) - set(chosen),
             key=lambda item: (self._known[item].turn, -item.day.toordinal(), item.customer),
         )
-        return chosen + _first_within(by_turn, rows, self._limits.compared_rows - sum(rows[item] for item in chosen))
+        return chosen + _first_within(by_turn, rows, self._limits.compared_scores - sum(rows[item] for item in chosen))
 
     def _rows(self, item: Slice) -> int:
         """About how many scores a comparison of a slice reads."""

@@ -21,9 +21,9 @@ from reindex_assets.clickhouse.parts import compare_parts
 from reindex_assets.clickhouse.schema import apply_schema, create_table
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.engines import Replica, Shard
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.fleet import Fleet, Watch
 from reindex_assets.defs.assets.run_checks import CheckPlan, _compare
-from reindex_assets.drift.watch import WatchLimits, WatchLook, look
+from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
@@ -217,7 +217,7 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
 
 
 def look_at(fleet: Fleet, state: WatchState) -> WatchLook:
-    return look(fleet, CLUSTER, (PLAN.first_day, PLAN.last_day), state, limits=WatchLimits(settle_seconds=0))
+    return look(fleet, CLUSTER, (PLAN.first_day, PLAN.last_day), state, limits=Watch(settle_seconds=0))
 
 
 def test_parts_of_another_replica_say_nothing_although_they_bear_the_same_names() -> None:

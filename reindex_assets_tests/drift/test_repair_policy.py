@@ -13,11 +13,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindex_assets.drift.repair_policy import Drift, Ledger, RepairRules, decide, requested
+from reindex_assets.config.fleet import Watch
+from reindex_assets.drift.repair_policy import Drift, Ledger, decide, requested
 from reindex_assets.model import Slice
 
 A, B = Slice("acme", date(2026, 1, 2)), Slice("globex", date(2026, 1, 1))
-RULES = RepairRules(attempts=3, cool_down_seconds=10, slices_a_tick=5)
+RULES = Watch(attempts=3, cool_down_seconds=10, slices_a_tick=5)
 
 
 def drift(*rows: int, words: str = "1 scorecard missing") -> Drift:
@@ -27,7 +28,7 @@ def drift(*rows: int, words: str = "1 scorecard missing") -> Drift:
 class Story:
     """Ticks one after the other, each with what its look found."""
 
-    def __init__(self, rules: RepairRules = RULES) -> None:
+    def __init__(self, rules: Watch = RULES) -> None:
         self.rules = rules
         self.ledger = Ledger()
         self.now = 1_000.0
@@ -79,7 +80,7 @@ def test_drift_that_outlasts_its_repairs_is_repaired_ever_more_rarely_and_given_
 
 
 def test_a_given_up_slice_is_told_as_recovered_once_it_is_equal() -> None:
-    story = Story(RepairRules(attempts=1, cool_down_seconds=0))
+    story = Story(Watch(attempts=1, cool_down_seconds=0))
     story.tick({A: drift(1)})
     assert story.tick({A: drift(1)}, after=1)[1] == {A}
     assert story.tick({}, after=1) == ((), set(), set())
@@ -88,7 +89,7 @@ def test_a_given_up_slice_is_told_as_recovered_once_it_is_equal() -> None:
 
 
 def test_a_given_up_slice_is_tried_again_when_its_drift_changes_with_growing_pauses_and_stays_given_up() -> None:
-    story = Story(RepairRules(attempts=2, cool_down_seconds=10))
+    story = Story(Watch(attempts=2, cool_down_seconds=10))
     asked_at = []
     for second in range(4_000):
         # A busy slice: another row is missing every second, and the first one goes on missing.
@@ -103,7 +104,7 @@ def test_a_given_up_slice_is_tried_again_when_its_drift_changes_with_growing_pau
 
 
 def test_a_given_up_slice_is_left_alone_while_nothing_changes_until_an_operator_asks() -> None:
-    story = Story(RepairRules(attempts=1, cool_down_seconds=1))
+    story = Story(Watch(attempts=1, cool_down_seconds=1))
     story.tick({A: drift(1)})
     assert story.tick({A: drift(1)}, after=60)[1] == {A}
     assert A in story.ledger.paused(story.now, story.rules)
@@ -118,7 +119,7 @@ def test_a_given_up_slice_is_left_alone_while_nothing_changes_until_an_operator_
 
 
 def test_what_nobody_looks_at_any_more_leaves_the_ledger() -> None:
-    story = Story(RepairRules(attempts=1, cool_down_seconds=0))
+    story = Story(Watch(attempts=1, cool_down_seconds=0))
     story.tick({A: drift(1), B: drift(2)})
     assert story.tick({A: drift(1), B: drift(2)}, after=1)[1] == {A, B}
     assert story.ledger.watched([B]).given_up.keys() == {B}
@@ -157,7 +158,7 @@ def test_more_slices_than_a_tick_may_ask_for_wait_without_counting_as_failed() -
 def test_a_slice_is_never_asked_for_more_often_than_the_pauses_allow(
     ticks: list[tuple[float, str]], attempts: int
 ) -> None:
-    rules = RepairRules(attempts=attempts, cool_down_seconds=10)
+    rules = Watch(attempts=attempts, cool_down_seconds=10)
     story = Story(rules)
     rows = [1]
     last_asked: float | None = None

@@ -21,8 +21,7 @@ from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.watch import WatchLimits
+from reindex_assets.config.fleet import Fleet, Watch
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source
@@ -281,7 +280,7 @@ def test_no_look_takes_rows_on_their_way_for_drift_and_in_the_end_all_is_proved(
     ends = time.monotonic() + 6
     touched = 0
     while time.monotonic() < ends:
-        found = watching.look(WatchLimits(settle_seconds=1.5))
+        found = watching.look(Watch(settle_seconds=1.5))
         assert dict(found.drifted) == {}
         touched += found.touched
     done.set()

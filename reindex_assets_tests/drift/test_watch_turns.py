@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.config.fleet import Fleet, load_fleet
-from reindex_assets.drift.watch import WatchLimits
+from reindex_assets.config.fleet import Fleet, Watch, load_fleet
 from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.drift.plant import Drift, plant
@@ -30,7 +29,7 @@ from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.watching import DAYS, PLAN, SLICES, Watching, reload
 
-TINY = WatchLimits(scorecards=1, scores=1, compared_rows=1, settle_seconds=0)
+TINY = Watch(scorecards=1, scores=1, compared_scores=1, settle_seconds=0)
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_busy_late_days_leave_a_turn_to_what_has_drifted_long_ago(
         for customer in PLAN.customers:
             [scorecard] = application.scorecards_of(source, Slice(customer, PLAN.last_day))
             application.update(source, scorecard, "score = score")
-        found = watching.look(WatchLimits(compared_rows=1, settle_seconds=0))
+        found = watching.look(Watch(compared_scores=1, settle_seconds=0))
         assert Slice("acme", PLAN.last_day) in watching.compared
         if old in found.drifted:
             break

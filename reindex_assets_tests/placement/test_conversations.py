@@ -18,9 +18,9 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.fleet import Fleet, Watch
 from reindex_assets.drift.checkpoint_store import CheckpointStore
-from reindex_assets.drift.watch import WatchLimits, look
+from reindex_assets.drift.watch import look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import PlacementError, SchemaMismatchError
 from reindex_assets.local.data.made_conversations import hold_conversations
@@ -323,7 +323,7 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
 @pytest.mark.usefixtures("held")
 def test_the_watch_finds_what_happens_to_a_conversation_in_postgres(fleet: Fleet, source: Connection) -> None:
     reindex(fleet)
-    limits = WatchLimits(settle_seconds=0)
+    limits = Watch(settle_seconds=0)
     state = look(fleet, CLUSTER, DAYS, WatchState(), CONVERSATION, limits=limits).state
     quiet = look(fleet, CLUSTER, DAYS, state, CONVERSATION, limits=limits)
     assert (quiet.touched, quiet.drifted) == (0, {})

@@ -25,10 +25,10 @@ from pydantic import ValidationError
 
 from reindex_assets.comparison.verification import Depth, verify
 from reindex_assets.config.engines import Postgres
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.fleet import Fleet, Watch
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.defs.automation import repair_sensor
-from reindex_assets.drift.watch import WatchLimits, look
+from reindex_assets.drift.watch import look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import SourceBusyError, SourceUnreachableError
 from reindex_assets.local.oracle.compare import assert_equal
@@ -201,7 +201,7 @@ def test_a_run_a_check_a_verification_and_a_look_of_the_watch_need_one_connectio
         settled = compare_settled(capped, CLUSTER, SLICES, settle_seconds=0.1)
         assert [parity.is_equal for parity in settled] == [False, True]
         assert not verify(capped, [], DAY, DAY, Depth.ROWS, settle_seconds=0.1).agrees
-        limits = WatchLimits(settle_seconds=0.1)
+        limits = Watch(settle_seconds=0.1)
         assert set(look(capped, CLUSTER, (DAY, DAY), WatchState(), limits=limits).drifted) == {SLICES[0]}
 
 

@@ -14,8 +14,8 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.watch import WatchLimits, WatchLook, look
+from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -27,7 +27,7 @@ from reindex_assets_tests.support.session_stack import CUSTOMERS
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 28), days=9, scale=0.0008, seed=6)
 SLICES = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days]
 DAYS = (PLAN.first_day, PLAN.last_day)
-AT_ONCE = WatchLimits(settle_seconds=0)
+AT_ONCE = Watch(settle_seconds=0)
 
 
 class Watching:
@@ -48,7 +48,7 @@ class Watching:
 
     def look(
         self,
-        limits: WatchLimits = AT_ONCE,
+        limits: Watch = AT_ONCE,
         suspect: Collection[Slice] = (),
         in_flight: Collection[Slice] = (),
         paused: Collection[Slice] = (),

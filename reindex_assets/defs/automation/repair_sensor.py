@@ -32,8 +32,8 @@ from reindex_assets.defs.history.repairs import RepairCursor, ResultsRead, asked
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.defs.keys.partitions import range_tags, watched_days
-from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, RepairRules, decide, requested
-from reindex_assets.drift.watch import WatchLimits, WatchLook, look
+from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, decide, requested
+from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchStore
 from reindex_assets.model import PROCESS, SCORE, Kind, Slice, Step, days_between
 from reindex_assets.placement.layout import layout_problem
@@ -81,8 +81,7 @@ class _Tick:
         self._cluster = fleet.clusters[cluster_name]
         self._kind = kind
         self._asset = asset_key(cluster_name, Step.WRITE, kind)
-        self._watch = watch = fleet.rules(cluster_name).watch
-        self._rules = RepairRules(watch.attempts, watch.cool_down_seconds, watch.slices_a_tick)
+        self._watch = fleet.rules(cluster_name).watch
 
     def run(self) -> SensorResult | SkipReason:
         # Every run would be refused, and would count as a repair that failed.
@@ -100,8 +99,8 @@ class _Tick:
         suspect, results = self._red_results(cursor.results)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
-        found = self._look((first, last), suspect, busy, ledger.paused(now, self._rules))
-        decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._rules)
+        found = self._look((first, last), suspect, busy, ledger.paused(now, self._watch))
+        decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._watch)
         rectangles = self._rectangles(decision, busy, found)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
         ledger = requested(decision.ledger, asked, now)
@@ -124,7 +123,6 @@ class _Tick:
         busy: Collection[Slice],
         paused: Collection[Slice],
     ) -> WatchLook:
-        watch = self._watch
         store = WatchStore(self._fleet, self._cluster_name, self._kind)
         found = look(
             self._fleet.with_connection_wait(_CONNECTION_WAIT_SECONDS),
@@ -135,7 +133,7 @@ class _Tick:
             suspect,
             busy,
             paused,
-            WatchLimits(watch.scorecards, watch.scores, watch.compared_scores, watch.settle_seconds),
+            limits=self._watch,
         )
         store.save(found.state)
         return found
