@@ -6,8 +6,8 @@ What lives here: creating the two tables, and refusing tables of another shape. 
 from __future__ import annotations
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, merge_tree
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import ClickHouse, Shard
-from reindex_assets.config.fleet import Cluster
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.model import LAYOUT_TABLE, TABLES, Table
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from reindex_assets.clickhouse.parts import PartitionPlace, Parts, of_months
 from reindex_assets.comparison.counts import TableCounts
 from reindex_assets.comparison.parity import SliceParity, TableParity
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.model import TABLES, Kind, Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.postgres.session import SourceSession

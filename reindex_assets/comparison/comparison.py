@@ -24,7 +24,8 @@ from reindex_assets.comparison.counts import TableTally
 from reindex_assets.comparison.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.comparison.samples import RowSample, read_samples
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import PROCESS, SCORECARD, TABLES, Kind, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined

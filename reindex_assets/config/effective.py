@@ -9,8 +9,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.config.fleet import NAME, Cluster, Fleet
+from reindex_assets.config.fleet import NAME, Fleet
 from reindex_assets.config.fleet_yaml import ADDRESSES, BLOCKS
 from reindex_assets.config.modes import Mode
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from reindex_assets.config.fleet import Watch
+from reindex_assets.config.cluster import Watch
 from reindex_assets.model import Kind, Slice
 
 #: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.

@@ -19,7 +19,7 @@ from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice, read_origin
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.model import TABLES, Kind, Slice
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table

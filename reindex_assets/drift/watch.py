@@ -23,7 +23,8 @@ from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.comparison.checkpoint import read_origin
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.watch_state import SliceState, WatchState
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
 from reindex_assets.postgres.join_plan import group_snapshot

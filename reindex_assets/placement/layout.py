@@ -16,7 +16,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import LayoutError, SchemaMismatchError
 from reindex_assets.model import CONVERSATION, LAYOUT_TABLE, PROCESS, TABLES, Kind
 from reindex_assets.placement.guard import check_placement

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from reindex_assets.clickhouse.schema import create_layout_table, has_layout_table
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import LayoutError, SchemaMismatchError
 from reindex_assets.model import LAYOUT_TABLE, SCORECARD
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import ShardUnreachableError, SliceBusyError, SourceUnreachableError
 from reindex_assets.postgres.session import SourceSession
 

@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.model import (
     CONVERSATION,

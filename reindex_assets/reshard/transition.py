@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from reindex_assets.clickhouse.schema import check_schema
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError
 from reindex_assets.placement.layout import check_both_kinds, contradiction, foreign, holds_rows
 from reindex_assets.placement.locks import changing_layout, wait_for_writers

@@ -16,7 +16,8 @@ from datetime import date
 from typing import Protocol
 
 from reindex_assets.comparison.comparison import Comparison
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.model import Kind, Slice

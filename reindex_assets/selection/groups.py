@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import PROCESS, Kind, Slice
 from reindex_assets.selection.days import A_DAY, day_ranges, range_text

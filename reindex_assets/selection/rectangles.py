@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import Slice, days_between
 from reindex_assets.selection.days import check_days
 

@@ -21,8 +21,9 @@ from reindex_assets.backfill.plan import (
     days_of_window,
     plan_windows,
 )
+from reindex_assets.config.cluster import Cluster, Customer
 from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.config.fleet import Cluster, Customer, Fleet
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG

@@ -20,8 +20,9 @@ from reindex_assets.clickhouse import replicas
 from reindex_assets.clickhouse.parts import compare_parts
 from reindex_assets.clickhouse.schema import apply_schema, create_table
 from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.config.cluster import Watch
 from reindex_assets.config.engines import Replica, Shard
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _compare
 from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchState

@@ -12,7 +12,8 @@ from clickhouse_connect.driver.client import Client
 
 from reindex_assets.clickhouse.schema import SCHEMA_VERSION, apply_schema, check_schema, create_table
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import SchemaMismatchError, ShardUnreachableError
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import SCORE, SCORECARD

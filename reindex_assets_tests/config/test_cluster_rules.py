@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from reindex_assets.__main__ import app
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.cluster import Watch
 from reindex_assets.config.effective import effective, fleet_schema
-from reindex_assets.config.fleet import Fleet, Watch, load_fleet
+from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.defs.automation.stalled_runs import end_silent_runs
 from reindex_assets.defs.build import build_defs

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from dagster._utils.schedules import is_valid_cron_string
 
+from reindex_assets.config.cluster import Schedule
 from reindex_assets.config.cron import checked_cron
-from reindex_assets.config.fleet import Fleet, Schedule, load_fleet
+from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
 from reindex_assets_tests.support.fleet_files import DEFAULTS, EXAMPLE, with_replicas, write

@@ -20,7 +20,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, b
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse.schema import apply_schema
-from reindex_assets.config.fleet import Customer, Fleet
+from reindex_assets.config.cluster import Customer
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import job_name
 from reindex_assets.defs.keys.partitions import range_tags

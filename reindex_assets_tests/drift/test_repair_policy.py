@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindex_assets.config.fleet import Watch
+from reindex_assets.config.cluster import Watch
 from reindex_assets.drift.repair_policy import Drift, Ledger, decide, requested
 from reindex_assets.model import Slice
 

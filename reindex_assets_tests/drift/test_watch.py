@@ -21,7 +21,8 @@ from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source

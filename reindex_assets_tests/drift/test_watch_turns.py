@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.config.fleet import Fleet, Watch, load_fleet
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.drift.plant import Drift, plant

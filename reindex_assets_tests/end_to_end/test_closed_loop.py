@@ -23,7 +23,8 @@ from dagster import AssetCheckKey, DagsterEventType, DagsterInstance, EventRecor
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.keys.names import REPAIR_TAG, repair_sensor_name
 from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.local.data.made_data import DataPlan, make_source

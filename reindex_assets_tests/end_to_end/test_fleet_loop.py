@@ -23,7 +23,8 @@ from reindex_assets.__main__ import app
 from reindex_assets.clickhouse.parts import Parts, compare_parts, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
-from reindex_assets.config.fleet import Cluster, Fleet, load_fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.demo.fleet_demo import run_fleet_demo

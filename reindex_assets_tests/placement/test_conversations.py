@@ -18,7 +18,8 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch import look
 from reindex_assets.drift.watch_state import WatchState

@@ -24,8 +24,9 @@ from psycopg2.extensions import connection as Connection
 from pydantic import ValidationError
 
 from reindex_assets.comparison.verification import Depth, verify
+from reindex_assets.config.cluster import Watch
 from reindex_assets.config.engines import Postgres
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.defs.automation import repair_sensor
 from reindex_assets.drift.watch import look

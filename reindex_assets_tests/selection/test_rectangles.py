@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reindex_assets.config.fleet import Customer
+from reindex_assets.config.cluster import Customer
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, days_between
 from reindex_assets.selection.rectangles import cover, neighbours, plan_rectangles

@@ -12,8 +12,9 @@ from fractions import Fraction
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from reindex_assets.config.cluster import Cluster, Customer
 from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.config.fleet import Cluster, Customer, Fleet
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import Slice
 
 NAMES = [f"customer-{letter}" for letter in "abcdefg"]

@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import Shard
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions

@@ -13,7 +13,8 @@ from datetime import date
 
 from clickhouse_connect.driver.client import Client
 
-from reindex_assets.config.fleet import Customer, Fleet
+from reindex_assets.config.cluster import Customer
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import TABLES, Slice, Step

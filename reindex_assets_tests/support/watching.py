@@ -14,7 +14,8 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet, Watch
+from reindex_assets.config.cluster import Watch
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan

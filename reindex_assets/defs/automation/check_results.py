@@ -13,7 +13,7 @@ from uuid import uuid4
 from dagster import AssetCheckEvaluation, DagsterEvent, DagsterEventType, DagsterInstance, RunsFilter
 from dagster._core.storage.dagster_run import DagsterRun
 
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.defs.history.runs_in_flight import does_write, slices_of_tags
 from reindex_assets.defs.keys.names import checks_job_name, job_name
 from reindex_assets.model import Kind, Slice

@@ -12,7 +12,8 @@ from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, Run
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.keys.names import (
     all_job_name,
     asset_key,

@@ -10,7 +10,8 @@ from datetime import date, timedelta
 
 from dagster import DailyPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
 
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, days_between
 

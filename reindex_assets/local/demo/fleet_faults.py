@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.stack.connections import connect_shards, connect_source
 from reindex_assets.model import KINDS, Kind

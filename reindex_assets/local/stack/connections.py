@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse.shards import quoted
-from reindex_assets.config.fleet import Cluster
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.local.stack.files_of_stack import SHARD_DATABASE
 
 

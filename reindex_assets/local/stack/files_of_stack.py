@@ -15,8 +15,9 @@ from pathlib import Path
 import yaml
 
 import reindex_assets
+from reindex_assets.config.cluster import Cluster, Customer
 from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
-from reindex_assets.config.fleet import Cluster, Customer, Fleet, load_fleet
+from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import (
     FLEET_VARIABLE,
     PASSWORD_VARIABLE,

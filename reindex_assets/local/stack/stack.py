@@ -23,7 +23,8 @@ from typing import Literal
 
 import psutil
 
-from reindex_assets.config.fleet import Cluster, Fleet
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import (
     DEFAULT_ROOT,
     PASSWORD_VARIABLE,
