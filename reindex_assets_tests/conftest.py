@@ -1,5 +1,7 @@
 """What the tests share: one local stack per session, with real PostgreSQL and four real ClickHouse shards.
 
+A fixture that starts a process asks for `engines`: its tests then have the marker of that name, and `make test-fast` leaves them out.
+
 What lives here: the stack and connections to it. What does not: data (each test makes its own) and tests.
 """
 
@@ -23,6 +25,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
+from reindex_assets_tests.support.engine_guard import EngineGuard
 from reindex_assets_tests.support.session_stack import (
     BREAKABLE_CUSTOMERS,
     CUSTOMERS,
@@ -44,8 +47,17 @@ hypothesis.settings.load_profile("patient")
 _PREFIX = "reindex-tests-"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(EngineGuard())
+
+
 @pytest.fixture(scope="session")
-def stacks_directory() -> Iterator[Path]:
+def engines() -> None:
+    """Leave to start processes: whoever starts one asks for it."""
+
+
+@pytest.fixture(scope="session")
+def stacks_directory(engines: None) -> Iterator[Path]:
     """Where this session's stacks live. A session that was killed leaves servers behind: the next one ends them.
 
     Not pytest's own tmp_path: another session starting now would close that directory to PostgreSQL's user.

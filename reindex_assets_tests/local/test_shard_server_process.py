@@ -31,6 +31,8 @@ from reindex_assets_tests.support.shard_servers import (
     wait_until,
 )
 
+pytestmark = pytest.mark.usefixtures("engines")
+
 
 def test_eight_threads_write_and_read_at_once(shard: Shard, database: str) -> None:
     with shard.client(database=database) as admin:

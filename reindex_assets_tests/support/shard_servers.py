@@ -94,7 +94,7 @@ def ask(shard: Shard, method: str, path: str, body: bytes | None = None, **heade
 
 
 @pytest.fixture(name="shard", scope="module")
-def lone_shard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shard]:
+def lone_shard(engines: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shard]:
     running = start(tmp_path_factory.mktemp("shard"))
     yield running
     running.stop()
