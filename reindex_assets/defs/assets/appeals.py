@@ -27,7 +27,6 @@ from dagster import (
     define_asset_job,
     multi_asset,
 )
-from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
@@ -36,6 +35,7 @@ from reindex_assets.appeals.queries import TYPE_NAMES
 from reindex_assets.appeals.report import Outcome, PurgeReport, customer_rows, example_rows
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.background import in_background
+from reindex_assets.defs.checks.rules import Metadata
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
 from reindex_assets.errors import ConfigurationError, ReindexError
@@ -130,10 +130,10 @@ def build_purge_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
     )
 
 
-def report_metadata(report: PurgeReport) -> dict[str, RawMetadataValue]:
+def report_metadata(report: PurgeReport) -> dict[str, Metadata]:
     """Totals as plottable numbers, a table per customer, and some places."""
     before, latest = report.before, report.latest
-    metadata: dict[str, RawMetadataValue] = {
+    metadata: dict[str, Metadata] = {
         "verdict": report.sentence,
         "customers": MetadataValue.table(
             [TableRecord(row) for row in customer_rows(report)], _columns(customer_rows(report))

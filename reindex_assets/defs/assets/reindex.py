@@ -17,11 +17,11 @@ from dagster import (
     AssetsDefinition,
     AssetSpec,
     BackfillPolicy,
+    BetaWarning,
     Failure,
     MultiPartitionsDefinition,
     multi_asset,
 )
-from dagster_shared.utils.warnings import BetaWarning
 
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet

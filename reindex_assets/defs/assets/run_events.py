@@ -15,14 +15,16 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     AssetObservation,
+    DagsterEvent,
+    DagsterEventType,
     Failure,
     MetadataValue,
     TableRecord,
 )
-from dagster._core.definitions.metadata import RawMetadataValue
-from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, DagsterEventType
+from dagster._core.events import DagsterEventBatchMetadata
 
 from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.defs.checks.rules import Metadata
 from reindex_assets.defs.instance.event_storage import EventStorage
 from reindex_assets.model import MICROSECONDS, Step
 from reindex_assets.reindex.job import Progress
@@ -84,9 +86,9 @@ def store_step_events(
                 DagsterEvent.asset_materialization(step_context, materialization, in_batch)
 
 
-def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str, RawMetadataValue]:
+def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str, Metadata]:
     assert outcome.snapshot is not None
-    metadata: dict[str, RawMetadataValue] = {
+    metadata: dict[str, Metadata] = {
         "snapshot": _time(outcome.snapshot),
         "seconds": round(outcome.seconds.get(step, 0.0), 4),
         "partitions_in_group": outcome.group_slices,
@@ -116,9 +118,9 @@ def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str
     return metadata
 
 
-def _unchanged_metadata(parity: SliceParity, step: Step) -> dict[str, RawMetadataValue]:
+def _unchanged_metadata(parity: SliceParity, step: Step) -> dict[str, Metadata]:
     """Of a partition of which nothing was read: what was filed and written before still holds."""
-    metadata: dict[str, RawMetadataValue] = {"unchanged_since": _time(parity.unchanged_since)}
+    metadata: dict[str, Metadata] = {"unchanged_since": _time(parity.unchanged_since)}
     if step is not Step.WRITE:
         return metadata | {f"{name}_rows": table.postgres_rows for name, table in parity.tables.items()}
     rows = sum(table.clickhouse_rows for table in parity.tables.values())
@@ -132,7 +134,7 @@ def _time(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC).isoformat(timespec="microseconds")
 
 
-def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, RawMetadataValue]:
+def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, Metadata]:
     """Totals as plottable numbers, and a table of tables and shards. What a dry run has not done is not said to be done."""
     writes = outcome.writes.values()
     table = [

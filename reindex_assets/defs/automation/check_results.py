@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from dagster import AssetCheckEvaluation, DagsterEvent, DagsterEventType, DagsterInstance, RunsFilter
-from dagster._core.storage.dagster_run import DagsterRun
+from dagster import AssetCheckEvaluation, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, RunsFilter
 
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.defs.history.runs_in_flight import does_write, slices_of_tags

@@ -10,13 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dagster import (
-    MetadataValue,
-    TableColumn,
-    TableRecord,
-    TableSchema,
-)
-from dagster._core.definitions.metadata import RawMetadataValue
+from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from reindex_assets.comparison.differences import HARMLESS, Difference
 from reindex_assets.comparison.gaps import Gap
@@ -24,6 +18,8 @@ from reindex_assets.comparison.parity import SliceDifferences, SliceParity, Tabl
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 
+#: What this project shows as a value of metadata: Dagster takes it, and more.
+Metadata = MetadataValue | str | int | float
 #: Differing rows that a result shows.
 _SHOWN = 50
 
@@ -34,7 +30,7 @@ class CheckResult:
 
     passed: bool
     sentence: str
-    metadata: Mapping[str, RawMetadataValue]
+    metadata: Mapping[str, Metadata]
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Evidence:
 
 def counts_agree(evidence: Evidence) -> CheckResult:
     parity = evidence.parity
-    numbers: dict[str, RawMetadataValue] = {}
+    numbers: dict[str, Metadata] = {}
     for plural, table in _sides(parity):
         numbers[f"postgres_{plural}"] = table.postgres_rows
         numbers[f"clickhouse_{plural}"] = table.clickhouse_rows
@@ -73,9 +69,7 @@ def counts_agree(evidence: Evidence) -> CheckResult:
 
 def rows_agree(evidence: Evidence) -> CheckResult:
     parity = evidence.parity
-    numbers: dict[str, RawMetadataValue] = {
-        f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)
-    }
+    numbers: dict[str, Metadata] = {f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)}
     numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
     if parity.unchanged_since:
         since = datetime.fromtimestamp(parity.unchanged_since / MICROSECONDS, UTC)
@@ -114,7 +108,7 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
         found = evidence.parity.differences
         rows = {} if found is None else found.rows
         cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
-        numbers: dict[str, RawMetadataValue] = {"scorecards": cards, "scores": scores}
+        numbers: dict[str, Metadata] = {"scorecards": cards, "scores": scores}
         if not cards and not scores:
             return CheckResult(True, good, numbers)
         assert found is not None
@@ -130,7 +124,7 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
 def no_gap_in_days(evidence: Evidence) -> CheckResult:
     parity, gap = evidence.parity, evidence.gap
     shown = parity.scorecards.clickhouse_rows
-    numbers: dict[str, RawMetadataValue] = {"clickhouse_scorecards": shown}
+    numbers: dict[str, Metadata] = {"clickhouse_scorecards": shown}
     if gap is None:
         return CheckResult(True, f"{shown:,} scorecards, no gap between the days around", numbers)
     cause = (
@@ -151,7 +145,7 @@ def nothing_left_failed(evidence: Evidence) -> CheckResult:
 
 def given_up_result(one: Repair | None, repairs: Sequence[Repair]) -> CheckResult:
     """The result of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
-    numbers: dict[str, RawMetadataValue] = {"given_up_partitions_of_customer": len(repairs)}
+    numbers: dict[str, Metadata] = {"given_up_partitions_of_customer": len(repairs)}
     if one is None:
         return CheckResult(True, "no repair of this partition was given up", numbers)
     table = [

@@ -17,16 +17,16 @@ from dagster import (
     AssetKey,
     MetadataValue,
     MultiPartitionsDefinition,
+    PreviewWarning,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-from dagster._core.definitions.metadata import RawMetadataValue
-from dagster_shared.utils.warnings import PreviewWarning
 
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.defs.checks.rules import (
     RECOVERY,
     CheckResult,
     Evidence,
+    Metadata,
     counts_agree,
     no_gap_in_days,
     none_of,
@@ -48,10 +48,10 @@ class Check:
     description: str
     severity: AssetCheckSeverity
     judge: Callable[[Evidence], CheckResult]
-    leads_to: Callable[[AssetKey], Mapping[str, RawMetadataValue]] = lambda asset: {}
+    leads_to: Callable[[AssetKey], Mapping[str, Metadata]] = lambda asset: {}
 
 
-def _leads_to_purge(asset: AssetKey) -> Mapping[str, RawMetadataValue]:
+def _leads_to_purge(asset: AssetKey) -> Mapping[str, Metadata]:
     return {"purge": MetadataValue.asset(purge_asset_key(asset.path[0]))}
 
 

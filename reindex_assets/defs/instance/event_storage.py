@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as db
-from dagster import AssetCheckEvaluation, DagsterEventType
+from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData

@@ -9,25 +9,13 @@ is known before it waits for its turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from dagster import DagsterRun, QueuedRunCoordinator
-from dagster._core.run_coordinator import SubmitRunContext
-from dagster._serdes import ConfigurableClassData
+from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
 
 from reindex_assets.defs.keys.run_tags import limiting_tags
 
 
 class TaggedRunQueue(QueuedRunCoordinator):
     """Dagster's own queue, which adds the tags that limits are about to each run before it is queued."""
-
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> TaggedRunQueue:
-        """As Dagster's class does, which makes one of its own."""
-        own = super().from_config_value(inst_data, config_value)
-        assert isinstance(own, TaggedRunQueue)
-        return own
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Queues a run."""

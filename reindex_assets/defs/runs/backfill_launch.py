@@ -15,7 +15,6 @@ from datetime import date
 from dagster import DagsterInstance
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.execution.backfill import PartitionBackfill
-from dagster._daemon.daemon import BackfillDaemon
 
 from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, plan_windows
 from reindex_assets.config.fleet import Fleet
@@ -37,6 +36,8 @@ from reindex_assets.selection.days import cut_range
 
 #: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.
 _SILENT_SECONDS = 120
+#: Dagster's name of the daemon that makes the runs of backfills.
+_DAEMON = "BACKFILL"
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def launch_backfill(
 
 def daemon_is_alive(instance: DagsterInstance) -> bool:
     """Whether Dagster's daemon, which makes the runs of backfills, has given a sign of life lately."""
-    heartbeat = instance.get_daemon_heartbeats().get(BackfillDaemon.daemon_type())
+    heartbeat = instance.get_daemon_heartbeats().get(_DAEMON)
     return heartbeat is not None and time.time() - heartbeat.timestamp < _SILENT_SECONDS
 
 
