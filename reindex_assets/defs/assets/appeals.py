@@ -27,7 +27,6 @@ from dagster import (
     define_asset_job,
     multi_asset,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from reindex_assets.appeals.purge import MOST_SCORECARDS, AppealPurge, PurgeOptions, PurgeProgress, plan_purges
@@ -36,6 +35,7 @@ from reindex_assets.appeals.report import Outcome, PurgeReport, customer_rows, e
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.background import in_background
 from reindex_assets.defs.checks.rules import Metadata
+from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
 from reindex_assets.errors import ConfigurationError, ReindexError

@@ -18,7 +18,6 @@ from dagster import (
     AssetRecordsFilter,
     DagsterEventType,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.comparison import Comparison
@@ -29,6 +28,7 @@ from reindex_assets.defs.assets.background import in_background
 from reindex_assets.defs.assets.run_events import heartbeat, store_results
 from reindex_assets.defs.checks.rules import Evidence
 from reindex_assets.defs.checks.specs import evaluations
+from reindex_assets.defs.dagster_private import AssetCheckEvaluationTargetMaterializationData
 from reindex_assets.defs.history.repairs import given_up
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.repair_policy import Repair

@@ -21,10 +21,10 @@ from dagster import (
     MetadataValue,
     TableRecord,
 )
-from dagster._core.events import DagsterEventBatchMetadata
 
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.defs.checks.rules import Metadata
+from reindex_assets.defs.dagster_private import DagsterEventBatchMetadata
 from reindex_assets.defs.instance.event_storage import EventStorage
 from reindex_assets.model import MICROSECONDS, Step
 from reindex_assets.reindex.job import Progress

@@ -25,10 +25,6 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.scheduler.instigation import InstigatorType, TickStatus
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster_shared.error import SerializableErrorInfo
 
 from reindex_assets import errors
 from reindex_assets.alerts.cursor import AlertState, from_cursor, to_cursor
@@ -47,6 +43,13 @@ from reindex_assets.alerts.round import Observed, play_round
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.settings import Settings
 from reindex_assets.defs.checks.specs import CHECKS
+from reindex_assets.defs.dagster_private import (
+    AssetCheckExecutionRecordStatus,
+    InstigatorType,
+    PartitionKeyFilter,
+    SerializableErrorInfo,
+    TickStatus,
+)
 from reindex_assets.defs.history.runs_in_flight import is_of_fleet
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG

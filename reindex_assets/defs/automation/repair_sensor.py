@@ -21,13 +21,13 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from reindex_assets.comparison.parity import SliceParity, explain
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.automation.check_results import report_result
 from reindex_assets.defs.checks.rules import given_up_result
 from reindex_assets.defs.checks.specs import LEFT_FAILED, ROWS_AGREE, evaluation
+from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
 from reindex_assets.defs.history.repairs import RepairCursor, ResultsRead, asked_for_again, read_cursor
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name

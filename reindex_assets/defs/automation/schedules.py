@@ -14,10 +14,10 @@ from dagster import (
     define_asset_job,
     schedule,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
+from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
 from reindex_assets.defs.keys.names import all_job_name, asset_key, checks_job_name, job_name
 from reindex_assets.defs.keys.partitions import ended_days, range_tags, watched_days
 from reindex_assets.model import KINDS, PROCESS, Kind, Step

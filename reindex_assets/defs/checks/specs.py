@@ -19,7 +19,6 @@ from dagster import (
     MultiPartitionsDefinition,
     PreviewWarning,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.defs.checks.rules import (
@@ -34,6 +33,7 @@ from reindex_assets.defs.checks.rules import (
     nothing_quarantined,
     rows_agree,
 )
+from reindex_assets.defs.dagster_private import AssetCheckEvaluationTargetMaterializationData
 from reindex_assets.defs.keys.names import purge_asset_key
 from reindex_assets.model import APPEALS_CHECK, GIVEN_UP_CHECK, Slice
 

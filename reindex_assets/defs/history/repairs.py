@@ -17,10 +17,10 @@ from dagster import (
     EventRecordsResult,
     RunsFilter,
 )
-from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.drift.repair_policy import GivenUp, Ledger, Repair
 from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.dagster_private import AssetGraph, BulkActionsFilter, BulkActionStatus
 from reindex_assets.defs.keys.names import (
     all_job_name,
     asset_key,

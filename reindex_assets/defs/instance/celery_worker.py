@@ -10,8 +10,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.instance.ref import InstanceRef
-
+from reindex_assets.defs.dagster_private import InstanceRef
 from reindex_assets.errors import ConfigurationError, ReindexError
 
 if TYPE_CHECKING:

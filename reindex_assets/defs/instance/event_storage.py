@@ -21,12 +21,15 @@ from typing import Any
 
 import sqlalchemy as db
 from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+
+from reindex_assets.defs.dagster_private import (
+    AssetCheckEvaluationPlanned,
+    AssetCheckExecutionRecordStatus,
+    ConfigurableClassData,
+    SqlEventLogStorageTable,
+)
 
 _SUCCEEDED, _FAILED = AssetCheckExecutionRecordStatus.SUCCEEDED.value, AssetCheckExecutionRecordStatus.FAILED.value
 _VERDICT = DagsterEventType.ASSET_CHECK_EVALUATION

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from dagster import DagsterInstance
-from dagster._core.instance.ref import InstanceRef
 
+from reindex_assets.defs.dagster_private import InstanceRef
 from reindex_assets.errors import ConfigurationError
 
 #: By default Dagster redirects what a run's process prints to files, and mirrors it by four more processes: they would have the command's

@@ -16,10 +16,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresRunStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+
+from reindex_assets.defs.dagster_private import BulkActionStatus, ConfigurableClassData, PartitionBackfill
 
 _LOG = logging.getLogger(__name__)
 #: Dagster's error, and what it says when there is no such asset; that a partition has been removed for good is told in other words.

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from dagster import DagsterInstance
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.execution.backfill import PartitionBackfill
 
 from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, plan_windows
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import AssetGraph, PartitionBackfill
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, PartitionBackfill
 
+from reindex_assets.defs.dagster_private import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, PartitionBackfill
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
