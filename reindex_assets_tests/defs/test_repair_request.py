@@ -51,7 +51,7 @@ def materialize(instance: DagsterInstance, fleet: Fleet, item: Slice, tags: dict
 def test_who_is_asked_for_or_reindexed_by_hand_is_heard_and_nobody_else(
     fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch, events_at_once: int
 ) -> None:
-    monkeypatch.setattr("reindex_assets.repair_request._EVENTS_AT_ONCE", events_at_once)
+    monkeypatch.setattr("reindex_assets.defs.history.repairs._EVENTS_AT_ONCE", events_at_once)
     asked, by_hand, repaired, before, observed, other = SLICES
     early = given_up(asked)
     materialize(instance, fleet, before, {})
