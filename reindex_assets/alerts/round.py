@@ -73,7 +73,7 @@ def play_round(
     how_many = _how_many(open_problems, rules, now)
     if not targets:
         return state, (
-            f"REINDEX_ALERT_URLS is not set, so nobody is told; {how_many}. Set it to Apprise URLs (README, 'Alerts') where the "
+            f"REINDEX_ALERT_URLS is not set, so nobody is told; {how_many}. Set it to Apprise URLs (docs/alerts.md) where the "
             "code location runs, and restart that"
         )
     target_states = dict(state.target_states)

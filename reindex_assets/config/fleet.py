@@ -171,7 +171,7 @@ def load_fleet(path: str | Path) -> Fleet:
         root, document = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"there is no fleet file at {path}: write one (README, 'Your own Postgres and ClickHouse'), "
+            f"there is no fleet file at {path}: write one (docs/install.md), "
             "name it by --fleet or REINDEX_FLEET, or start the local stack with 'reindex-assets local up'"
         ) from None
     except (OSError, UnicodeDecodeError) as error:

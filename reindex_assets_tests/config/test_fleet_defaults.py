@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from dagster._utils.schedules import is_valid_cron_string
@@ -194,10 +195,11 @@ def test_a_cron_line_that_is_accepted_is_one_for_dagster_too(line: str, is_valid
             checked_cron(line)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/fleet.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docs/fleet-file.md", "docs/reshard.md"])
 def test_the_example_of_a_page_is_valid(tmp_path: Path, page: str) -> None:
     text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
-    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "clusters:" in block]
+    blocks = map(dedent, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    [example] = [block for block in blocks if "\nclusters:" in block]
     fleet = load_fleet(write(tmp_path, example))
     assert "us-east-1-prod" in fleet.clusters
     assert all(fleet.rules(name) for name in fleet.clusters)
