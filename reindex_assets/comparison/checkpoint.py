@@ -32,9 +32,14 @@ def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[st
         "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
         "FROM pg_control_system(), pg_control_checkpoint()"
     )
+    return origin_of(server["system"], server["timeline"], cluster, kind)
+
+
+def origin_of(system: str, timeline: str, cluster: Cluster, kind: Kind) -> dict[str, str]:
+    """The same of a Postgres that says so of itself. Whoever changes a letter of what is hashed makes every deployment read all again."""
     postgres, clickhouse = cluster.postgres, cluster.clickhouse
     everything = (
-        (server["system"], server["timeline"], postgres.host, postgres.port, postgres.database, postgres.relations),
+        (system, timeline, postgres.host, postgres.port, postgres.database, postgres.relations),
         (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
         (kind, [(source_digest(table), shard_digest(table)) for table in TABLES]),
     )

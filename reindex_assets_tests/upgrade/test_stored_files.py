@@ -1,0 +1,166 @@
+"""After an upgrade the files and cursors of the version before are taken up as they stand: nothing is read, told or repaired again for it.
+
+What lives here: state files, origins, the slice store, cursors, and every name that Dagster stores. What does not: history in Dagster's
+database and on the shards.
+
+A failure here means: a deployment loses its state by this change. Keep what is stored, by an alias if need be. The fixtures are never
+changed; what must be forgotten on purpose gets another version (`_VERSION` of the file), and the test says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import SecretStr
+
+from reindex_assets.alerts.cursor import from_cursor, to_cursor
+from reindex_assets.alerts.delivery import parse_targets
+from reindex_assets.comparison.checkpoint import origin_of
+from reindex_assets.defs.history.repairs import read_cursor
+from reindex_assets.defs.keys.names import repair_sensor_name
+from reindex_assets.drift.checkpoint_store import CheckpointStore
+from reindex_assets.drift.watch_state import WatchStore
+from reindex_assets.model import KINDS, TABLES, Kind
+from reindex_assets.storage.slice_store import EXTRACT, ROWS, SliceStore
+from reindex_assets_tests.upgrade.record import record_names
+from reindex_assets_tests.upgrade.recorded import FIXTURES, VERSIONS, Recorded
+
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@pytest.fixture(params=VERSIONS)
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Recorded:
+    folder = FIXTURES / request.param
+    shutil.copytree(folder / "slices", tmp_path / "slices")
+    return Recorded(folder, tmp_path / "slices")
+
+
+def origin(recorded: Recorded, kind: Kind) -> dict[str, str]:
+    server = recorded.said["postgres"]
+    return origin_of(server["system"], server["timeline"], recorded.cluster, kind)
+
+
+def content(path: str) -> bytes:
+    """Of a state file, without the line of its version and checksum."""
+    return Path(path).read_bytes().partition(b"\n")[2]
+
+
+@EVERY_KIND
+def test_checkpoints_are_loaded_hold_and_are_written_as_before(recorded: Recorded, kind: Kind) -> None:
+    store = CheckpointStore(recorded.fleet, "local", kind)
+    written = Path(store.path).read_bytes()
+    equal = {
+        f"{one['slice']['customer']}|{one['slice']['day']}"
+        for stored in json.loads(content(store.path))
+        for one in stored["slices"]
+    }
+    assert equal
+    checkpoints = store.load()
+    here = origin(recorded, kind)
+    wanted = recorded.stored_slices(kind.name)
+    holding = {item for checkpoint in checkpoints for item in checkpoint.holds_for(wanted, here)}
+    assert {item.partition_key for item in holding} == equal
+    assert all(set(one.versions) == {table.name for table in TABLES} for c in checkpoints for one in c.slices)
+
+    Path(store.path).unlink()
+    store.update((), checkpoints)
+    assert Path(store.path).read_bytes() == written
+
+
+@EVERY_KIND
+def test_the_state_of_the_watch_is_loaded_holds_and_is_written_as_before(recorded: Recorded, kind: Kind) -> None:
+    store = WatchStore(recorded.fleet, "local", kind)
+    first_line = Path(store.path).read_bytes().partition(b"\n")[0]
+    before = pq.read_table(pa.BufferReader(content(store.path)))
+    state = store.load()
+    here = origin(recorded, kind)
+    assert {item.partition_key for item in state.slices_of(here)} == set(before["slice"].to_pylist())
+    assert sum(one.is_equal for one in state.slices.values()) == sum(before["is_equal"].to_pylist()) > 0
+    assert state.parts
+    assert state.looked
+
+    Path(store.path).unlink()
+    store.save(state)
+    after = pq.read_table(pa.BufferReader(content(store.path)))
+    assert after.equals(before)
+    assert _described(after) == _described(before)
+    assert Path(store.path).read_bytes().split(b" ")[0] == first_line.split(b" ")[0]
+
+
+def _described(table: pa.Table) -> Any:
+    return {name: json.loads(value) for name, value in table.schema.metadata.items() if name != b"ARROW:schema"}
+
+
+@EVERY_KIND
+def test_the_origin_is_the_same_for_the_same_engines(recorded: Recorded, kind: Kind) -> None:
+    """It is hashed from texts: of the fleet file's values, of the kind, and of the statements that digest a row."""
+    stored = json.loads(content(CheckpointStore(recorded.fleet, "local", kind).path))
+    assert [checkpoint["origin"] for checkpoint in stored] == [origin(recorded, kind)] * len(stored)
+    other = recorded.said["postgres"] | {"timeline": "2"}
+    assert origin_of(other["system"], other["timeline"], recorded.cluster, kind) != origin(recorded, kind)
+
+
+@EVERY_KIND
+def test_the_slice_store_is_whole_and_is_read_row_by_row(recorded: Recorded, kind: Kind) -> None:
+    store = SliceStore(recorded.fleet.slices, "local", kind)
+    shards = len(recorded.cluster.clickhouse.shards)
+    slices = recorded.stored_slices(kind.name)
+    assert slices
+    for item in slices:
+        assert store.is_whole(item, shards), item
+        info = store.extract_info(item, ROWS, shards)
+        for table in TABLES:
+            extract, rows = (pq.read_table(store.path(item, step, table)) for step in (EXTRACT, ROWS))
+            metadata = extract.schema.metadata
+            assert str(info.snapshot).encode() == metadata[b"reindex_assets.snapshot_microseconds"]
+            assert extract.schema.remove_metadata() == table.arrow_schema
+            found = pa.Table.from_batches(list(store.read(item, ROWS, table)))
+            assert found.drop_columns("shard").equals(extract.replace_schema_metadata(None))
+            assert found["shard"].equals(rows["shard"])
+
+
+@EVERY_KIND
+def test_the_repair_sensor_takes_up_its_cursor(recorded: Recorded, kind: Kind) -> None:
+    text = recorded.cursor(repair_sensor_name("local", kind))
+    cursor = read_cursor(text)
+    assert _holds(json.loads(cursor.model_dump_json()), json.loads(text))
+    said = [one for one in recorded.said["repairs"] if one["kind"] == kind.name]
+    assert [repair.customer for repair in cursor.ledger.given_up.values()] == [one["customer"] for one in said]
+    assert said
+    assert cursor.results is not None
+    assert cursor.results.until == json.loads(text)["verdicts"]["until"]
+
+
+def _holds(now: Any, before: Any) -> bool:
+    """Whether everything that was written before is written now, with the same name; there may be more."""
+    if isinstance(before, dict):
+        return all(name in now and _holds(now[name], value) for name, value in before.items())
+    if isinstance(before, list):
+        return len(now) == len(before) and all(map(_holds, now, before))
+    return bool(now == before)
+
+
+def test_the_alerts_take_up_their_cursor_and_know_whom_they_have_told(recorded: Recorded) -> None:
+    text = recorded.cursor("alerts")
+    state = from_cursor(text)
+    assert state is not None
+    assert to_cursor(state) == text
+    [target] = parse_targets(SecretStr(recorded.said["alert_urls"]))
+    assert state.open_checks.keys() == state.target_states[target.fingerprint].told.keys() != set()
+
+
+def test_no_name_that_dagster_stores_has_changed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New ones may have come."""
+    monkeypatch.setenv("REINDEX_FLEET", str(recorded.folder / "fleet.yaml"))
+    # As the local stack sets it.
+    monkeypatch.setenv("REINDEX_MODE", "process")
+    names = record_names()
+    assert {what: sorted(set(before) - set(names[what])) for what, before in recorded.names.items()} == {
+        what: [] for what in recorded.names
+    }
