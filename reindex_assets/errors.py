@@ -1,6 +1,6 @@
-"""The errors an operator reads. What lives here: the classes, by what the reader must do. What does not: any handling.
+"""The errors an operator reads. What lives here: the classes, one for each thing the reader has to do. What does not: any handling.
 
-A message names the thing (customer, day, shard, file) and the remedy, and never holds a secret.
+A message names the customer, day, shard or file, says what to do, and never holds a secret.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ class ReindexError(Exception):
 
 
 class ConfigurationError(ReindexError):
-    """The fleet file, the environment or an argument is wrong: correct it, then start again. A retry is useless."""
+    """The fleet file, the environment or an argument is wrong. Correct it and start again; a retry is useless."""
 
 
 class SourceUnreachableError(ReindexError):
-    """Postgres could not be read: nothing is known about the data. Never to be reported as a mismatch."""
+    """Postgres could not be read, so nothing is known about its data. Never report this as a mismatch."""
 
 
 class SourceBusyError(SourceUnreachableError):
-    """Postgres is there, but all the connections that the fleet file grants this project are in use. The same holds: nothing is known."""
+    """Postgres answers, but every connection that the fleet file allows this project is in use. Nothing is known about its data."""
 
 
 class LaggingReplicaError(ReindexError):
-    """Postgres is a standby too far behind its primary: nothing is known about the latest rows. Never to be reported as a mismatch."""
+    """Postgres is a standby too far behind its primary, so nothing is known about the latest rows. Never report this as a mismatch."""
 
 
 class ShardUnreachableError(ReindexError):
-    """A ClickHouse shard could not be asked: nothing is known about its data. Never to be reported as a mismatch."""
+    """A ClickHouse shard did not answer, so nothing is known about its data. Never report this as a mismatch."""
 
 
 class SchemaMismatchError(ReindexError):
-    """A ClickHouse table has another shape than this version writes."""
+    """A ClickHouse table does not have the columns or the engine that this version writes."""
 
 
 class PlacementError(ReindexError):
-    """The fleet file's shards disagree with where the live rows are: writing would move most of them."""
+    """The live rows are not on the shards where the fleet file places them. Writing would move most of them."""
 
 
 class LayoutError(PlacementError):
-    """The shards' own record says that their rows are placed otherwise than the fleet file has it, or are being moved: nobody may write.
+    """The shards' own records contradict the fleet file, or a reshard is moving their rows. Nothing may write until that is resolved.
 
     Attributes:
-        is_moving: a reshard is under way, which ends this by itself.
+        is_moving: a reshard is under way; the error goes away when it ends.
     """
 
     def __init__(self, message: str, is_moving: bool = False) -> None:
@@ -51,8 +51,8 @@ class LayoutError(PlacementError):
 
 
 class SliceBusyError(ReindexError):
-    """Another run holds the slice: its result would be mixed with ours."""
+    """Another run holds the slice. Writing now would mix its result with ours."""
 
 
 class MissingSliceError(ReindexError):
-    """A step was run alone and the step before it has left no file for this slice."""
+    """A step ran alone, and the step before it left no file for this slice."""

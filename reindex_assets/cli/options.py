@@ -18,7 +18,7 @@ from rich.markup import escape
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import use_local_environment
 from reindex_assets.config.modes import Mode
-from reindex_assets.config.settings import LOCAL_ROOT, Settings
+from reindex_assets.config.settings import Settings
 from reindex_assets.errors import ConfigurationError, ReindexError
 
 EQUAL, DIFFERENT, COULD_NOT_TELL = 0, 1, 2
@@ -42,15 +42,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 def open_fleet(option: Path | None) -> Fleet:
     """The fleet of --fleet, else of REINDEX_FLEET, else of the local stack."""
-    named = option or Settings().fleet
-    if named is None:
-        if not (LOCAL_ROOT / "fleet.yaml").exists():
+    settings = Settings()
+    if option is None and settings.fleet is None:
+        if not settings.fleet_file().exists():
             raise ConfigurationError(
-                "there is no fleet: name a fleet file by --fleet or REINDEX_FLEET, or start the local stack with "
+                "there is no fleet file: name one with --fleet or REINDEX_FLEET, or start the local stack with "
                 "'reindex-assets local up' (or 'reindex-assets demo')"
             )
         use_local_environment()
-    return load_fleet(named or LOCAL_ROOT / "fleet.yaml")
+    return load_fleet(option or settings.fleet_file())
 
 
 @contextmanager

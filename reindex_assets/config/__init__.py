@@ -1,1 +1,1 @@
-"""The fleet file, settings from the environment, and what follows from them for one cluster."""
+"""The fleet file, the settings from the environment, and the rules that follow from them for each cluster."""

@@ -1,6 +1,6 @@
-"""A cluster's block of the fleet file, and the rules that hold for a cluster.
+"""A cluster's block of the fleet file, and the rules of a cluster.
 
-What lives here: the shape of both. What does not: the engines' keys (config/engines.py), and what a cluster has from the fleet
+What lives here: the shape of both. What does not: the engines' keys (config/engines.py), and what a cluster inherits from the fleet
 (config/fleet.py).
 """
 
@@ -18,67 +18,67 @@ from reindex_assets.config.modes import Mode
 class Customer(Strict):
     """One customer of a cluster."""
 
-    profiles: tuple[str, ...] = Field(default=(), description="Its profiles; none listed means every profile.")
+    profiles: tuple[str, ...] = Field(default=(), description="The profiles to keep true. Default: all of them.")
 
     @field_validator("profiles")
     @classmethod
     def _profiles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if not name or not name.isprintable():
-                raise ValueError("not a profile name: it is empty or holds a control character")
+                raise ValueError("not a profile name: it is empty or contains a control character")
         return value
 
 
 class Watch(Strict):
-    """How the look-back is watched and repaired by itself. The limits are for each tick of the sensor and each cluster."""
+    """How the repair sensor watches and repairs the look-back. The limits apply to each tick of the sensor and each cluster."""
 
-    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=10, description="Seconds between two looks.")
+    interval_seconds: Annotated[int, Field(ge=5, le=3600)] = Field(default=10, description="Seconds between two ticks.")
     settle_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
-        default=5.0, description="A difference younger than this is a row on its way, and no drift."
+        default=5.0, description="A difference is drift only after this time; until then the row may be in flight."
     )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3,
-        description="Repairs of the same drift that may fail before the slice is given up and a person called.",
+        description="How many repairs of the same drift may fail before the sensor gives the slice up and alerts a person.",
     )
     cool_down_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=15.0,
-        description="Pause after a repair before the same slice is repaired again; doubled by each failed one.",
+        description="Pause before the same slice is repaired again. Each failed repair doubles it.",
     )
-    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair at once.")
-    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Repair runs to ask for at once.")
+    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair a tick.")
+    runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Repair runs to request a tick.")
     scorecards: Annotated[int, Field(ge=1)] = Field(
-        default=2_000_000, description="Scorecards whose marks are read in Postgres; more of them take turns by day."
+        default=2_000_000,
+        description="Scorecards whose row versions a tick reads in Postgres. When there are more, the days take turns.",
     )
     scores: Annotated[int, Field(ge=1)] = Field(
-        default=300_000, description="Scores whose marks are read in Postgres; more of them take turns by day."
+        default=300_000,
+        description="Scores whose row versions a tick reads in Postgres. When there are more, the days take turns.",
     )
     compared_scores: Annotated[int, Field(ge=1)] = Field(
         default=400_000,
-        description="Scores that are compared to the bit; what was touched comes first, the rest has to wait.",
+        description="Scores that a tick compares bit by bit. Changed slices come first; the others wait for later ticks.",
     )
     silent_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
         default=180,
-        description="A run that has given no sign of life for so long is failed, so that it blocks no repair.",
+        description="Mark a run as failed when it has shown no sign of life for so long, so that it does not block repairs.",
     )
 
 
 class Schedule(Strict):
-    """When the schedules run. Each is off until it is switched on."""
+    """When the schedules run. Each is off until somebody turns it on."""
 
-    reindex: str = Field(default="15 1 * * *", description="Of the daily reindex: a cron line of five fields.")
+    reindex: str = Field(default="15 1 * * *", description="When to reindex every day: a cron line of five fields.")
     checks: str = Field(
-        default="30 2 * * *", description="Of the checks of the whole look-back: a cron line of five fields."
+        default="30 2 * * *", description="When to check the whole look-back: a cron line of five fields."
     )
-    timezone: str = Field(
-        default="UTC", description="The time zone of both lines. The days themselves are always UTC days."
-    )
+    timezone: str = Field(default="UTC", description="The time zone of both lines. Days are UTC days all the same.")
 
     _cron = field_validator("reindex", "checks")(checked_cron)
     _timezone = field_validator("timezone")(checked_timezone)
 
 
 class ClusterRules(Strict):
-    """What holds for one cluster: its own word, else the fleet's."""
+    """The rules of one cluster: its own where it has them, else the fleet's."""
 
     mode: Mode
     schedule: Schedule
@@ -91,18 +91,18 @@ Days = Annotated[int, Field(ge=1, le=366)]
 
 
 class Cluster(Strict):
-    """One Postgres, its shards, and the customers who live there."""
+    """One Postgres, its ClickHouse shards, and the customers who live there."""
 
     postgres: Postgres
     clickhouse: ClickHouse
     customers: Annotated[dict[str, Customer], Field(min_length=1)]
-    mode: Mode | None = Field(default=None, description="Instead of the fleet's.")
-    schedule: Schedule | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
-    look_back_days: Days | None = Field(default=None, description="Instead of the fleet's.")
-    reindex_days: Days | None = Field(default=None, description="Instead of the fleet's.")
-    watch: Watch | None = Field(default=None, description="Keys given here stand instead of the fleet's.")
+    mode: Mode | None = Field(default=None, description="Overrides the fleet's.")
+    schedule: Schedule | None = Field(default=None, description="Keys given here override the fleet's.")
+    look_back_days: Days | None = Field(default=None, description="Overrides the fleet's.")
+    reindex_days: Days | None = Field(default=None, description="Overrides the fleet's.")
+    watch: Watch | None = Field(default=None, description="Keys given here override the fleet's.")
 
     @field_serializer("schedule", "watch")
     def _given(self, value: Schedule | Watch | None) -> dict[str, object] | None:
-        # A key that is not given is the fleet's: written out, it would no longer be.
+        # Keys that are not given stay out: written down as defaults, they would override the fleet's.
         return None if value is None else value.model_dump(mode="json", exclude_unset=True)

@@ -1,6 +1,6 @@
-"""A fleet file as it is understood: every default filled in, no secret; and its JSON Schema for editors.
+"""The effective fleet file, with every default filled in and without secrets; and the file's JSON Schema for editors.
 
-What lives here: both as plain data. What does not: the shape of the file (config/fleet.py), and how they are printed (cli/fleet.py).
+What lives here: both as plain data. What does not: the shape of the file (config/fleet.py), and printing (cli/fleet.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from reindex_assets.config.modes import Mode
 
 
 def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None) -> dict[str, Any]:
-    """What holds for every cluster. Of a secret: the name of its environment variable, and whether that is set.
+    """The rules, engines and customers of every cluster. A secret appears as its environment variable's name, and whether that is set.
 
     Args:
-        mode: the operator's (REINDEX_MODE), which stands above the file's.
+        mode: the operator's (REINDEX_MODE), which overrides the file's.
     """
     return {
         "version": fleet.version,
@@ -36,7 +36,7 @@ def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None
                     "retiring": [_shard(shard) for shard in cluster.clickhouse.retiring],
                 },
                 "customers": {
-                    customer: {"profiles": list(one.profiles) or "all"} for customer, one in cluster.customers.items()
+                    name: {"profiles": list(customer.profiles) or "all"} for name, customer in cluster.customers.items()
                 },
             }
             for name, cluster in fleet.clusters.items()
@@ -45,7 +45,7 @@ def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None
 
 
 def secrets(cluster: Cluster) -> list[SecretRef]:
-    """The secrets that a cluster takes from the environment."""
+    """The secrets that a cluster reads from the environment."""
     return [cluster.postgres.password, cluster.clickhouse.password]
 
 
@@ -60,20 +60,20 @@ def _shard(shard: Shard) -> dict[str, Any]:
 
 
 def fleet_schema() -> dict[str, Any]:
-    """The JSON Schema of a fleet file, as it is written: what `defaults` may give is not required of a cluster."""
+    """The JSON Schema of a fleet file as people write it: a cluster need not give what `defaults` can."""
     schema = Fleet.model_json_schema()
     models = schema["$defs"]
     for block, model in zip(BLOCKS, ("Postgres", "ClickHouse"), strict=True):
         own = models[model]
         default = copy.deepcopy(own)
         default["title"] = f"Defaults of {model}"
-        default["properties"] = {name: one for name, one in own["properties"].items() if name not in ADDRESSES}
+        default["properties"] = {name: key for name, key in own["properties"].items() if name not in ADDRESSES}
         del default["required"]
         models[f"{model}Defaults"] = default
         models["Defaults"]["properties"][block] = {"$ref": f"#/$defs/{model}Defaults"}
         own["required"] = [name for name in own["required"] if name in ADDRESSES]
-    for named in (schema["properties"]["clusters"], models["Cluster"]["properties"]["customers"]):
-        named["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
+    for mapping in (schema["properties"]["clusters"], models["Cluster"]["properties"]["customers"]):
+        mapping["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -1,6 +1,6 @@
-"""The engines of a cluster in the fleet file: its Postgres, its ClickHouse shards with their replicas, and the passwords' names.
+"""A cluster's engines in the fleet file: its Postgres, and its ClickHouse shards with their replicas.
 
-What lives here: their keys and rules, and the resolution of secrets from the environment. What does not: clusters and customers
+What lives here: their keys and rules, and reading secrets from the environment. What does not: clusters and customers
 (config/fleet.py), and connections.
 """
 
@@ -17,33 +17,33 @@ from reindex_assets.config.fleet_errors import misplaced
 from reindex_assets.errors import ConfigurationError
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: What an address must not hold: it would be a URL, perhaps with a password in it.
+#: An address that holds one of these is a URL, perhaps with a password in it.
 _NO_HOST = re.compile(r"[\s@]|://|^$")
 
 
 def _checked_host(value: str) -> str:
     if _NO_HOST.search(value):
         raise ValueError(
-            "not a host name: write the name or the address alone; user, password and port have keys of their own"
+            "not a host name: write only the name or address; user, password and port have keys of their own"
         )
     return value
 
 
 class Strict(BaseModel):
-    """Of a fleet file: an unknown key is a mistake."""
+    """A part of the fleet file. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SecretRef(Strict):
-    """A secret by the name of the environment variable that holds it. The file itself never holds one."""
+    """A secret, given by the name of the environment variable that holds it. The file itself never holds a secret."""
 
     env: str = Field(description="Name of the environment variable that holds the secret.")
 
     @model_validator(mode="before")
     @classmethod
     def _only_a_name(cls, value: object) -> object:
-        # One sentence for whatever else stands there, keys included: any of it may be the secret.
+        # The message repeats nothing of the value, not even its keys: any of it may be the secret.
         if not isinstance(value, SecretRef) and (
             not isinstance(value, Mapping)
             or set(value) != {"env"}
@@ -64,14 +64,14 @@ class SecretRef(Strict):
         value = (os.environ if environ is None else environ).get(self.env)
         if value is None:
             raise ConfigurationError(
-                f"the environment variable {self.env} is not set, and the fleet file takes a password from it: "
+                f"the environment variable {self.env} is not set, but the fleet file reads a password from it: "
                 f"export {self.env}=... and start again"
             )
         return SecretStr(value)
 
 
 class Relations(Strict):
-    """Names of the Postgres relations: deployments differ in some of them."""
+    """The names of the Postgres relations. Some of them differ between deployments."""
 
     scorecards: str = "director.scorecards"
     templates: str = "director.scorecard_templates"
@@ -88,7 +88,7 @@ class Relations(Strict):
 
 
 class Postgres(Strict):
-    """Where a cluster's scorecards are read from. Only ever read, in a READ ONLY transaction."""
+    """The database that holds a cluster's scorecards. It is only read, in READ ONLY transactions."""
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
@@ -100,44 +100,44 @@ class Postgres(Strict):
     max_connections: Annotated[int, Field(ge=2, le=1000)] = Field(
         default=8,
         description=(
-            "Connections that this project holds to this database at once: all runs, sensors and commands on all machines together. "
-            "A run, a comparison and a tick need one each. Fewer spare Postgres, and let runs wait for each other."
+            "The most connections that this project opens to this database at once, counting all runs, sensors and commands on all "
+            "machines. A run, a comparison and a sensor tick need one each. A lower number spares Postgres and makes runs wait."
         ),
     )
     connection_wait_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
         default=120,
-        description="How long to wait for one of the `max_connections` to come free before that is an error (runs try again).",
+        description="How long to wait for one of the `max_connections` before failing. Runs then try again.",
     )
     statement_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=900,
         description=(
-            "A statement that takes longer is cancelled, and a transaction that lies idle for longer is ended. The time that the "
-            "shards or `max_rows_per_second` make it wait counts too."
+            "Cancels a statement that takes longer, and ends a transaction that is idle for longer. Time spent waiting for the shards or "
+            "for `max_rows_per_second` counts too."
         ),
     )
     max_rows_per_second: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description=(
-            "Rows that one connection streams out of this database per second, on average; without it, as many as the shards take. Of "
-            "each connection: so many runs at once read so many times as much. Fewer load Postgres less, and hold a snapshot longer."
+            "The average rows per second that each connection reads from this database; unlimited by default. It applies to each "
+            "connection, so N runs at once read N times as much. A lower rate puts less load on Postgres but holds a snapshot longer."
         ),
     )
     max_replica_lag_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60,
-        description="A standby that may be further behind its primary is not compared. No meaning on a primary.",
+        description="A standby that may be further behind its primary is not compared. Has no effect on a primary.",
     )
     relations: Relations = Relations()
 
     _host = field_validator("host")(_checked_host)
 
     def with_connection_wait(self, connection_wait_seconds: int) -> Postgres:
-        """The same, with no longer a wait for a connection."""
+        """This Postgres, waiting at most so many seconds for a connection."""
         wait = min(self.connection_wait_seconds, connection_wait_seconds)
         return self.model_copy(update={"connection_wait_seconds": wait})
 
 
 class Replica(Strict):
-    """One address of a shard, by its HTTP port."""
+    """One address of a shard, with its HTTP port."""
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 8123
@@ -149,45 +149,43 @@ class Replica(Strict):
 
 
 class Shard(Strict):
-    """One ClickHouse shard: `host` and `port`, or `replicas`. Its place in the list is its shard number."""
+    """One ClickHouse shard: either `host` and `port`, or `replicas`. Its position in the list is its shard number."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["host"]}, {"required": ["replicas"]}]})
 
     host: str = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 8123
-    replicas: tuple[Replica, ...] = Field(
-        default=(), description="Its replicas; any of them may be used, the first one that answers."
-    )
+    replicas: tuple[Replica, ...] = Field(default=(), description="Its replicas. The first one that answers is used.")
 
     @model_validator(mode="after")
     def _either(self) -> Shard:
         if bool(self.host) == bool(self.replicas):
-            raise ValueError("write either 'host' and 'port', or 'replicas' with at least one of these in it")
+            raise ValueError("write either 'host' and 'port', or 'replicas' with at least one address in it")
         if self.host:
             _checked_host(self.host)
         return self
 
     @property
     def addresses(self) -> tuple[Replica, ...]:
-        """Where it may be reached, in the order of preference."""
+        """Its addresses, in order of preference."""
         return self.replicas or (Replica(host=self.host, port=self.port),)
 
 
 class ClickHouse(Strict):
-    """Where a cluster's scorecards are served from."""
+    """The shards that serve a cluster's scorecards."""
 
     database: str = "default"
     user: str = "default"
     password: SecretRef
-    secure: bool = Field(default=False, description="HTTPS instead of HTTP.")
+    secure: bool = Field(default=False, description="Use HTTPS instead of HTTP.")
     replicated: bool = Field(
         default=False,
-        description="The tables are Replicated: they are created so (paths by the server's macros), a replica is read only when it has "
-        "caught up with the others, and a delete does not wait for replicas that are away.",
+        description="Use Replicated tables: create them with the server's macros in their paths, read a replica only when it has caught "
+        "up with the others, and don't wait for unavailable replicas when deleting.",
     )
     replica_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         default=30,
-        description="How long a replica may take to catch up before it is left for the next one. No meaning unless `replicated`.",
+        description="How long to wait for a replica to catch up before trying the next one. Has no effect unless `replicated`.",
     )
     connect_timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     query_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 900
@@ -195,8 +193,8 @@ class ClickHouse(Strict):
     retiring: tuple[Shard, ...] = Field(
         default=(),
         description=(
-            "Former shards that `reindex-assets reshard` empties: it reads and deletes their rows, and nothing is written there. "
-            "Without a meaning once they hold nothing more."
+            "Former shards that `reindex-assets reshard` empties: it reads and deletes their rows, and nothing writes to them. "
+            "Remove them once they are empty."
         ),
     )
 
@@ -209,30 +207,30 @@ class ClickHouse(Strict):
 
     @model_validator(mode="after")
     def _distinct_addresses(self) -> ClickHouse:
-        known: dict[str, str] = {}
-        for place, number, shard in self.numbered():
+        users: dict[str, str] = {}
+        for key, index, shard in self.numbered():
             for address in shard.addresses:
                 name = str(address).lower()
-                if name in known:
+                if name in users:
                     raise misplaced(
-                        f"the address {address} stands for {known[name]} already: every shard and replica has one of its own",
-                        place,
-                        number,
+                        f"{users[name]} already uses the address {address}: every shard and replica needs its own",
+                        key,
+                        index,
                     )
-                known[name] = f"shard {number}" if place == "shards" else "a retiring shard"
+                users[name] = f"shard {index}" if key == "shards" else "a retiring shard"
             if len(shard.addresses) > 1 and not self.replicated:
                 raise misplaced(
-                    "several replicas need 'replicated: true': tables that don't replicate would hold other rows on each",
-                    place,
-                    number,
+                    "several replicas need 'replicated: true': without it, each replica's tables would hold different rows",
+                    key,
+                    index,
                 )
         return self
 
     def numbered(self) -> Iterator[tuple[str, int, Shard]]:
-        """Every shard with the list in which it stands, and its place there."""
-        for place, shards in (("shards", self.shards), ("retiring", self.retiring)):
-            for number, shard in enumerate(shards):
-                yield place, number, shard
+        """Every shard, with the key of its list and its index there."""
+        for key, shards in (("shards", self.shards), ("retiring", self.retiring)):
+            for index, shard in enumerate(shards):
+                yield key, index, shard
 
     @property
     def have_replicas(self) -> bool:

@@ -1,6 +1,6 @@
-"""The fleet file: clusters, their Postgres and ClickHouse shards, their customers. Validated here, before anything connects.
+"""The fleet file: clusters, with their Postgres, ClickHouse shards and customers. It is validated here, before anything connects.
 
-What lives here: the shape of the file and its rules. What does not: a cluster's own block (config/cluster.py), the sentences about a broken
+What lives here: the shape of the file and its rules. What does not: a cluster's own block (config/cluster.py), the messages about a broken
 rule (config/fleet_errors.py), YAML (config/fleet_yaml.py), connections, and anything that reads data.
 """
 
@@ -23,22 +23,22 @@ from reindex_assets.errors import ConfigurationError
 
 R = TypeVar("R", bound=BaseModel)
 
-#: Customer names become partition keys, where Dagster gives "|", "," and "..." a meaning of their own.
+#: Customer names become partition keys, in which Dagster gives "|", "," and "..." a special meaning.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 def _refuse_bad_name(value: str, *place: str) -> None:
     if not NAME.fullmatch(value) or ".." in value:
         raise misplaced(
-            f"{value!r} is not a valid name: use letters, digits, '_', '-' and single '.', at most 63", *place, value
+            f"{value!r} is not a valid name: use at most 63 letters, digits, '_', '-' and single '.'", *place, value
         )
 
 
 class Defaults(Strict):
-    """What every cluster's block has that does not say otherwise: any of its keys but addresses."""
+    """Defaults for every cluster's blocks: any of their keys except addresses."""
 
-    postgres: dict[str, Any] = Field(default={}, description="Keys of every cluster's `postgres`.")
-    clickhouse: dict[str, Any] = Field(default={}, description="Keys of every cluster's `clickhouse`.")
+    postgres: dict[str, Any] = Field(default={}, description="Defaults for every cluster's `postgres`.")
+    clickhouse: dict[str, Any] = Field(default={}, description="Defaults for every cluster's `clickhouse`.")
 
     @model_validator(mode="after")
     def _no_address(self) -> Defaults:
@@ -53,19 +53,20 @@ class Fleet(Strict):
     """The whole fleet file."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
-    first_day: date = Field(description="The first UTC day that is kept true; earlier days have no partition.")
+    first_day: date = Field(description="The first UTC day to keep true. Earlier days have no partition.")
     mode: Mode | None = Field(
         default=None,
-        description="Which scorecards the schedules reindex and check: conversation (where nothing says otherwise), process or all.",
+        description="Which scorecards the schedules reindex and check: conversation (the default), process or all.",
     )
     schedule: Schedule = Schedule()
     look_back_days: Days = Field(
-        default=60, description="How many days, today included, are watched, repaired and checked by themselves."
+        default=60, description="How many days, including today, to watch, repair and check automatically."
     )
-    reindex_days: Days = Field(default=3, description="How many ended days the daily schedule reindexes.")
+    reindex_days: Days = Field(default=3, description="How many past days the daily schedule reindexes.")
     watch: Watch = Watch()
     slices: str = Field(
-        default=".local/slices", description="Where the steps hand over Parquet files: a path or URL that fsspec knows."
+        default=".local/slices",
+        description="Where the steps hand over Parquet files: a path or a URL that fsspec supports.",
     )
     defaults: Defaults = Defaults()
     clusters: Annotated[dict[str, Cluster], Field(min_length=1)]
@@ -74,9 +75,7 @@ class Fleet(Strict):
     @classmethod
     def _without_password(cls, value: str) -> str:
         if re.search(r"://[^/@]*:[^/@]*@", value):
-            raise ValueError(
-                "a URL with a password in it: give the storage its credentials by its own environment variables"
-            )
+            raise ValueError("a URL with a password in it: set the storage's credentials in its environment variables")
         return value
 
     _filled = model_validator(mode="before")(with_defaults)
@@ -99,24 +98,24 @@ class Fleet(Strict):
     @model_validator(mode="after")
     def _distinct_databases(self) -> Fleet:
         """Two clusters in one database would delete each other's rows."""
-        known: dict[tuple[str, str], str] = {}
+        owners: dict[tuple[str, str], str] = {}
         for name, cluster in self.clusters.items():
-            for key, number, shard in cluster.clickhouse.numbered():
+            for key, index, shard in cluster.clickhouse.numbered():
                 for address in shard.addresses:
-                    place = (str(address).lower(), cluster.clickhouse.database)
-                    if known.setdefault(place, name) != name:
+                    database = (str(address).lower(), cluster.clickhouse.database)
+                    if owners.setdefault(database, name) != name:
                         raise misplaced(
-                            f"{address} with database {cluster.clickhouse.database} is a shard of cluster {known[place]} already: each of "
-                            "them would take the other's rows for wrong. Correct the address, or give this cluster a database of its own",
-                            *("clusters", name, "clickhouse", key, number),
+                            f"{address} with database {cluster.clickhouse.database} is already a shard of cluster {owners[database]}: each "
+                            "cluster would delete the other's rows. Correct the address, or give this cluster its own database",
+                            *("clusters", name, "clickhouse", key, index),
                         )
         return self
 
     def rules(self, cluster_name: str, mode: Mode | None = None) -> ClusterRules:
-        """What holds for a cluster.
+        """The rules of a cluster.
 
         Args:
-            mode: the operator's word (REINDEX_MODE), which stands above the file's.
+            mode: the operator's (REINDEX_MODE), which overrides the file's.
         """
         cluster = self.clusters[cluster_name]
         return ClusterRules(
@@ -128,7 +127,7 @@ class Fleet(Strict):
         )
 
     def with_connection_wait(self, connection_wait_seconds: int) -> Fleet:
-        """The same fleet, for a caller that can't wait any longer than that for a connection to Postgres."""
+        """This fleet, for a caller that can wait at most so many seconds for a connection to Postgres."""
         return self.model_copy(
             update={
                 "clusters": {
@@ -144,27 +143,25 @@ class Fleet(Strict):
         """The name of the cluster where `customer` lives.
 
         Raises:
-            ConfigurationError: no cluster of the fleet file has this customer.
+            ConfigurationError: the fleet file does not have this customer.
         """
         for name, cluster in self.clusters.items():
             if customer in cluster.customers:
                 return name
-        known = ", ".join(sorted(c for cluster in self.clusters.values() for c in cluster.customers))
-        raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {known}")
+        customers = ", ".join(sorted(c for cluster in self.clusters.values() for c in cluster.customers))
+        raise ConfigurationError(f"unknown customer {customer!r}: the fleet file has {customers}")
 
 
 def _overridden(fleetwide: R, own: R | None) -> R:
-    """The fleet's rules with those that a cluster gives itself."""
-    return (
-        fleetwide.model_copy(update={name: getattr(own, name) for name in own.model_fields_set}) if own else fleetwide
-    )
+    """The fleet's rules, overridden by those that a cluster gives itself."""
+    return fleetwide.model_copy(update=own.model_dump(exclude_unset=True)) if own else fleetwide
 
 
 def load_fleet(path: str | Path) -> Fleet:
     """Reads and validates a fleet file.
 
     Raises:
-        ConfigurationError: the file is absent, is not YAML, or breaks a rule; the message names the file, the place and the rule.
+        ConfigurationError: the file is missing, is not YAML, or breaks a rule. The message names the file, the line and the rule.
     """
     path = Path(path)
     try:
@@ -182,5 +179,5 @@ def load_fleet(path: str | Path) -> Fleet:
         return Fleet.model_validate(document)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        described = describe(path, root, problems, Fleet.model_json_schema())
-        raise ConfigurationError(f"the fleet file {path} is invalid:\n{described}") from None
+        description = describe(path, root, problems, Fleet.model_json_schema())
+        raise ConfigurationError(f"the fleet file {path} is invalid:\n{description}") from None

@@ -1,6 +1,6 @@
-"""What is wrong with a fleet file, in words: the line, the place and the rule, and never a value.
+"""Describes what is wrong with a fleet file: the line, the key and the rule, and never a value.
 
-What lives here: finding the line of a place, and the sentences. What does not: the rules (config/fleet.py) and YAML's own errors
+What lives here: finding the line of a key, and the messages. What does not: the rules (config/fleet.py) and YAML's own errors
 (config/fleet_yaml.py).
 """
 
@@ -16,20 +16,21 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from reindex_assets.config.fleet_yaml import BLOCKS
 
+#: The keys and list indexes that lead to a part of the file.
 Place = tuple[str | int, ...]
 
 
 def misplaced(message: str, *place: str | int) -> PydanticCustomError:
-    """An error of a rule over several places, told at one of them, as seen from where the rule stands."""
+    """An error to report at `place`, relative to the model whose validator raises it."""
     return PydanticCustomError("fleet_rule", "{message}", {"message": message, "place": place})
 
 
 def describe(path: Path, root: yaml.Node | None, problems: Sequence[ErrorDetails], schema: Mapping[str, Any]) -> str:
-    """One line a problem: `file:line: place: what is wrong`. Neither pydantic's own text nor the input: it may be a secret.
+    """One line per problem: `file:line: key: what is wrong`. It leaves out the input, which may be a secret.
 
     Args:
-        root: the file as YAML's parser has composed it.
-        schema: the JSON schema of the file, for the names of valid keys.
+        root: the file as composed by the YAML parser.
+        schema: the JSON schema of the file, which has the names of the valid keys.
     """
     lines = []
     for problem in problems:
@@ -37,42 +38,40 @@ def describe(path: Path, root: yaml.Node | None, problems: Sequence[ErrorDetails
         if problem["type"] == "too_short" and any(
             len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems
         ):
-            # Too few only because some of them are wrong.
+            # There are too few only because some of them are wrong.
             continue
-        # A key that lacks is told where it should stand.
-        searched = place[:-1] if problem["type"] == "missing" else place
-        found, line = _located(root, searched)
-        shown = found if found[:1] == ("defaults",) else place
-        words = _words(problem, place, schema)
-        lines.append(f"  {path}:{line}: {_named(shown)}: {words}")
-    # A default that is wrong is wrong in every cluster.
+        # A missing key is reported at the mapping that should hold it.
+        existing, line = _located(root, place[:-1] if problem["type"] == "missing" else place)
+        shown = existing if existing[:1] == ("defaults",) else place
+        lines.append(f"  {path}:{line}: {_named(shown)}: {_words(problem, place, schema)}")
+    # A wrong default is wrong in every cluster: report it once.
     return "\n".join(dict.fromkeys(lines))
 
 
 def _named(place: Place) -> str:
-    """A place in one line of text, whatever its keys hold."""
+    """A place as one line of text, whatever characters its keys have."""
     return ".".join(str(part).encode("unicode_escape").decode() for part in place) or "(the whole file)"
 
 
 def _words(problem: ErrorDetails, place: Place, schema: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
-        return "this key is required, and is not there"
+        return "this required key is missing"
     if problem["type"] != "extra_forbidden":
         return problem["msg"]
-    known = _keys_at(place[:-1], schema)
-    near = difflib.get_close_matches(str(place[-1]), known, 1)
-    return f"unknown key: did you mean {near[0]!r}?" if near else f"unknown key: there are {', '.join(sorted(known))}"
+    valid = _keys_at(place[:-1], schema)
+    near = difflib.get_close_matches(str(place[-1]), valid, 1)
+    return "unknown key: " + (f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(sorted(valid))}")
 
 
 def _located(root: yaml.Node | None, place: Place) -> tuple[Place, int]:
-    """How far a place is in the file, and the line there, counted from 1."""
-    found, line = _walk(root, place)
-    if len(found) < len(place) and place[:1] == ("clusters",) and place[2:3] and place[2] in BLOCKS:
-        # What a cluster does not say itself, it has from the defaults.
+    """The part of a place that exists in the file, and its line, counted from 1."""
+    existing, line = _walk(root, place)
+    if len(existing) < len(place) and place[:1] == ("clusters",) and place[2:3] and place[2] in BLOCKS:
+        # A key that the cluster lacks may come from the defaults.
         default, default_line = _walk(root, ("defaults", *place[2:]))
         if len(default) == len(place) - 1:
             return default, default_line
-    return found, line
+    return existing, line
 
 
 def _walk(root: yaml.Node | None, place: Place) -> tuple[Place, int]:
@@ -97,14 +96,11 @@ def _line(node: yaml.Node | None) -> int:
 
 
 def _keys_at(place: Place, schema: Mapping[str, Any]) -> list[str]:
-    """The keys that a mapping of the file may have."""
+    """The valid keys of a mapping in the file."""
     at = _resolved(schema, schema)
     for part in place:
-        if isinstance(part, int):
-            at = _resolved(at.get("items", {}), schema)
-        else:
-            below = at.get("properties", {}).get(part, at.get("additionalProperties", {}))
-            at = _resolved(below, schema)
+        below = at.get("items" if isinstance(part, int) else "additionalProperties", {})
+        at = _resolved(at.get("properties", {}).get(part, below), schema)
     return list(at.get("properties", {}))
 
 
@@ -114,7 +110,7 @@ def _resolved(at: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if "$ref" in at:
         return _resolved(schema["$defs"][at["$ref"].rpartition("/")[2]], schema)
     for option in at.get("anyOf", ()):
-        found = _resolved(option, schema)
-        if found.get("type") in ("object", "array"):
-            return found
+        resolved = _resolved(option, schema)
+        if resolved.get("type") in ("object", "array"):
+            return resolved
     return at

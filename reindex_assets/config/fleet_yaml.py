@@ -1,6 +1,6 @@
-"""A fleet file as YAML: plain data, and where in the file each of them stands.
+"""Reads a fleet file's YAML: the plain data, and the line of every part.
 
-What lives here: the parser and its errors. What does not: what the data mean (config/fleet.py).
+What lives here: the parser and its errors. What does not: the meaning of the data (config/fleet.py).
 """
 
 from __future__ import annotations
@@ -13,30 +13,28 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, but a key that stands twice is an error: the first of two clusters of one name would be lost in silence."""
+    """YAML in which a repeated key is an error. Otherwise the first of two clusters with the same name would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in keys:
-                    raise yaml.constructor.ConstructorError(
-                        problem="the same key a second time", problem_mark=key.start_mark
-                    )
+                    raise yaml.constructor.ConstructorError(problem="this key is repeated", problem_mark=key.start_mark)
                 keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and where. Not the parser's own text: it repeats the line, and tags and aliases, which may be a secret."""
+    """What is wrong, and where. It leaves out what the parser quotes of the file, which may be a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "it holds a character that YAML does not allow"
+        return "it contains a character that YAML does not allow"
     problem = re.sub(r"'[^'<][^']+'", "'...'", error.problem or "it is malformed")
     return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
 
 
 def parse_yaml(text: str) -> tuple[yaml.Node | None, object]:
-    """The text as YAML, with the lines of everything in it, and as plain data."""
+    """The text as YAML nodes, which have line numbers, and as plain data."""
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
@@ -47,14 +45,12 @@ def parse_yaml(text: str) -> tuple[yaml.Node | None, object]:
 
 #: The blocks of a cluster that may have defaults.
 BLOCKS = ("postgres", "clickhouse")
-
-
-#: Keys of theirs that belong to one cluster.
+#: The keys of these blocks that may not have a default.
 ADDRESSES = ("host", "shards", "retiring")
 
 
 def with_defaults(document: object) -> object:
-    """The document with each cluster's blocks filled up; what a cluster says itself stands. Data of another shape are left as they are.
+    """The document, with the defaults added to each cluster's blocks; a cluster's own keys win. Data of any other shape are unchanged.
 
     >>> with_defaults({"defaults": {"postgres": {"port": 1}}, "clusters": {"a": {"postgres": {"host": "h"}}}})["clusters"]
     {'a': {'postgres': {'port': 1, 'host': 'h'}}}

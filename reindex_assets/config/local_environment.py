@@ -1,7 +1,7 @@
 """The environment of the local stack: the variables that point a process at it.
 
-What lives here: their names, and reading the file `env`. What does not: the stack, and writing that file (local/). The command line imports
-this module in every installation, so it needs nothing of the extra `local`.
+What lives here: their names, and reading the file `env`. What does not: the stack, and writing that file (local/). Every installation
+imports this module, so it needs nothing from the extra `local`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from pathlib import Path
 
 from reindex_assets.errors import ConfigurationError
 
-#: Where the stack lives unless a caller says otherwise.
+#: The stack's default directory.
 DEFAULT_ROOT = Path(".local")
-
 PASSWORD_VARIABLE = "REINDEX_LOCAL_PASSWORD"
-
 FLEET_VARIABLE = "REINDEX_FLEET"
 
 
@@ -29,7 +27,7 @@ def load_local_environment(root: Path = DEFAULT_ROOT) -> dict[str, str]:
     """The variables that point a process at the local stack.
 
     Raises:
-        ConfigurationError: the stack was never started, or the file is damaged.
+        ConfigurationError: the stack was never started, or its file `env` is damaged.
     """
     path = environment_path(root)
     try:
@@ -48,7 +46,7 @@ def load_local_environment(root: Path = DEFAULT_ROOT) -> dict[str, str]:
         except ValueError:
             words = []
         if not equals or len(words) != 1:
-            # The line itself stays out of the message: it may hold the password.
+            # The message leaves out the line itself, which may hold the password.
             raise ConfigurationError(
                 f"line {number} of {path} is not NAME=value: 'reindex-assets local up' rewrites it"
             )
@@ -59,7 +57,7 @@ def load_local_environment(root: Path = DEFAULT_ROOT) -> dict[str, str]:
 def use_local_environment(root: Path = DEFAULT_ROOT, environ: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """Puts the stack's variables into `environ` (default: this process's) and returns them.
 
-    What the user set stays, but for the password: one left over from another stack could only be wrong.
+    Variables that are already set keep their values, except the password: one left over from another stack could only be wrong.
     """
     target = os.environ if environ is None else environ
     environment = load_local_environment(root)

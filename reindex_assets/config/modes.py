@@ -12,7 +12,7 @@ from reindex_assets.model import CONVERSATION, PROCESS, Kind
 
 
 class Mode(StrEnum):
-    """A kind by its name, or all of them."""
+    """One kind, by its name, or all kinds."""
 
     CONVERSATION = CONVERSATION.name
     PROCESS = PROCESS.name
@@ -20,8 +20,7 @@ class Mode(StrEnum):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of the mode.
-
+        """
         >>> [kind.name for kind in Mode("all").kinds], [kind.name for kind in Mode.PROCESS.kinds]
         (['process', 'conversation'], ['process'])
         """

@@ -1,6 +1,6 @@
-"""Settings from the environment, by pydantic-settings.
+"""Settings from the environment, read by pydantic-settings.
 
-What lives here: where the fleet file is, what is scheduled, and whom alerts reach. What does not: the content of either.
+What lives here: where the fleet file is, what is scheduled, and where alerts go. What does not: what these contain.
 """
 
 from __future__ import annotations
@@ -11,47 +11,44 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reindex_assets.config.local_environment import DEFAULT_ROOT
 from reindex_assets.config.modes import Mode
-
-LOCAL_ROOT = Path(".local")
 
 
 class Settings(BaseSettings):
     """Environment variables whose names begin with REINDEX_."""
 
-    # The address of an alert's target is a secret: no error may repeat what was given.
+    # An alert target's URL is a secret, so no error may repeat the input.
     model_config = SettingsConfigDict(env_prefix="REINDEX_", hide_input_in_errors=True)
 
-    fleet: Path | None = Field(default=None, description="The fleet file; without it, the local stack's.")
+    fleet: Path | None = Field(default=None, description="The fleet file. Default: the local stack's.")
     alert_urls: SecretStr = Field(
         default=SecretStr(""),
-        description="Apprise URLs, separated by spaces or line breaks; a comma before a space may stand, a space within a URL is %20.",
+        description="Apprise URLs, separated by spaces or line breaks; a comma before the space is allowed. Write a space in a URL as %20.",
     )
     mode: Mode | None = Field(
         default=None,
-        description="Which scorecards the schedules reindex and check every day, in every cluster: conversation, process or all. Without "
-        "it, each cluster's `mode` of the fleet file.",
+        description="Which scorecards the schedules reindex and check every day in every cluster: conversation, process or all. "
+        "Default: each cluster's `mode` in the fleet file.",
     )
     ui_url: str = Field(
-        default="", description="The address of the Dagster UI, for links in alerts; without it, alerts hold no links."
+        default="", description="The address of the Dagster UI, for links in alerts. Without it, alerts have no links."
     )
     alert_repeat_hours: Annotated[float, Field(ge=0.1, le=8760)] = Field(
-        default=24, description="An open problem is told again after this time. Fewer hours nag more."
+        default=24, description="Send an open problem again after this many hours."
     )
     alert_grace_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(
         default=120,
-        description="A red check is told when it is still red after this time. Less tells of what is being repaired anyway.",
+        description="Send a red check only when it is still red after this many seconds. A shorter time also reports drift that the repair "
+        "sensor is about to fix.",
     )
 
     @field_validator("mode", mode="before")
     @classmethod
     def _known_mode(cls, value: object) -> object:
         if value is not None and value not in list(Mode):
-            raise ValueError(
-                f"REINDEX_MODE has to be one of {', '.join(Mode)}: correct it and load the code location again"
-            )
+            raise ValueError(f"REINDEX_MODE must be one of {', '.join(Mode)}: correct it and reload the code location")
         return value
 
     def fleet_file(self) -> Path:
-        """The fleet file to load."""
-        return self.fleet or LOCAL_ROOT / "fleet.yaml"
+        return self.fleet or DEFAULT_ROOT / "fleet.yaml"

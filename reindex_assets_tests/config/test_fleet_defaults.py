@@ -38,13 +38,13 @@ def test_a_shard_may_have_replicas(tmp_path: Path) -> None:
             "shard-0b.internal}",
             "SHARD-1.internal, port: 8443}",
             20,
-            "the address shard-1.internal:8443 stands for shard 0",
+            "shard 0 already uses the address shard-1.internal:8443",
         ),
         (
             "shard-0b.internal}",
             "shard-0a.internal, port: 8443}",
             19,
-            "shard-0a.internal:8443 stands for shard 0 already",
+            "shard 0 already uses the address shard-0a.internal:8443",
         ),
         ("replicas: [{", "{host: a, replicas: [{", 19, "either 'host' and 'port', or 'replicas'"),
         (
@@ -54,7 +54,7 @@ def test_a_shard_may_have_replicas(tmp_path: Path) -> None:
             "shards.0.replicas.1.prot: unknown key: did you mean 'port'",
         ),
         ("      replicated: true\n", "", 18, "several replicas need 'replicated: true'"),
-        ("{host: voice-0.internal}", "{host: shard-0b.internal}", 26, "shard of cluster us-east-1-prod already"),
+        ("{host: voice-0.internal}", "{host: shard-0b.internal}", 26, "already a shard of cluster us-east-1-prod"),
         ("{host: voice-0.internal}", "{replicas: []}", 26, "either 'host' and 'port', or 'replicas'"),
     ],
 )

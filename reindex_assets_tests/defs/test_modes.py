@@ -81,7 +81,7 @@ def green(instance: DagsterInstance, kind: Kind) -> set[str]:
 @pytest.mark.parametrize("value", ["", "Process", "both", "1"])
 def test_an_unknown_mode_is_refused_with_the_valid_ones(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REINDEX_MODE", value)
-    with pytest.raises(ValueError, match="REINDEX_MODE has to be one of conversation, process, all"):
+    with pytest.raises(ValueError, match="REINDEX_MODE must be one of conversation, process, all"):
         Settings()
 
 

@@ -281,5 +281,5 @@ def test_a_fleet_file_says_of_a_shard_once_what_it_is(retiring: list[tuple[str, 
         "shards": [{"host": "b", "port": 2}],
         "retiring": [{"host": host, "port": port} for host, port in retiring],
     }
-    with pytest.raises(ValueError, match=f"the address .* stands for {known} already"):
+    with pytest.raises(ValueError, match=f"{known} already uses the address"):
         ClickHouse.model_validate(document)
