@@ -19,10 +19,10 @@ from benchmarks.figures import WrongRunError
 from benchmarks.measure import Measured, Meter
 from benchmarks.stacks import DAGSTER_LOG
 from benchmarks.target import Target
-from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Step
+from reindex_assets.model import PROCESS, Step
 
 #: Longer than the largest backfill may ever take here.
 _PATIENCE_SECONDS = 3_600.0
@@ -61,7 +61,7 @@ class RunningDagster:
             WrongRunError: it failed, or a check was red.
         """
         partitions = [item.partition_key for item in window.slices]
-        selection = [{"path": list(asset_key(CLUSTER, step).path)} for step in Step]
+        selection = [{"path": list(asset_key_of(CLUSTER, PROCESS.name, step).path)} for step in Step]
         with dagster_storage(self._target) as storage:
             before = storage.work()
             with Meter(self._target.servers, self._main) as meter:

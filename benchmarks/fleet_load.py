@@ -24,9 +24,9 @@ from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.fleet_file import CLUSTERS, PASSWORD_VARIABLE, fleet_text
 from benchmarks.stacks import FLEET
 from reindex_assets.config.fleet import Fleet, load_fleet
-from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
-from reindex_assets.model import KINDS, Slice, Step
+from reindex_assets.model import KINDS, PROCESS, Slice, Step
 
 NAME = "fleet_load"
 
@@ -104,7 +104,7 @@ def _loaded(path: Path, environment: Mapping[str, str]) -> list[float]:
 
 def _shown(bench: Bench, root: Path, fleet: Fleet, environment: Mapping[str, str], data: str) -> Iterator[Result]:
     target = bench.stacks.new(FLEET, {"nobody": ()}, fleet.first_day, shards=1)
-    asset = asset_key(CLUSTERS[0].name, Step.WRITE)
+    asset = asset_key_of(CLUSTERS[0].name, PROCESS.name, Step.WRITE)
     days = bench.size.window_days
     # What is scheduled says the file.
     settings = {name: value for name, value in target.environment.items() if name != "REINDEX_MODE"}

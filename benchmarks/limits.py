@@ -23,7 +23,7 @@ from benchmarks.target import Target
 from reindex_assets.comparison.verification import Depth, verify
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES
+from reindex_assets.model import PROCESS, TABLES
 from reindex_assets.postgres.extract import read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import SourceSession
@@ -103,16 +103,22 @@ def _limited(fleet: Fleet, **fields: object) -> Fleet:
 
 def _agrees(fleet: Fleet, window: Window) -> bool:
     return verify(
-        fleet, window.customers, window.first_day, window.last_day, Depth.FINGERPRINT, settle_seconds=0
+        fleet,
+        window.customers,
+        window.first_day,
+        window.last_day,
+        kind=PROCESS,
+        depth=Depth.FINGERPRINT,
+        settle_seconds=0,
     ).agrees
 
 
 def _extract(fleet: Fleet, window: Window) -> Moved:
     """Reads a window's rows as a run reads them, and keeps none."""
-    cluster = fleet.clusters[CLUSTER]
+    dataset = fleet.dataset(CLUSTER, PROCESS)
     begun, rows = time.perf_counter(), 0
-    with SourceSession(cluster.postgres) as session:
-        for group in group_slices(window.slices, cluster, fleet.first_day, {}, 1, max_slices=len(window.slices)):
+    with SourceSession(dataset.cluster.postgres) as session:
+        for group in group_slices(window.slices, dataset, {}, 1, max_slices=len(window.slices)):
             with group_snapshot(session, group):
                 rows += sum(batch.num_rows for table in TABLES for batch in read_rows(session, table, group))
     return Moved(rows, time.perf_counter() - begun)

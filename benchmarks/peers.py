@@ -30,6 +30,7 @@ from benchmarks.proof import Rows, prove, prove_beginning, sizes, total
 from benchmarks.raw_read import Moved, raw_read
 from benchmarks.target import Target
 from reindex_assets.comparison.verification import Depth, verify
+from reindex_assets.model import PROCESS
 
 NAME = "peers"
 
@@ -141,7 +142,9 @@ def _comparison(bench: Bench) -> Iterator[Result]:
         for number in range(bench.size.rounds):
             bench.say(f"round {number + 1} of {bench.size.rounds}: verify")
             begun = time.perf_counter()
-            found = verify(target.fleet, window.customers, window.first_day, window.last_day, Depth.FINGERPRINT)
+            found = verify(
+                target.fleet, window.customers, window.first_day, window.last_day, kind=PROCESS, depth=Depth.FINGERPRINT
+            )
             ours.append(total(rows) / (time.perf_counter() - begun))
             if not found.agrees:
                 raise WrongRunError(f"verify: {found.sentence}")

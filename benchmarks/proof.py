@@ -17,7 +17,7 @@ from benchmarks.figures import WrongRunError
 from benchmarks.source_query import count_query
 from benchmarks.target import Target
 from reindex_assets.comparison.verification import Depth, verify
-from reindex_assets.model import SCORE, SCORECARD, TABLES
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES
 
 Rows = Counter[tuple[str, int, date]]
 """Rows by table, shard and day."""
@@ -31,7 +31,13 @@ def prove(target: Target, window: Window, what: str) -> Rows:
     """
     expected = prove_counts(target, window, what)
     found = verify(
-        target.fleet, window.customers, window.first_day, window.last_day, Depth.FINGERPRINT, settle_seconds=0
+        target.fleet,
+        window.customers,
+        window.first_day,
+        window.last_day,
+        kind=PROCESS,
+        depth=Depth.FINGERPRINT,
+        settle_seconds=0,
     )
     if not found.agrees:
         first = found.different[0]
@@ -49,7 +55,15 @@ def prove_beginning(target: Target, window: Window, scorecards: int, what: str) 
     last_day = max((day for _, _, day in in_clickhouse), default=window.first_day)
     part = replace(window, last_day=last_day)
     expected = sum(number for (_, _, day), number in in_postgres.items() if day <= last_day)
-    found = verify(target.fleet, part.customers, part.first_day, part.last_day, Depth.FINGERPRINT, settle_seconds=0)
+    found = verify(
+        target.fleet,
+        part.customers,
+        part.first_day,
+        part.last_day,
+        kind=PROCESS,
+        depth=Depth.FINGERPRINT,
+        settle_seconds=0,
+    )
     differing: Counter[str] = Counter()
     for day in found.days:
         if day.parity is not None and day.parity.differences is not None:

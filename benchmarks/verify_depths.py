@@ -22,7 +22,7 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.verification import Depth, Verification, verify
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import SCORE
+from reindex_assets.model import PROCESS, SCORE
 
 NAME = "verify"
 
@@ -47,7 +47,7 @@ def run(bench: Bench) -> Iterator[Result]:
             seconds[depth.value if depth is not Depth.ROWS else "rows_equal"].append(taken)
         bench.say(f"round {number + 1} of {bench.size.rounds}: the sums alone")
         begun = time.perf_counter()
-        with Comparison(target.fleet, CLUSTER) as comparison:
+        with Comparison(target.fleet.dataset(CLUSTER, PROCESS)) as comparison:
             compared = comparison.sums(window.slices)
         seconds["sums"].append(time.perf_counter() - begun)
         if not all(parity.sums_agree for parity in compared):
@@ -58,7 +58,7 @@ def run(bench: Bench) -> Iterator[Result]:
     with target.shards() as clients:
         for customer in window.customers:
             for day in window.days:
-                plant(Drift.EXTRA, clients, customer, day, count=1, seed=1)
+                plant(Drift.EXTRA, clients, customer, day, count=1, seed=1, kind=PROCESS)
     planted = total(rows_in_clickhouse(target, final=False)) - before
     for number in range(bench.size.rounds):
         bench.say(f"round {number + 1} of {bench.size.rounds}: every row of every day")
@@ -89,5 +89,7 @@ def run(bench: Bench) -> Iterator[Result]:
 
 def _timed(target: Target, window: Window, depth: Depth) -> tuple[Verification, float]:
     begun = time.perf_counter()
-    found = verify(target.fleet, window.customers, window.first_day, window.last_day, depth, settle_seconds=0)
+    found = verify(
+        target.fleet, window.customers, window.first_day, window.last_day, kind=PROCESS, depth=depth, settle_seconds=0
+    )
     return found, time.perf_counter() - begun

@@ -34,13 +34,12 @@ from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.clickhouse.staging import KEYS_PER_DELETE, Key, StagingNames
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.model import CONVERSATION, KINDS, SCORE, SCORECARD, Kind, Slice, Table, days_between
+from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Kind, Slice, Table, days_between
 from reindex_assets.placement.layout import contradiction
 from reindex_assets.placement.records import is_unknown, read_records
-from reindex_assets.postgres.session import lock_scope
 from reindex_assets.reindex.connections import Engines
 from reindex_assets.reindex.writer import drop_orphaned_staging_tables
-from reindex_assets.selection.groups import MAX_SLICES, SliceGroup
+from reindex_assets.selection.groups import MAX_SLICES, SliceGroup, slice_group
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets.selection.source_sql import source_scope
 
@@ -85,13 +84,8 @@ def plan_purges(fleet: Fleet, customers: Sequence[str], first_day: date, last_da
     for rectangle in plan_rectangles(fleet, customers, first_day, last_day):
         named[rectangle.cluster_name] += rectangle.customers
     return {
-        cluster_name: SliceGroup(
-            tuple((name, fleet.clusters[cluster_name].customers[name].profiles) for name in names),
-            tuple(days_between(first_day, last_day)),
-            fleet.first_day,
-            # Its time is looked up; that of the other kind stands in the scorecard.
-            CONVERSATION,
-        )
+        # Its time is looked up; that of the other kind stands in the scorecard.
+        cluster_name: slice_group(fleet.dataset(cluster_name, CONVERSATION), names, days_between(first_day, last_day))
         for cluster_name, names in named.items()
     }
 
@@ -117,6 +111,7 @@ class AppealPurge:
     ) -> None:
         self._cluster_name = cluster_name
         self._cluster = fleet.clusters[cluster_name]
+        self._datasets = fleet.datasets(cluster_name)
         self._group = group
         self._options = options or PurgeOptions()
         self._run_id = run_id
@@ -247,8 +242,8 @@ class AppealPurge:
     def _delete_block(self, engines: Engines, block: _Block) -> None:
         session, shards = engines.source, engines.shards
         with ExitStack() as locks:
-            for kind in KINDS:
-                locks.enter_context(session.locked(lock_scope(self._cluster_name, kind), _slices(block, kind)))
+            for dataset in self._datasets:
+                locks.enter_context(session.locked(dataset.lock_scope, _slices(block, dataset.kind)))
             # After the locks: a run that has just ended has seen this Postgres or an earlier one.
             with session.snapshot(source_scope(self._group)) as snapshot:
                 still = appeal_places.still_appeals(session, self._group, block)

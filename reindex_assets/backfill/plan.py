@@ -8,10 +8,11 @@ What lives here: the cutting, and the sums per customer that a person confirms. 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Kind, Slice, days_between
@@ -21,14 +22,13 @@ _WINDOW = re.compile(r"(\d{1,4})d?")
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive days of one customer and kind: what one run of Dagster does.
+    """Consecutive days of one customer of a dataset: what one run of Dagster does.
 
     Attributes:
         days: the days that are to be done; some of the window's may be done already.
     """
 
-    cluster_name: str
-    kind: Kind
+    dataset: Dataset
     customer: str
     first_day: date
     last_day: date
@@ -46,17 +46,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows over the same days of some customers of a cluster: one backfill of Dagster's, which makes a run for each."""
+    """Windows over the same days of some customers of a dataset: one backfill of Dagster's, which makes a run for each."""
 
     windows: tuple[Window, ...]
 
     @property
-    def cluster_name(self) -> str:
-        return self.windows[0].cluster_name
-
-    @property
-    def kind(self) -> Kind:
-        return self.windows[0].kind
+    def dataset(self) -> Dataset:
+        return self.windows[0].dataset
 
     @property
     def name(self) -> str:
@@ -118,9 +114,9 @@ def days_of_window(text: str) -> int:
 
 
 def chosen_customers(
-    fleet: Fleet, customers: Sequence[str], clusters: Sequence[str], everyone: bool
-) -> dict[str, list[str]]:
-    """The customers that somebody named, by cluster, in the order of the fleet file.
+    fleet: Fleet, kinds: Sequence[Kind], customers: Sequence[str], clusters: Sequence[str], *, everyone: bool
+) -> dict[Dataset, list[str]]:
+    """The customers that somebody named, by dataset, in the order of the fleet file.
 
     Raises:
         ConfigurationError: nobody is named, somebody twice over, or somebody whom the fleet file doesn't have.
@@ -139,26 +135,22 @@ def chosen_customers(
         ]
         for name, cluster in fleet.clusters.items()
     }
-    return {name: found for name, found in chosen.items() if found}
+    return {fleet.dataset(name, kind): found for name, found in chosen.items() if found for kind in kinds}
 
 
 def plan_windows(
-    chosen: Mapping[str, Sequence[str]],
-    kinds: Collection[Kind],
+    chosen: Mapping[Dataset, Sequence[str]],
     windows: Iterable[tuple[date, date]],
-    is_left: Callable[[str, Kind, Slice], bool],
+    is_left: Callable[[Dataset, Slice], bool],
 ) -> list[Window]:
     """The windows with something left to do: the oldest days of every cluster first, so that no cluster waits for another."""
     found = []
     for first, last in windows:
-        for cluster_name, customers in chosen.items():
-            for kind in kinds:
-                for customer in customers:
-                    days = tuple(
-                        day for day in days_between(first, last) if is_left(cluster_name, kind, Slice(customer, day))
-                    )
-                    if days:
-                        found.append(Window(cluster_name, kind, customer, first, last, days))
+        for dataset, customers in chosen.items():
+            for customer in customers:
+                days = tuple(day for day in days_between(first, last) if is_left(dataset, Slice(customer, day)))
+                if days:
+                    found.append(Window(dataset, customer, first, last, days))
     return found
 
 
@@ -169,9 +161,9 @@ def batches(windows: Iterable[Window]) -> list[Batch]:
     (1.13); else into runs for each day, which no limit per customer could tell apart. So a batch takes fewer customers than it has days.
     A backfill for each window would be the plain way; but the daemon looks through every unfinished one all the time.
     """
-    together: dict[tuple[str, Kind, str], list[Window]] = {}
+    together: dict[tuple[Dataset, str], list[Window]] = {}
     for window in windows:
-        together.setdefault((window.cluster_name, window.kind, window.name), []).append(window)
+        together.setdefault((window.dataset, window.name), []).append(window)
     found = []
     for same in together.values():
         batch: list[Window] = []

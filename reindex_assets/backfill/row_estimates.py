@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ReindexError
-from reindex_assets.model import Kind, Slice, days_between
+from reindex_assets.model import Slice, days_between
 from reindex_assets.postgres.extract import estimate_scorecards
 from reindex_assets.postgres.session import SourceSession
-from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.groups import SliceGroup, slice_group
 from reindex_assets.selection.source_sql import source_sql
 
 #: A plan can wait for a connection, but a person waits for the plan.
@@ -28,54 +28,50 @@ _SCORES_A_SCORECARD = 6.0
 
 
 @dataclass(frozen=True)
-class ClusterRows:
+class RowEstimate:
     """Scorecards of each slice, of whatever type; scores of each scorecard, on average; or why Postgres didn't say."""
 
-    scorecards: Mapping[tuple[str, Slice], int]
+    scorecards: Mapping[Slice, int]
     scores_a_scorecard: float = _SCORES_A_SCORECARD
     error: str | None = None
 
-    def rows(self, kind: Kind, slices: Sequence[Slice]) -> tuple[int, int] | None:
+    def rows(self, slices: Sequence[Slice]) -> tuple[int, int] | None:
         """About so many scorecards and scores of some slices; None when Postgres didn't say."""
         if self.error is not None:
             return None
-        scorecards = sum(self.scorecards.get((kind.name, item), 0) for item in slices)
+        scorecards = sum(self.scorecards.get(item, 0) for item in slices)
         return scorecards, round(scorecards * self.scores_a_scorecard)
 
 
 def estimate_rows(
-    fleet: Fleet, chosen: Mapping[str, Sequence[str]], kinds: Sequence[Kind], first_day: date, last_day: date
-) -> dict[str, ClusterRows]:
-    """Asks every cluster's Postgres, all at once: a statement for each kind, that reads an index. One out of reach is no error."""
-    hasty = fleet.with_connection_wait(_WAIT_SECONDS)
+    chosen: Mapping[Dataset, Sequence[str]], first_day: date, last_day: date
+) -> dict[Dataset, RowEstimate]:
+    """Asks the Postgres of every dataset, all at once, by a statement that reads an index. One out of reach is no error.
+
+    Args:
+        chosen: customers by dataset.
+    """
+    days = days_between(first_day, last_day)
     with ThreadPoolExecutor(max_workers=8) as pool:
         asked = {
-            name: pool.submit(_of_cluster, hasty, name, customers, kinds, first_day, last_day)
-            for name, customers in chosen.items()
+            dataset: pool.submit(_estimate, dataset, slice_group(dataset, customers, days))
+            for dataset, customers in chosen.items()
         }
-        return {name: answer.result() for name, answer in asked.items()}
+        return {dataset: answer.result() for dataset, answer in asked.items()}
 
 
-def _of_cluster(
-    fleet: Fleet, name: str, customers: Sequence[str], kinds: Sequence[Kind], first_day: date, last_day: date
-) -> ClusterRows:
-    cluster = fleet.clusters[name]
-    who = tuple((customer, cluster.customers[customer].profiles) for customer in customers)
-    days = tuple(days_between(first_day, last_day))
-    any_group = SliceGroup(who, days, fleet.first_day)
-    scorecards: dict[tuple[str, Slice], int] = {}
+def _estimate(dataset: Dataset, group: SliceGroup) -> RowEstimate:
+    postgres = dataset.cluster.postgres.with_connection_wait(_WAIT_SECONDS)
     try:
-        with SourceSession(cluster.postgres, "reindex_assets plan", connect_attempts=1) as session:
-            for kind in kinds:
-                group = SliceGroup(who, days, fleet.first_day, kind)
-                scorecards |= {(kind.name, item): count for item, count in estimate_scorecards(session, group).items()}
+        with SourceSession(postgres, "reindex_assets plan", connect_attempts=1) as session:
+            scorecards = estimate_scorecards(session, group)
             totals = [
-                session.rows(_TABLE_ROWS, (source_sql(relation, cluster.postgres.relations, any_group),))
+                session.rows(_TABLE_ROWS, (source_sql(relation, postgres.relations, group),))
                 for relation in ("{scorecards}", "{scores}")
             ]
     except ReindexError as error:
-        return ClusterRows({}, error=str(error))
+        return RowEstimate({}, error=str(error))
     of_scorecards, of_scores = (rows[0]["rows"] if rows else -1 for rows in totals)
     if of_scorecards < 1 or of_scores < 0:
-        return ClusterRows(scorecards)
-    return ClusterRows(scorecards, of_scores / of_scorecards)
+        return RowEstimate(scorecards)
+    return RowEstimate(scorecards, of_scores / of_scorecards)

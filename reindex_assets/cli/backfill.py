@@ -84,7 +84,7 @@ def backfill(
             )
         known = open_fleet(fleet)
         named = [one.strip() for several in customers or [] for one in several.split(",") if one.strip()]
-        chosen = chosen_customers(known, named, cluster or [], everyone)
+        chosen = chosen_customers(known, kind.kinds, named, cluster or [], everyone=everyone)
         window_days = days_of_window(window)
         check_days(known, first.date(), last.date(), datetime.now(UTC).date())
         # Dagster takes seconds to import: mistakes are told before.
@@ -105,10 +105,17 @@ def backfill(
             hold_connections(instance)
             plan = plan_backfill(
                 instance,
-                BackfillRequest(chosen, kind.kinds, first.date(), last.date(), window_days, name, afresh),
+                BackfillRequest(
+                    chosen=chosen,
+                    first_day=first.date(),
+                    last_day=last.date(),
+                    window_days=window_days,
+                    name=name,
+                    afresh=afresh,
+                ),
             )
             forecast = Forecast(
-                estimate_rows(known, chosen, kind.kinds, first.date(), last.date()) if plan.windows else {},
+                estimate_rows(chosen, first.date(), last.date()) if plan.windows else {},
                 speed_of(past_runs(instance, known, kind.kinds)),
                 limits_of(instance),
             )

@@ -114,10 +114,10 @@ def reindex_range(
                     instance,
                     rectangle,
                     config,
-                    lambda progress, task=task: bar.update(  # type: ignore[misc]
+                    kind=kind,
+                    on_progress=lambda progress, task=task: bar.update(  # type: ignore[misc]
                         task, completed=progress.processed + progress.failed, rows=progress.rows
                     ),
-                    kind,
                 )
             )
     return reports

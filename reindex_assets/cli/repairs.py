@@ -34,7 +34,14 @@ def repairs(
                 ask_again(instance, found)
         if as_json:
             print_json(
-                [{"cluster": one.cluster, "kind": one.kind.name, **one.repair.model_dump(mode="json")} for one in found]
+                [
+                    {
+                        "cluster": one.dataset.cluster_name,
+                        "kind": one.dataset.kind.name,
+                        **one.repair.model_dump(mode="json"),
+                    }
+                    for one in found
+                ]
             )
         else:
             print_given_up(Console(), found, again)

@@ -89,8 +89,8 @@ def reshard(
 
         with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
             outcome = ReshardWork(known, name, datetime.now(UTC).date(), options, tell).run(
-                lambda rectangle, kind, config, on_progress: launch(
-                    known, instance, rectangle, config, on_progress, kind
+                lambda rectangle, dataset, config, on_progress: launch(
+                    known, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress
                 )
             )
         print_outcome(console, plan, outcome)

@@ -65,9 +65,17 @@ def verify(
     """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
     with exit_statuses(), open_report(html) as save:
         if len(kind.kinds) > 1:
-            raise ConfigurationError("a report is about one kind of scorecards: --kind process or --kind conversation")
+            choice = " or ".join(f"--kind {one.name}" for one in kind.kinds)
+            raise ConfigurationError(f"a report is about one kind of scorecards: {choice}")
         found = verify_range(
-            open_fleet(fleet), customer or [], first.date(), last.date(), depth, settle, samples, *kind.kinds
+            open_fleet(fleet),
+            customer or [],
+            first.date(),
+            last.date(),
+            kind=kind.kinds[0],
+            depth=depth,
+            settle_seconds=settle,
+            samples=samples,
         )
         if save is not None:
             save(render_report(found, datetime.now(UTC)))

@@ -16,14 +16,14 @@ from pydantic import Field
 from reindex_assets.clickhouse.parts import PartitionPlace, Parts, of_months
 from reindex_assets.comparison.counts import TableCounts
 from reindex_assets.comparison.parity import SliceParity, TableParity
-from reindex_assets.config.cluster import Cluster
-from reindex_assets.model import TABLES, Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.row_digest import shard_digest, source_digest
 
 
-def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[str, str]:
+def read_origin(session: SourceSession, dataset: Dataset) -> dict[str, str]:
     """Where row versions are from: by customer its profiles, and by "" everything else. Those of another origin mean nothing here.
 
     Part of it is the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
@@ -32,18 +32,18 @@ def read_origin(session: SourceSession, cluster: Cluster, kind: Kind) -> dict[st
         "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
         "FROM pg_control_system(), pg_control_checkpoint()"
     )
-    return origin_of(server["system"], server["timeline"], cluster, kind)
+    return origin_of(server["system"], server["timeline"], dataset)
 
 
-def origin_of(system: str, timeline: str, cluster: Cluster, kind: Kind) -> dict[str, str]:
+def origin_of(system: str, timeline: str, dataset: Dataset) -> dict[str, str]:
     """The same of a Postgres that says so of itself. Whoever changes a letter of what is hashed makes every deployment read all again."""
-    postgres, clickhouse = cluster.postgres, cluster.clickhouse
+    postgres, clickhouse = dataset.cluster.postgres, dataset.cluster.clickhouse
     everything = (
         (system, timeline, postgres.host, postgres.port, postgres.database, postgres.relations),
         (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
-        (kind, [(source_digest(table), shard_digest(table)) for table in TABLES]),
+        (dataset.kind, [(source_digest(table), shard_digest(table)) for table in dataset.tables]),
     )
-    profiles = {name: repr(customer.profiles) for name, customer in cluster.customers.items()}
+    profiles = {name: repr(customer.profiles) for name, customer in dataset.cluster.customers.items()}
     return {"": hashlib.sha256(repr(everything).encode()).hexdigest(), **profiles}
 
 

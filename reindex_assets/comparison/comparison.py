@@ -25,8 +25,8 @@ from reindex_assets.comparison.differences import HARMLESS, count_differences, d
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.comparison.samples import RowSample, read_samples
 from reindex_assets.config.cluster import Watch
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import PROCESS, SCORECARD, TABLES, Kind, Slice, Table
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import SCORECARD, TABLES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
@@ -46,24 +46,23 @@ _ROWS_AT_ONCE = 500_000
 
 
 class Comparison:
-    """Both engines of one cluster, connected: sums of slices, and the rows behind them. Use as a context.
+    """Both engines of a dataset, connected: sums of slices, and the rows behind them. Use as a context.
 
     Args:
         with_checkpoint: whether `sums` also notes in `checkpoints` what each engine says of the rows of slices that are equal.
     """
 
-    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS, with_checkpoint: bool = False) -> None:
-        self._cluster = fleet.clusters[cluster_name]
-        self.floor_day = fleet.first_day
-        self._kind = kind
+    def __init__(self, dataset: Dataset, *, with_checkpoint: bool = False) -> None:
+        self.dataset = dataset
         self._with_checkpoint = with_checkpoint
         self._stack = ExitStack()
         self.checkpoints: list[Checkpoint] = []
 
     def __enter__(self) -> Comparison:
         with ExitStack() as opening:
-            self.session = opening.enter_context(SourceSession(self._cluster.postgres))
-            self.shards = opening.enter_context(ShardSet(self._cluster.clickhouse, "reindex_assets compare"))
+            cluster = self.dataset.cluster
+            self.session = opening.enter_context(SourceSession(cluster.postgres))
+            self.shards = opening.enter_context(ShardSet(cluster.clickhouse, "reindex_assets compare"))
             self._stack = opening.pop_all()
         return self
 
@@ -76,7 +75,7 @@ class Comparison:
         self, slices: Iterable[Slice], rows: Mapping[Slice, int], max_rows: int, max_slices: int
     ) -> list[SliceGroup]:
         """Rectangles that cover the slices."""
-        return group_slices(slices, self._cluster, self.floor_day, rows, max_rows, self._kind, max_slices)
+        return group_slices(slices, self.dataset, rows, max_rows, max_slices)
 
     def sums(self, slices: Iterable[Slice], max_slices: int = 2_000) -> list[SliceParity]:
         """Slices by their sums, in the order of customer and day.
@@ -91,8 +90,8 @@ class Comparison:
         wanted = sorted(set(slices))
         found: dict[Slice, SliceParity] = {}
         origin = None
-        if self._with_checkpoint and has_versions(self.session, self._kind):
-            origin = read_origin(self.session, self._cluster, self._kind)
+        if self._with_checkpoint and has_versions(self.session, self.dataset.kind):
+            origin = read_origin(self.session, self.dataset)
         for group in self.groups(wanted, {}, 1, max_slices):
             parities, checkpoint = _compare_group(self.session, self.shards, group, origin)
             found |= {item.slice: item for item in parities}

@@ -15,9 +15,9 @@ from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.counts import PLURALS, Counts, TableTally, TemplateCounts
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ReindexError, SourceUnreachableError
-from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Table
+from reindex_assets.model import TABLES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot
@@ -89,17 +89,16 @@ def _titles(comparison: Comparison, slices: Iterable[Slice]) -> tuple[dict[tuple
     return titles, None
 
 
-def count_clickhouse(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS) -> dict[str, int]:
+def count_clickhouse(dataset: Dataset, slices: Iterable[Slice]) -> dict[str, int]:
     """Rows of some slices on all shards, by table name; Postgres is not asked.
 
     Raises:
         ShardUnreachableError: a shard could not be asked.
     """
-    cluster = fleet.clusters[cluster_name]
     found = dict.fromkeys(PLURALS, 0)
-    with ShardSet(cluster.clickhouse, "reindex_assets count") as shards:
-        for group in group_slices(slices, cluster, fleet.first_day, {}, 1, kind, _MAX_SLICES):
-            for table in TABLES:
+    with ShardSet(dataset.cluster.clickhouse, "reindex_assets count") as shards:
+        for group in group_slices(slices, dataset, {}, 1, _MAX_SLICES):
+            for table in dataset.tables:
                 sql = f"SELECT count() AS found FROM {table.name}\nWHERE {IN_SLICES}"
                 found[table.name] += sum(shards.map(_ask_number(sql, group)))
     return found

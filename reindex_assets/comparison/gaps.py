@@ -68,7 +68,7 @@ def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[S
     days = {item.day for item in empty}
     # A week to either side, and what is around that day.
     margin = _WEEK + timedelta(days=_REACH)
-    first = max(comparison.floor_day, min(days) - margin)
+    first = max(comparison.dataset.first_day, min(days) - margin)
     span = (max(days) + margin - first).days + 1
     around = [
         Slice(customer, first + timedelta(days=offset))

@@ -20,7 +20,7 @@ from reindex_assets.comparison.gaps import empty_between
 from reindex_assets.comparison.parity import SliceParity, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, Kind, Slice
+from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
 from reindex_assets.selection.rectangles import plan_rectangles
 
@@ -183,10 +183,11 @@ def verify(
     customers: Sequence[str],
     first_day: date,
     last_day: date,
+    *,
+    kind: Kind,
     depth: Depth = Depth.FINGERPRINT,
     settle_seconds: float = SETTLE_SECONDS,
     samples: int = 10,
-    kind: Kind = PROCESS,
 ) -> Verification:
     """Compares customers (none named: all) over some days, their scorecards of one kind.
 
@@ -199,7 +200,7 @@ def verify(
         slices.setdefault(rectangle.cluster_name, []).extend(rectangle.slices)
     clusters = []
     for name, wanted in slices.items():
-        with Comparison(fleet, name, kind) as comparison:
+        with Comparison(fleet.dataset(name, kind)) as comparison:
             if depth is Depth.COUNTS:
                 clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
                 continue

@@ -15,11 +15,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from reindex_assets.config.cluster import Cluster, ClusterRules, Days, Schedule, Watch
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.engines import Strict
 from reindex_assets.config.fleet_errors import describe, misplaced
 from reindex_assets.config.fleet_yaml import ADDRESSES, BLOCKS, parse_yaml, with_defaults, yaml_problem
 from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import KINDS, TABLES, Kind
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -126,18 +128,21 @@ class Fleet(Strict):
             watch=_overridden(self.watch, cluster.watch),
         )
 
-    def with_connection_wait(self, connection_wait_seconds: int) -> Fleet:
-        """This fleet, for a caller that can wait at most so many seconds for a connection to Postgres."""
-        return self.model_copy(
-            update={
-                "clusters": {
-                    name: cluster.model_copy(
-                        update={"postgres": cluster.postgres.with_connection_wait(connection_wait_seconds)}
-                    )
-                    for name, cluster in self.clusters.items()
-                }
-            }
+    def dataset(self, cluster_name: str, kind: Kind) -> Dataset:
+        """The scorecards of one kind in one cluster."""
+        return Dataset(
+            cluster_name=cluster_name,
+            kind=kind,
+            cluster=self.clusters[cluster_name],
+            first_day=self.first_day,
+            slices_root=self.slices,
+            rules=self.rules(cluster_name),
+            tables=TABLES,
         )
+
+    def datasets(self, *cluster_names: str) -> list[Dataset]:
+        """Those of some clusters (none named: all), of every kind."""
+        return [self.dataset(name, kind) for name in cluster_names or self.clusters for kind in KINDS]
 
     def cluster_of(self, customer: str) -> str:
         """The name of the cluster where `customer` lives.

@@ -24,7 +24,6 @@ from reindex_assets.defs.automation.schedules import (
     build_job,
 )
 from reindex_assets.defs.automation.stalled_runs import build_janitor
-from reindex_assets.model import KINDS
 
 
 def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: Mode | None = None) -> Definitions:
@@ -35,28 +34,30 @@ def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: M
             sensors are there for every kind.
     """
     names = list(fleet.clusters if cluster_names is None else cluster_names)
-    places = [(name, kind) for name in names for kind in KINDS]
-    jobs = {(name, kind): build_job(name, kind) for name, kind in places}
-    checks_jobs = {(name, kind): build_checks_job(name, kind) for name, kind in places}
-    all_jobs = {name: build_all_job(name) for name in names}
+    datasets = fleet.datasets(*names)
+    jobs = {dataset: build_job(dataset) for dataset in datasets}
+    checks_jobs = {dataset: build_checks_job(dataset) for dataset in datasets}
+    all_jobs = {name: build_all_job(fleet.datasets(name)) for name in names}
     modes = {name: fleet.rules(name, mode).mode for name in names}
-    daily = {name: all_jobs[name] if of is Mode.ALL else jobs[name, of.kinds[0]] for name, of in modes.items()}
+    daily = {
+        name: all_jobs[name] if of is Mode.ALL else jobs[fleet.dataset(name, of.kinds[0])] for name, of in modes.items()
+    }
     return Definitions(
         assets=[
-            *(build_assets(fleet, name, kind) for name, kind in places),
+            *(build_assets(dataset) for dataset in datasets),
             *(build_purge(fleet, name) for name in names),
         ],
         jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values(), *(build_purge_job(name) for name in names)],
         schedules=[
             *(build_daily_schedule(fleet, name, job) for name, job in daily.items()),
             *(
-                build_checks_schedule(fleet, name, checks_jobs[name, kind], kind)
-                for name in names
-                for kind in modes[name].kinds
+                build_checks_schedule(dataset, job)
+                for dataset, job in checks_jobs.items()
+                if dataset.kind in modes[dataset.cluster_name].kinds
             ),
         ],
         sensors=[
-            *(build_repair_sensor(fleet, name, job, kind) for (name, kind), job in jobs.items()),
+            *(build_repair_sensor(dataset, job) for dataset, job in jobs.items()),
             build_janitor(fleet),
             build_alert_sensor(fleet),
         ],

@@ -1,4 +1,4 @@
-"""The checkpoints of one cluster and kind, which runs leave for each other in one state file.
+"""The checkpoints of one dataset, which runs leave for each other in one state file.
 
 What lives here: the file, and which checkpoints are kept. What does not: what a checkpoint says (comparison/checkpoint.py).
 
@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from pydantic import TypeAdapter
 
 from reindex_assets.comparison.checkpoint import Checkpoint
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Slice
 from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
 
@@ -27,10 +27,10 @@ _CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 
 
 class CheckpointStore:
-    """The file of one cluster and kind."""
+    """The file of one dataset."""
 
-    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
-        self._file = StateFile(SliceStore(fleet.slices, cluster_name, kind), "proofs", _VERSION)
+    def __init__(self, dataset: Dataset) -> None:
+        self._file = StateFile(SliceStore(dataset), "proofs", _VERSION)
         self.path = self._file.path
 
     def load(self) -> tuple[Checkpoint, ...]:

@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reindex_assets.config.cluster import Watch
-from reindex_assets.model import Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Slice
 
 #: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.
 _EVIDENCE_KEPT = 16
@@ -91,17 +92,16 @@ class Repair(BaseModel):
         return self.model_copy(update=update)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GivenUp:
     """A repair that was given up, and whose it was."""
 
-    cluster: str
-    kind: Kind
+    dataset: Dataset
     repair: Repair
 
 
 class Ledger(BaseModel):
-    """Everything that is known about repairs of one cluster and kind."""
+    """Everything that is known about repairs of one dataset."""
 
     model_config = ConfigDict(frozen=True)
 

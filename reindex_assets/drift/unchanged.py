@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from reindex_assets.clickhouse.checksums import read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice, read_origin
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.cluster import Cluster
-from reindex_assets.model import TABLES, Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Slice
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
 from reindex_assets.postgres.row_versions import has_versions, read_row_versions, read_table_versions
@@ -40,18 +39,12 @@ class _WholeTables:
 
 
 class Unchanged:
-    """Which slices of a cluster nothing has touched since they were proved equal: one look.
+    """Which slices of a dataset nothing has touched since they were proved equal: one look."""
 
-    Args:
-        floor_day: the fleet's first day.
-    """
-
-    def __init__(self, session: SourceSession, shards: ShardSet, cluster: Cluster, kind: Kind, floor_day: date) -> None:
+    def __init__(self, session: SourceSession, shards: ShardSet, dataset: Dataset) -> None:
         self._session = session
         self._shards = shards
-        self._cluster = cluster
-        self._kind = kind
-        self._floor_day = floor_day
+        self._dataset = dataset
         self._whole: _WholeTables | None = None
 
     def among(self, slices: Iterable[Slice], checkpoints: Sequence[Checkpoint]) -> dict[Slice, SliceParity]:
@@ -62,12 +55,12 @@ class Unchanged:
         """
         wanted = set(slices)
         if not any(one.slice in wanted for checkpoint in checkpoints for one in checkpoint.slices) or not has_versions(
-            self._session, self._kind
+            self._session, self._dataset.kind
         ):
             return {}
-        origin = read_origin(self._session, self._cluster, self._kind)
+        origin = read_origin(self._session, self._dataset)
         # Before Postgres: what changes meanwhile is seen the next time.
-        listed = read_parts(self._shards, self._kind)
+        listed = read_parts(self._shards, self._dataset.kind)
         found: dict[Slice, SliceParity] = {}
         for checkpoint in checkpoints:
             known = checkpoint.holds_for(wanted, origin)
@@ -77,12 +70,12 @@ class Unchanged:
         return found
 
     def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
-        return group_slices(slices, self._cluster, self._floor_day, {}, 1, self._kind, _SLICES_AT_ONCE)
+        return group_slices(slices, self._dataset, {}, 1, _SLICES_AT_ONCE)
 
     def _untouched_in_clickhouse(
         self, checkpoint: Checkpoint, known: Mapping[Slice, EqualSlice], listed: Parts
     ) -> set[Slice]:
-        look = look_at_parts(self._shards, self._kind, self._groups(known), dict(checkpoint.parts), listed)
+        look = look_at_parts(self._shards, self._dataset.kind, self._groups(known), dict(checkpoint.parts), listed)
         untouched = set(known) - look.in_doubt
         for group in self._groups(look.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
@@ -103,7 +96,7 @@ class Unchanged:
                 read_at = whole.snapshot
             else:
                 read_at = snapshot.microseconds
-                for table in TABLES:
+                for table in self._dataset.tables:
                     if not untouched:
                         break
                     fresh = read_row_versions(self._session, group, table)
@@ -117,5 +110,5 @@ class Unchanged:
         if not checkpoint.table_versions:
             return None
         if self._whole is None and reads_the_table(self._session, group):
-            self._whole = _WholeTables(read_table_versions(self._session, self._kind), snapshot.microseconds)
+            self._whole = _WholeTables(read_table_versions(self._session, self._dataset.kind), snapshot.microseconds)
         return self._whole

@@ -23,10 +23,9 @@ from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
 from reindex_assets.comparison.checkpoint import read_origin
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.cluster import Watch
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.watch_state import SliceState, WatchState
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Kind, Slice, Table, days_between
+from reindex_assets.model import SCORE, SCORECARD, Slice, Table, days_between
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 
@@ -63,18 +62,16 @@ class WatchLook:
 
 
 def look(
-    fleet: Fleet,
-    cluster_name: str,
+    dataset: Dataset,
     days: tuple[date, date],
     state: WatchState,
-    kind: Kind = PROCESS,
+    *,
     suspect: Collection[Slice] = (),
     in_flight: Collection[Slice] = (),
     paused: Collection[Slice] = (),
-    *,
-    limits: Watch,
 ) -> WatchLook:
-    """Looks at the days of a cluster once.
+    """Looks at some days of a dataset once. Its rules limit how many rows one look reads and compares; something of each queue is always
+    taken, however large, so that everything has its turn.
 
     Args:
         days: the first and the last day, both included.
@@ -82,44 +79,30 @@ def look(
         suspect: slices to compare whatever is remembered of them.
         in_flight: slices that a run is at work on: they are left for the next look.
         paused: slices that are known to differ, and of interest only when something touches them.
-        limits: how many rows one look may read and compare; something of each queue is always taken, however large, so that everything
-            has its turn.
 
     Raises:
         SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then, and the state stays as it was.
     """
-    with _Look(fleet, cluster_name, days, state, kind, frozenset(paused), limits) as one:
+    with _Look(dataset, days, state, frozenset(paused)) as one:
         return one.run(frozenset(suspect), frozenset(in_flight))
 
 
 class _Look:
-    def __init__(
-        self,
-        fleet: Fleet,
-        cluster_name: str,
-        days: tuple[date, date],
-        state: WatchState,
-        kind: Kind,
-        paused: frozenset[Slice],
-        limits: Watch,
-    ) -> None:
-        self._limits = limits
+    def __init__(self, dataset: Dataset, days: tuple[date, date], state: WatchState, paused: frozenset[Slice]) -> None:
+        self._dataset = dataset
+        self._limits = dataset.rules.watch
         self._days = days_between(*days)
-        self._slices = [
-            Slice(customer, day) for day in self._days for customer in fleet.clusters[cluster_name].customers
-        ]
+        self._slices = dataset.slices(*days)
         self._state = state
-        self._cluster = fleet.clusters[cluster_name]
-        self._kind = kind
         self._paused = paused
         self._fresh: dict[Slice, dict[str, RowVersions]] = {item: {} for item in self._slices}
         self._shard_checksums: dict[Slice, int] = {}
-        self._comparison = Comparison(fleet, cluster_name, kind)
+        self._comparison = Comparison(dataset)
         self._seconds: dict[str, float] = {}
 
     def _remember(self) -> None:
         """Takes from the state of the last look what still holds."""
-        self._origin = read_origin(self._comparison.session, self._cluster, self._kind)
+        self._origin = read_origin(self._comparison.session, self._dataset)
         known = self._state.slices_of(self._origin)
         self._known: dict[Slice, SliceState] = {item: known.get(item, SliceState()) for item in self._slices}
         # Slices whose standing is known, as long as nothing touches them.
@@ -141,7 +124,7 @@ class _Look:
 
     def run(self, suspect: frozenset[Slice], in_flight: frozenset[Slice]) -> WatchLook:
         self._remember()
-        listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._kind))
+        listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._dataset.kind))
         self._timed("postgres_versions", self._read_turns)
         touched = {item for item in self._slices if self._has_moved(item)} | (suspect & set(self._slices))
         in_clickhouse, parts = self._timed("clickhouse_checksums", lambda: self._touched_in_clickhouse(listed))
@@ -149,7 +132,9 @@ class _Look:
         chosen = self._chosen(touched, in_flight)
 
         # Before the comparison: what changes in between is seen the next time.
-        self._timed("postgres_versions", lambda: self._read_row_versions(chosen, TABLES, missing_only=True))
+        self._timed(
+            "postgres_versions", lambda: self._read_row_versions(chosen, self._dataset.tables, missing_only=True)
+        )
         self._timed("clickhouse_checksums", lambda: self._read_shard_checksums(chosen))
         found = self._timed(
             "comparison",
@@ -213,14 +198,14 @@ class _Look:
         groups = self._comparison.groups(
             [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
         )
-        found = look_at_parts(self._comparison.shards, self._kind, groups, self._state.parts, listed)
+        found = look_at_parts(self._comparison.shards, self._dataset.kind, groups, self._state.parts, listed)
         # How many rows there should be is known of equal slices only.
         in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
         self._read_shard_checksums(in_doubt)
         touched = {item for item in in_doubt if self._shard_checksums[item] != self._known[item].shard_checksum}
         for group in self._comparison.groups(found.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
-                if any(counts[table.name] != self._known[item].rows(table.name) for table in TABLES):
+                if any(counts[table.name] != self._known[item].rows(table.name) for table in self._dataset.tables):
                     touched.add(item)
         return touched, found.parts
 

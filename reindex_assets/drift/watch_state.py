@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex_assets.clickhouse.parts import PartitionPlace
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import SCORE, SCORECARD, Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
@@ -65,7 +65,7 @@ class SliceState:
 
 @dataclass(frozen=True)
 class WatchState:
-    """Everything that the watch of one cluster and kind remembers.
+    """Everything that the watch of one dataset remembers.
 
     Attributes:
         parts: the parts of every shard as they were listed before the last look.
@@ -85,10 +85,10 @@ class WatchState:
 
 
 class WatchStore:
-    """The file of one cluster and kind."""
+    """The file of one dataset."""
 
-    def __init__(self, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
-        self._file = StateFile(SliceStore(fleet.slices, cluster_name, kind), "watch", _VERSION)
+    def __init__(self, dataset: Dataset) -> None:
+        self._file = StateFile(SliceStore(dataset), "watch", _VERSION)
         self.path = self._file.path
 
     def load(self) -> WatchState:

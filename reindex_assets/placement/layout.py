@@ -17,8 +17,9 @@ from uuid import uuid4
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import LayoutError, SchemaMismatchError
-from reindex_assets.model import CONVERSATION, LAYOUT_TABLE, PROCESS, TABLES, Kind
+from reindex_assets.model import KINDS, LAYOUT_TABLE, TABLES, Kind
 from reindex_assets.placement.guard import check_placement
 from reindex_assets.placement.locks import changing_layout
 from reindex_assets.placement.records import (
@@ -164,15 +165,14 @@ def layout_problem(cluster_name: str, cluster: Cluster) -> LayoutError | None:
 def settle_layout(
     shards: ShardSet,
     session: Callable[[], SourceSession],
-    cluster_name: str,
-    cluster: Cluster,
-    kind: Kind,
+    dataset: Dataset,
+    *,
     dry_run: bool,
 ) -> None:
     """Writes the records of a cluster that has none yet, where its live rows don't speak against the fleet file. Otherwise does nothing.
 
     Args:
-        kind: of the run that comes first; the other kind is asked too, where it can be.
+        dataset: of the run that comes first; the other kinds are asked too, where they can be.
         dry_run: only look.
 
     Raises:
@@ -181,22 +181,23 @@ def settle_layout(
     """
     if not is_unknown(read_records(shards)):
         return
-    check_both_kinds(shards, kind)
+    check_every_kind(shards, dataset.kind)
     if dry_run:
         return
-    with changing_layout(session(), cluster_name):
+    with changing_layout(session(), dataset.cluster_name):
         records = read_records(shards)
         if is_unknown(records):
-            adopt(shards, cluster_name, cluster, len(shards), later(records))
+            adopt(shards, dataset.cluster_name, dataset.cluster, len(shards), later(records))
 
 
-def check_both_kinds(shards: ShardSet, kind: Kind = PROCESS) -> None:
-    """Placement.check_placement of both kinds of scorecards."""
+def check_every_kind(shards: ShardSet, kind: Kind) -> None:
+    """Placement.check_placement of a kind of scorecards, and of the others where that is possible."""
     check_placement(shards, kind)
-    other = PROCESS if kind is CONVERSATION else CONVERSATION
-    # Without the product's table of conversations nobody knows where those scorecards belong.
-    with suppress(SchemaMismatchError):
-        check_placement(shards, other)
+    for other in KINDS:
+        # Without the product's table of conversations nobody knows where those scorecards belong.
+        with suppress(SchemaMismatchError):
+            if other != kind:
+                check_placement(shards, other)
 
 
 def adopt(shards: ShardSet, cluster_name: str, cluster: Cluster, count: int, version: int) -> None:

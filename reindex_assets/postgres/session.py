@@ -32,12 +32,12 @@ from reindex_assets.errors import (
     SliceBusyError,
     SourceUnreachableError,
 )
-from reindex_assets.model import Kind, Slice
+from reindex_assets.model import Slice
 from reindex_assets.postgres.connection_slots import Ask, hold_slot
 from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
 
-__all__ = ["Snapshot", "SourceSession", "lock_scope"]
+__all__ = ["Snapshot", "SourceSession"]
 
 T = TypeVar("T")
 
@@ -356,11 +356,6 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """`batch` with extension columns (uuid) as their storage and without the driver's field metadata."""
     columns = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def lock_scope(cluster_name: str, kind: Kind) -> str:
-    """The scope in which everything that writes slices of a cluster and kind locks them."""
-    return f"{cluster_name}/{kind.name}"
 
 
 def _lock_number(scope: str, item: Slice) -> int:

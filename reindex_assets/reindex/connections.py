@@ -42,6 +42,7 @@ class Engines:
         comment: str,
         attempts: int,
         on_retry: Callable[[str], None],
+        *,
         with_retiring: bool = False,
     ) -> None:
         self.shards = ShardSet(cluster.clickhouse, comment, with_retiring)

@@ -1,4 +1,4 @@
-"""The main job without its orchestrator: any set of slices of one cluster, group by group.
+"""The main job without its orchestrator: any set of slices of one dataset, group by group.
 
 What lives here: the plan, the locks, retries by class of error, and the rule that one bad slice does not take the others with it.
 What does not: Dagster (defs/assets/reindex.py), the flow of one group (reindex/pipeline.py), and the comparison of what came out
@@ -15,18 +15,17 @@ from typing import TypeVar
 from reindex_assets.clickhouse.schema import check_conversations, check_schema
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
 from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
-from reindex_assets.model import PROCESS, Kind, Slice, Step
+from reindex_assets.model import Slice, Step
 from reindex_assets.placement.layout import assert_layout, settle_layout
 from reindex_assets.placement.locks import writing
 from reindex_assets.placement.records import is_unknown, read_records
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
-from reindex_assets.postgres.session import lock_scope
 from reindex_assets.reindex.connections import UNREACHABLE, Engines
 from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions, drop_orphaned_staging_tables
@@ -66,7 +65,7 @@ class Progress:
 
 
 class Reindex:
-    """One run over slices of one cluster.
+    """One run over slices of one dataset.
 
     Args:
         on_outcome: called as soon as a slice is done, or has failed for good.
@@ -76,26 +75,22 @@ class Reindex:
 
     def __init__(
         self,
-        fleet: Fleet,
-        cluster_name: str,
+        dataset: Dataset,
         options: ReindexOptions | None = None,
-        kind: Kind = PROCESS,
+        *,
         run_id: str = "",
         on_outcome: Callable[[SliceOutcome], None] = lambda outcome: None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_retry: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._cluster_name = cluster_name
-        self._cluster = fleet.clusters[cluster_name]
-        self._floor_day = fleet.first_day
+        self._dataset = dataset
         self._options = options or ReindexOptions()
-        self._kind = kind
         self._run_id = run_id
         self._on_outcome = on_outcome
         self._on_progress = on_progress
         self._on_retry = on_retry
-        self._store = SliceStore(fleet.slices, cluster_name, kind)
-        self._checkpoints = CheckpointStore(fleet, cluster_name, kind)
+        self._store = SliceStore(dataset)
+        self._checkpoints = CheckpointStore(dataset)
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
 
@@ -113,7 +108,9 @@ class Reindex:
         self._progress = Progress(0, 0, len(wanted), 0)
         comment = f"reindex_assets run {self._run_id}".rstrip()
         options = self._options
-        with Engines(self._cluster, comment, options.attempts, self._on_retry, options.allow_reshard) as engines:
+        with Engines(
+            self._dataset.cluster, comment, options.attempts, self._on_retry, with_retiring=options.allow_reshard
+        ) as engines:
             if Step.WRITE in chain:
                 engines.retrying("the check of the shards", lambda: self._check_shards(engines))
             outcomes = self._unchanged(wanted, engines) if chain == tuple(Step) else []
@@ -131,12 +128,12 @@ class Reindex:
     def _check_shards(self, engines: Engines) -> None:
         shards = engines.shards
         check_schema(shards)
-        if self._kind.is_of_conversations:
+        if self._dataset.kind.is_of_conversations:
             check_conversations(shards)
         dry_run = self._options.write.dry_run
-        settle_layout(shards, lambda: engines.source, self._cluster_name, self._cluster, self._kind, dry_run)
+        settle_layout(shards, lambda: engines.source, self._dataset, dry_run=dry_run)
         if not dry_run or not is_unknown(read_records(shards)):
-            assert_layout(shards, self._cluster_name, self._options.allow_reshard)
+            assert_layout(shards, self._dataset.cluster_name, self._options.allow_reshard)
         drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
@@ -147,8 +144,7 @@ class Reindex:
         checkpoints = self._checkpoints.load()
 
         def ask() -> dict[Slice, SliceParity]:
-            unchanged = Unchanged(engines.source, engines.shards, self._cluster, self._kind, self._floor_day)
-            return unchanged.among(slices, checkpoints)
+            return Unchanged(engines.source, engines.shards, self._dataset).among(slices, checkpoints)
 
         found = engines.retrying("the look at what has been touched", ask)
         return [
@@ -167,9 +163,7 @@ class Reindex:
         return self._groups(slices, scorecards)
 
     def _groups(self, slices: Iterable[Slice], scorecards: dict[Slice, int]) -> list[SliceGroup]:
-        return group_slices(
-            slices, self._cluster, self._floor_day, scorecards, self._options.group_scorecards, self._kind
-        )
+        return group_slices(slices, self._dataset, scorecards, self._options.group_scorecards)
 
     def _attempt(
         self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, attempts: int
@@ -211,8 +205,7 @@ class Reindex:
 
     def _run_group(self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines) -> list[SliceOutcome]:
         session, shards = engines.source, engines.shards
-        scope = lock_scope(self._cluster_name, self._kind)
-        with session.locked(scope, group.slices), self._placed(chain, engines):
+        with session.locked(self._dataset.lock_scope, group.slices), self._placed(chain, engines):
             if chain[0] is Step.EXTRACT:
                 with ExitStack() as reading:
                     snapshot = reading.enter_context(group_snapshot(session, group))
@@ -236,12 +229,12 @@ class Reindex:
             yield
             return
         try:
-            with writing(engines.source, self._cluster_name):
-                assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
+            with writing(engines.source, self._dataset.cluster_name):
+                assert_layout(engines.shards, self._dataset.cluster_name, self._options.allow_reshard)
                 yield
         except SliceBusyError:
             # A reshard waits for the writers: it has said so on the shards already.
-            assert_layout(engines.shards, self._cluster_name, self._options.allow_reshard)
+            assert_layout(engines.shards, self._dataset.cluster_name, self._options.allow_reshard)
             raise
 
     def _pipeline(

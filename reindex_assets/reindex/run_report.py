@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reindex_assets.model import PROCESS
 from reindex_assets.selection.rectangles import Rectangle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """A finished run.
 
     Attributes:
+        kind: the name of the kind of scorecards.
         rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
         failed: partition key and reason of each that is not.
         error: why the run failed as a whole; None when it succeeded.
@@ -25,12 +25,12 @@ class RunReport:
 
     run_id: str
     rectangle: Rectangle
+    kind: str
     success: bool
     seconds: float
     rows: Mapping[str, int]
     red_checks: Sequence[str]
     failed: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
-    kind: str = PROCESS.name
     before: Mapping[str, int] | None = None
     after: Mapping[str, int] | None = None

@@ -7,26 +7,17 @@ What lives here: the questions to the shards, and their sums. What does not: the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import SchemaMismatchError
-from reindex_assets.model import (
-    CONVERSATION,
-    KINDS,
-    SCORECARD,
-    TABLES,
-    Kind,
-    Slice,
-    Table,
-    days_between,
-)
+from reindex_assets.model import SCORECARD, TABLES, Slice, Table, days_between
 from reindex_assets.placement.resolver import MAY_BE_ELSEWHERE, GroupPlacement
-from reindex_assets.selection.groups import SliceGroup, group_slices
+from reindex_assets.selection.groups import SliceGroup, group_slices, slice_group
 from reindex_assets.selection.shard_rule import shard_expression
 from reindex_assets.selection.shard_sql import (
     IN_SLICES,
@@ -84,11 +75,11 @@ class RowLocations:
 
     Attributes:
         standing: rows by kind, customer, table name, the number of the shard where they stand, and of the one where they belong.
-        slices: those that have rows to move, by kind.
+        slices: those that have rows to move, by dataset.
     """
 
     standing: Counter[tuple[str, str, str, int, int]] = field(default_factory=Counter)
-    slices: dict[Kind, set[Slice]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+    slices: dict[Dataset, set[Slice]] = field(default_factory=dict)
 
     @property
     def rows_to_move(self) -> int:
@@ -120,27 +111,30 @@ class RowLocations:
 
 
 class ShardSurvey:
-    """A cluster's shards, retiring ones included, asked where rows stand. Use as a context."""
+    """A cluster's shards, retiring ones included, asked where rows stand. Use as a context.
 
-    def __init__(self, cluster: Cluster, floor_day: date) -> None:
-        self._cluster = cluster
-        self._floor_day = floor_day
+    Args:
+        datasets: the cluster's.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self._datasets = datasets
 
     def __enter__(self) -> ShardSurvey:
-        self.shards = ShardSet(self._cluster.clickhouse, _COMMENT, with_retiring=True)
+        self.shards = ShardSet(self._datasets[0].cluster.clickhouse, _COMMENT, with_retiring=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.shards.close()
 
-    def kinds(self) -> tuple[Kind, ...]:
-        """The kinds that have rows there."""
+    def present(self) -> list[Dataset]:
+        """The datasets that have rows there."""
         sql = " UNION ALL ".join(f"SELECT DISTINCT template_type AS found FROM {table.name}" for table in TABLES)
         found = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
-        return tuple(kind for kind in KINDS if kind.template_type in found)
+        return [dataset for dataset in self._datasets if dataset.kind.template_type in found]
 
     def find(self, slices: Iterable[Slice], on_group: Callable[[int], None] = lambda slices: None) -> RowLocations:
-        """Where the rows of some slices stand, of both kinds.
+        """Where the rows of some slices stand, of every kind.
 
         Args:
             on_group: called with how many slices of a kind have been looked at, as they are.
@@ -150,24 +144,23 @@ class ShardSurvey:
         """
         locations = RowLocations()
         wanted = set(slices)
-        for kind in self.kinds():
-            for group in group_slices(wanted, self._cluster, self._floor_day, {}, 1, kind, _SLICES_AT_ONCE):
-                self._find_group(locations, group)
+        for dataset in self.present():
+            for group in group_slices(wanted, dataset, {}, 1, _SLICES_AT_ONCE):
+                self._find_group(locations, dataset, group)
                 on_group(len(group.slices))
         return locations
 
-    def _find_group(self, locations: RowLocations, group: SliceGroup) -> None:
+    def _find_group(self, locations: RowLocations, dataset: Dataset, group: SliceGroup) -> None:
         placement = GroupPlacement(self.shards, group)
-        kind = group.kind
-        for table in TABLES:
+        for table in dataset.tables:
             for item, at, to, rows in (
                 self._conversation_rows(placement, table, group)
-                if kind.is_of_conversations
+                if dataset.kind.is_of_conversations
                 else self._timed_rows(table, group)
             ):
-                locations.standing[kind.name, item.customer, table.name, at, to] += rows
+                locations.standing[dataset.kind.name, item.customer, table.name, at, to] += rows
                 if at != to and rows:
-                    locations.slices[kind].add(item)
+                    locations.slices.setdefault(dataset, set()).add(item)
 
     def _timed_rows(self, table: Table, group: SliceGroup) -> Iterable[tuple[Slice, int, int, int]]:
         sql = f"""\
@@ -213,11 +206,9 @@ GROUP BY customer, day, profile, conversation_id, shard"""
 
     def left_behind(self, first_day: date, last_day: date) -> list[LeftBehind]:
         """Rows on a wrong shard that stand in no partition: of other customers and profiles than the fleet file's, and of other days."""
-        group = SliceGroup(
-            tuple((name, customer.profiles) for name, customer in self._cluster.customers.items()),
-            tuple(days_between(first_day, last_day)),
-            self._floor_day,
-        )
+        # Of whatever kind: the statements below ask for all of them.
+        any_kind = self._datasets[0]
+        group = slice_group(any_kind, any_kind.customers, days_between(first_day, last_day))
         found: dict[tuple[str, str, int], dict[str, Any]] = {}
         for table in TABLES:
             for shard, rows in enumerate(self.shards.map(lambda one, table=table: self._outside(one, table, group))):  # type: ignore[misc]
@@ -237,17 +228,20 @@ GROUP BY customer, day, profile, conversation_id, shard"""
     def _outside(self, shard: ShardConnection, table: Table, group: SliceGroup) -> list[dict[str, object]]:
         retires = shard.index >= len(self.shards)
         outside = f"NOT ({_OF_FLEET})"
-        scope = {**shard_scope(group), "kinds": [kind.template_type for kind in KINDS]}
-        scope |= {
+        kinds = [dataset.kind for dataset in self._datasets]
+        scope = {
+            **shard_scope(group),
+            "kinds": [kind.template_type for kind in kinds],
+            "of_conversations": [kind.template_type for kind in kinds if kind.is_of_conversations],
             "shard": shard.index,
             "retires": retires,
-            "conversation": CONVERSATION.template_type,
             "first_day": group.first_day,
         }
         if not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {outside} LIMIT 1", scope):
             return []
         elsewhere = f"({{retires:Bool}} OR {shard_expression(len(self.shards))} != {{shard:UInt16}})"
-        held = f"template_type = {{conversation:UInt8}} AND NOT {{retires:Bool}} AND ({_KEY}) IN (SELECT {_KEY} FROM conversation)"
+        by_conversation = "template_type IN {of_conversations:Array(UInt8)} AND NOT {retires:Bool}"
+        held = f"{by_conversation} AND ({_KEY}) IN (SELECT {_KEY} FROM conversation)"
 
         def ask(condition: str) -> list[dict[str, object]]:
             return shard.rows(
@@ -288,8 +282,3 @@ multiIf(NOT {OF_ANY_PROFILE}, 'the customer is not in the fleet file',
         NOT {OF_PROFILES}, 'the profile is not in the fleet file',
         NOT ({_OF_KINDS}), 'its template type is none of ours',
         day < {{first_day:Date32}}, 'before first_day', 'after today')"""
-
-
-def all_slices(cluster: Cluster, first_day: date, last_day: date) -> list[Slice]:
-    """Every slice of a cluster's days."""
-    return [Slice(customer, day) for customer in cluster.customers for day in days_between(first_day, last_day)]

@@ -16,14 +16,14 @@ from datetime import date
 from typing import Protocol
 
 from reindex_assets.comparison.comparison import Comparison
-from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch_state import WatchState, WatchStore
-from reindex_assets.model import Kind, Slice
+from reindex_assets.model import Slice
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.run_report import RunReport
-from reindex_assets.reshard.survey import LeftBehind, RowLocations, ShardSurvey, all_slices
+from reindex_assets.reshard.survey import LeftBehind, RowLocations, ShardSurvey
 from reindex_assets.reshard.transition import Reshard, begin_reshard, finish_reshard, plan_reshard
 from reindex_assets.selection.days import cut_range
 from reindex_assets.selection.rectangles import Rectangle, neighbours
@@ -107,12 +107,12 @@ class ReshardProgress:
 
 
 class WindowRun(Protocol):
-    """Runs the assets of a kind over one window, with this run config; returns when the run has ended."""
+    """Runs the assets of a dataset over one window, with this run config; returns when the run has ended."""
 
     def __call__(
         self,
         rectangle: Rectangle,
-        kind: Kind,
+        dataset: Dataset,
         config: Mapping[str, object],
         on_progress: Callable[[Progress], None],
         /,
@@ -134,8 +134,8 @@ class ReshardWork:
         options: ReshardOptions,
         on_progress: Callable[[ReshardProgress], None] = lambda progress: None,
     ) -> None:
-        self._fleet = fleet
         self._cluster_name = cluster_name
+        self._datasets = fleet.datasets(cluster_name)
         self._cluster = fleet.clusters[cluster_name]
         self._days = (fleet.first_day, max(fleet.first_day, today))
         self._options = options
@@ -163,7 +163,7 @@ class ReshardWork:
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
         """Rows of each retiring shard, by its label and table name."""
-        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._datasets) as finder:
             return finder.held_by_retiring()
 
     def run(self, run_window: WindowRun) -> ReshardOutcome:
@@ -196,11 +196,9 @@ class ReshardWork:
 
     def _forget(self) -> None:
         """What is remembered of slices was seen on the shards of the old layout."""
-        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
-            kinds = finder.kinds()
-        for kind in kinds:
-            CheckpointStore(self._fleet, self._cluster_name, kind).update(self._slices(*self._days), [])
-            WatchStore(self._fleet, self._cluster_name, kind).save(WatchState())
+        for dataset in self._present():
+            CheckpointStore(dataset).update(self._slices(*self._days), [])
+            WatchStore(dataset).save(WatchState())
 
     def _move(self, run_window: WindowRun, slices: Collection[Slice]) -> list[RunReport]:
         reports: list[RunReport] = []
@@ -210,8 +208,8 @@ class ReshardWork:
                 break
             found = [
                 report
-                for kind, chosen in locations.slices.items()
-                for report in self._runs(run_window, kind, chosen, "moving")
+                for dataset, chosen in locations.slices.items()
+                for report in self._runs(run_window, dataset, chosen, "moving")
             ]
             reports += found
             if not all(report.success for report in found):
@@ -224,42 +222,43 @@ class ReshardWork:
         """The partitions that differ from Postgres, to the bit, after those that did were run again; and these runs."""
         reports: list[RunReport] = []
         found: dict[str, Sequence[Slice]] = {}
-        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
-            kinds = finder.kinds()
-        for kind in kinds:
-            different = self._different(kind, slices)
+        for dataset in self._present():
+            different = self._different(dataset, slices)
             if different:
-                reports += self._runs(run_window, kind, different, "repairing")
-                different = self._different(kind, different)
+                reports += self._runs(run_window, dataset, different, "repairing")
+                different = self._different(dataset, different)
             if different:
-                found[kind.name] = different
+                found[dataset.kind.name] = different
         return found, reports
 
-    def _different(self, kind: Kind, slices: Sequence[Slice]) -> list[Slice]:
+    def _different(self, dataset: Dataset, slices: Sequence[Slice]) -> list[Slice]:
         found: list[Slice] = []
-        with Comparison(self._fleet, self._cluster_name, kind) as comparison:
+        doing = f"comparing, {dataset.kind.name}"
+        with Comparison(dataset) as comparison:
             for start in range(0, len(slices), _SLICES_A_COMPARISON):
                 part = slices[start : start + _SLICES_A_COMPARISON]
-                self._on_progress(ReshardProgress(f"comparing, {kind.name}", start, len(slices)))
+                self._on_progress(ReshardProgress(doing, start, len(slices)))
                 parities = comparison.settled(part, self._options.settle_seconds)
                 found += [parity.slice for parity in parities if not parity.is_equal]
-        self._on_progress(ReshardProgress(f"comparing, {kind.name}", len(slices), len(slices)))
+        self._on_progress(ReshardProgress(doing, len(slices), len(slices)))
         return found
 
-    def _runs(self, run_window: WindowRun, kind: Kind, slices: Collection[Slice], doing: str) -> Iterator[RunReport]:
-        rectangles = windows(self._cluster_name, self._cluster, slices, PARTITIONS_A_RUN)
+    def _runs(
+        self, run_window: WindowRun, dataset: Dataset, slices: Collection[Slice], doing: str
+    ) -> Iterator[RunReport]:
+        rectangles = windows(dataset, slices, PARTITIONS_A_RUN)
         total = sum(len(rectangle.slices) for rectangle in rectangles)
         done = 0
         for rectangle in rectangles:
 
             def tell(processed: int, done: int = done) -> None:
-                self._on_progress(ReshardProgress(f"{doing}, {kind.name}", done + processed, total))
+                self._on_progress(ReshardProgress(f"{doing}, {dataset.kind.name}", done + processed, total))
 
             tell(0)
             config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
             report = run_window(
                 rectangle,
-                kind,
+                dataset,
                 config,
                 lambda progress, tell=tell: tell(progress.processed + progress.failed),  # type: ignore[misc]
             )
@@ -268,19 +267,23 @@ class ReshardWork:
             if not report.success:
                 return
 
+    def _present(self) -> list[Dataset]:
+        with ShardSurvey(self._datasets) as finder:
+            return finder.present()
+
     def _locations(self, slices: Sequence[Slice] | Collection[Slice]) -> RowLocations:
-        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._datasets) as finder:
             return finder.find(slices)
 
     def _left_behind(self) -> list[LeftBehind]:
-        with ShardSurvey(self._cluster, self._fleet.first_day) as finder:
+        with ShardSurvey(self._datasets) as finder:
             return finder.left_behind(*self._days)
 
     def _slices(self, first: date, last: date) -> list[Slice]:
-        return all_slices(self._cluster, first, last)
+        return self._datasets[0].slices(first, last)
 
 
-def windows(cluster_name: str, cluster: Cluster, slices: Collection[Slice], most: int) -> list[Rectangle]:
+def windows(dataset: Dataset, slices: Collection[Slice], most: int) -> list[Rectangle]:
     """Rectangles that cover `slices`, oldest days first, each of `most` partitions or of a single day."""
     if not slices:
         return []
@@ -288,7 +291,7 @@ def windows(cluster_name: str, cluster: Cluster, slices: Collection[Slice], most
     found = []
     for begin, end in cut_range(first, last, max(1, most // len({item.customer for item in slices}))):
         inside = [item for item in slices if begin <= item.day <= end]
-        for customers in neighbours(cluster, {item.customer for item in inside}):
+        for customers in neighbours(dataset.cluster, {item.customer for item in inside}):
             days = [item.day for item in inside if item.customer in customers]
-            found.append(Rectangle(cluster_name, tuple(customers), min(days), max(days)))
+            found.append(Rectangle(dataset.cluster_name, tuple(customers), min(days), max(days)))
     return found

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.model import Kind, Slice
 from reindex_assets.selection.days import A_DAY, day_ranges, range_text
 
 #: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
@@ -39,7 +39,7 @@ class SliceGroup:
     customers: tuple[tuple[str, tuple[str, ...]], ...]
     days: tuple[date, ...]
     floor_day: date
-    kind: Kind = PROCESS
+    kind: Kind
 
     @property
     def first_day(self) -> date:
@@ -75,13 +75,19 @@ class SliceGroup:
         return f"{who}, {days}" if len(self.spans) == 1 else f"{who}, {len(self.days)} days from {days}"
 
 
+def slice_group(dataset: Dataset, customers: Iterable[str], days: Iterable[date]) -> SliceGroup:
+    """Some customers of a dataset on some days, which are in their order."""
+    profiles = dataset.cluster.customers
+    return SliceGroup(
+        tuple((name, profiles[name].profiles) for name in customers), tuple(days), dataset.first_day, dataset.kind
+    )
+
+
 def group_slices(
     slices: Iterable[Slice],
-    cluster: Cluster,
-    floor_day: date,
+    dataset: Dataset,
     rows: Mapping[Slice, int],
     max_rows: int,
-    kind: Kind = PROCESS,
     max_slices: int = MAX_SLICES,
 ) -> list[SliceGroup]:
     """Puts `slices` into groups of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
@@ -91,16 +97,16 @@ def group_slices(
     instead of 95.
 
     Raises:
-        ConfigurationError: a customer is not of this cluster, or a day lies before `floor_day`.
+        ConfigurationError: a customer is not of this cluster, or a day lies before the fleet's first.
     """
     days_of: dict[str, list[date]] = {}
     for item in sorted(set(slices)):
-        if item.customer not in cluster.customers:
+        if item.customer not in dataset.cluster.customers:
             raise ConfigurationError(
-                f"unknown customer {item.customer!r}: this cluster has {', '.join(sorted(cluster.customers))}"
+                f"unknown customer {item.customer!r}: this cluster has {', '.join(sorted(dataset.customers))}"
             )
-        if item.day < floor_day:
-            raise ConfigurationError(f"{item} lies before {floor_day}, the first day of the fleet file")
+        if item.day < dataset.first_day:
+            raise ConfigurationError(f"{item} lies before {dataset.first_day}, the first day of the fleet file")
         days_of.setdefault(item.customer, []).append(item.day)
 
     same_days: dict[tuple[date, ...], list[list[tuple[str, int]]]] = {}
@@ -116,7 +122,7 @@ def group_slices(
                 bundles.append(bundle)
             bundle.append((customer, size))
     return [
-        SliceGroup(tuple((name, cluster.customers[name].profiles) for name, _ in bundle), days, floor_day, kind)
+        slice_group(dataset, [name for name, _ in bundle], days)
         for days, bundles in sorted(same_days.items())
         for bundle in bundles
     ]

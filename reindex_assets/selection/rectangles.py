@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import Slice, days_between
 from reindex_assets.selection.days import check_days
@@ -74,8 +75,7 @@ def neighbours(cluster: Cluster, customers: Collection[str]) -> list[list[str]]:
 
 
 def cover(
-    cluster_name: str,
-    cluster: Cluster,
+    dataset: Dataset,
     slices: Collection[Slice],
     avoid: Collection[Slice],
     most: int,
@@ -94,7 +94,7 @@ def cover(
     """
     if not slices:
         return []
-    order = {customer: number for number, customer in enumerate(cluster.customers)}
+    order = {customer: number for number, customer in enumerate(dataset.customers)}
     first = min(item.day for item in slices)
     grid = _Grid(len(order), (max(item.day for item in slices) - first).days + 1)
     for number, customer in enumerate(order):
@@ -114,7 +114,10 @@ def cover(
     names = list(order)
     return [
         Rectangle(
-            cluster_name, tuple(names[low : high + 1]), first + timedelta(days=begin), first + timedelta(days=end)
+            dataset.cluster_name,
+            tuple(names[low : high + 1]),
+            first + timedelta(days=begin),
+            first + timedelta(days=end),
         )
         for low, high, begin, end in sorted(
             (tuple(int(number) for number in box) for box in boxes), key=lambda box: box[2:]

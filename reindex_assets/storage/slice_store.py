@@ -20,8 +20,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ConfigurationError, MissingSliceError
-from reindex_assets.model import SHARD, TABLES, Kind, Slice, Table
+from reindex_assets.model import SHARD, Slice, Table
 
 EXTRACT = "extract"
 ROWS = "rows"
@@ -58,14 +59,16 @@ class ExtractInfo:
 
 
 class SliceStore:
-    """The files of one cluster and kind."""
+    """The files of one dataset."""
 
-    def __init__(self, root: str, cluster: str, kind: Kind) -> None:
+    def __init__(self, dataset: Dataset) -> None:
+        root = dataset.slices_root
         try:
             self._files, base = fsspec.core.url_to_fs(root)
         except (ValueError, ImportError, OSError) as error:
             raise ConfigurationError(f"'slices: {root}' in the fleet file can't be opened: {error}") from error
-        self._root = f"{base}/{cluster}/{kind.name}"
+        self._root = f"{base}/{dataset.cluster_name}/{dataset.kind.name}"
+        self._tables = dataset.tables
 
     def path(self, item: Slice, step: str, table: Table) -> str:
         """Where a file of a slice stands."""
@@ -95,7 +98,7 @@ class SliceStore:
         Raises:
             MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
         """
-        found = {self._extract_info(item, step, table, shard_count) for table in TABLES}
+        found = {self._extract_info(item, step, table, shard_count) for table in self._tables}
         if len(found) > 1:
             raise MissingSliceError(
                 f"the {step} files of {item} are of two snapshots (a run was killed between them): "

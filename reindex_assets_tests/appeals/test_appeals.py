@@ -25,7 +25,7 @@ from reindex_assets.errors import ConfigurationError, ShardUnreachableError, Sli
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import CONVERSATION, MICROSECONDS, PROCESS, Kind, Slice
-from reindex_assets.postgres.session import SourceSession, lock_scope
+from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import MAX_SLICES
 from reindex_assets_tests.support.hand_made_rows import (
     reindex,
@@ -300,7 +300,7 @@ def test_slices_at_which_a_run_is_at_work_are_left_alone(
     before = everything(shard_clients)
     with (
         SourceSession(fleet.clusters[CLUSTER].postgres) as session,
-        session.locked(lock_scope(CLUSTER, kind), [Slice("acme", date(2026, 1, 6))]),
+        session.locked(fleet.dataset(CLUSTER, kind).lock_scope, [Slice("acme", date(2026, 1, 6))]),
         pytest.raises(SliceBusyError, match=r"acme 2026-01-06.*0 of 1 appeals were removed before"),
     ):
         purge(fleet)

@@ -29,7 +29,7 @@ from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.defs.keys.run_tags import limiting_tags
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import PROCESS, Kind, Slice, Step, days_between
+from reindex_assets.model import PROCESS, Slice, Step, days_between
 from reindex_assets.selection.days import check_days, cut_range
 
 FIRST = date(2026, 1, 1)
@@ -51,20 +51,24 @@ FLEET = Fleet(
         "west": made_cluster("west", "hooli", "umbrella"),
     },
 )
+EAST, WEST = (FLEET.dataset(name, PROCESS) for name in FLEET.clusters)
 
 
 def test_customers_are_named_in_one_way() -> None:
-    assert chosen_customers(FLEET, ["umbrella", "c3"], [], False) == {"east": ["c3"], "west": ["umbrella"]}
-    assert chosen_customers(FLEET, [], ["west"], False) == {"west": ["hooli", "umbrella"]}
-    assert [len(found) for found in chosen_customers(FLEET, [], [], True).values()] == [12, 2]
+    assert chosen_customers(FLEET, [PROCESS], ["umbrella", "c3"], [], everyone=False) == {
+        EAST: ["c3"],
+        WEST: ["umbrella"],
+    }
+    assert chosen_customers(FLEET, [PROCESS], [], ["west"], everyone=False) == {WEST: ["hooli", "umbrella"]}
+    assert [len(found) for found in chosen_customers(FLEET, [PROCESS], [], [], everyone=True).values()] == [12, 2]
     with pytest.raises(ConfigurationError, match="one of the three"):
-        chosen_customers(FLEET, [], [], False)
+        chosen_customers(FLEET, [PROCESS], [], [], everyone=False)
     with pytest.raises(ConfigurationError, match="one of the three"):
-        chosen_customers(FLEET, ["c1"], ["east"], False)
+        chosen_customers(FLEET, [PROCESS], ["c1"], ["east"], everyone=False)
     with pytest.raises(ConfigurationError, match=r"unknown cluster 'north'.*east, west"):
-        chosen_customers(FLEET, [], ["north"], False)
+        chosen_customers(FLEET, [PROCESS], [], ["north"], everyone=False)
     with pytest.raises(ConfigurationError, match="unknown customer 'c99'"):
-        chosen_customers(FLEET, ["c99"], [], False)
+        chosen_customers(FLEET, [PROCESS], ["c99"], [], everyone=False)
 
 
 @pytest.mark.parametrize("text", ["0d", "", "10 days", "-1d", "1w"])
@@ -97,13 +101,11 @@ def test_dagster_makes_runs_of_one_customer_that_cover_what_is_left_exactly(
     last = FIRST + timedelta(days=days - 1)
     everything = [Slice(customer, day) for customer in customers for day in days_between(FIRST, last)]
     left = {item for number, item in enumerate(everything) if number not in done}
-    windows = plan_windows(
-        {"east": customers}, [PROCESS], cut_range(FIRST, last, window_days), lambda cluster, kind, item: item in left
-    )
+    windows = plan_windows({EAST: customers}, cut_range(FIRST, last, window_days), lambda dataset, item: item in left)
     assert all((window.last_day - window.first_day).days < window_days for window in windows)
     found: list[Slice] = []
     graph = build_defs(FLEET).get_repository_def().asset_graph
-    key = asset_key("east", Step.WRITE)
+    key = asset_key(EAST, Step.WRITE)
     for batch in batches(windows):
         # Dagster's own cutting of a backfill into runs.
         wanted = {AssetKeyPartitionKey(key, item.partition_key) for item in batch.slices}
@@ -117,7 +119,7 @@ def test_dagster_makes_runs_of_one_customer_that_cover_what_is_left_exactly(
 def test_a_hundred_customers_take_few_of_dagsters_backfills() -> None:
     days = days_between(FIRST, FIRST + timedelta(days=59))
     windows = plan_windows(
-        {"east": [f"c{number}" for number in range(95)]}, [PROCESS], cut_range(days[0], days[-1], 10), lambda *_: True
+        {EAST: [f"c{number}" for number in range(95)]}, cut_range(days[0], days[-1], 10), lambda *_: True
     )
     assert len(windows) == 95 * 6
     assert len(batches(windows)) == 11 * 6
@@ -193,6 +195,6 @@ def test_a_run_gets_the_tags_that_limits_are_about(
 
 
 def test_kinds_have_windows_of_their_own() -> None:
-    other = Kind(name="conversation", template_type=1, time_column="conversation_start_time", is_of_conversations=True)
-    windows = plan_windows({"west": ["hooli"]}, [PROCESS, other], cut_range(FIRST, FIRST, 10), lambda *_: True)
-    assert [batch.kind.name for batch in batches(windows)] == ["process", "conversation"]
+    datasets = {dataset: ["hooli"] for dataset in FLEET.datasets("west")}
+    windows = plan_windows(datasets, cut_range(FIRST, FIRST, 10), lambda *_: True)
+    assert [batch.dataset.kind.name for batch in batches(windows)] == ["process", "conversation"]

@@ -39,6 +39,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.stack import LocalStack
+from reindex_assets.model import PROCESS
 
 PLAN = DataPlan({"globex": ("main",)}, date(2026, 1, 30), days=3, scale=0.002, seed=5, criteria=(1, 3, 4))
 WINDOW = Window.of(PLAN)
@@ -92,14 +93,14 @@ def test_a_wrong_copy_is_never_timed(
 ) -> None:
     plain_copy(target, WINDOW)
     prove(target, WINDOW, "the copy")
-    plant(drift, shard_clients, "globex", WINDOW.first_day, source=source)
+    plant(drift, shard_clients, "globex", WINDOW.first_day, source=source, kind=PROCESS)
     with pytest.raises(WrongRunError, match="the copy"):
         prove(target, WINDOW, "the copy")
 
 
 def test_a_wrong_value_in_a_sample_is_never_timed(target: Target, shard_clients: Sequence[Client]) -> None:
     seeds_algorithm(target, WINDOW, 60)
-    plant(Drift.CHANGED, shard_clients, "globex", WINDOW.first_day)
+    plant(Drift.CHANGED, shard_clients, "globex", WINDOW.first_day, kind=PROCESS)
     with pytest.raises(WrongRunError, match="'changed': 1"):
         prove_beginning(target, WINDOW, 60, "the sample")
 

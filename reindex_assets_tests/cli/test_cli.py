@@ -34,7 +34,8 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import silent_port
 from reindex_assets_tests.support.session_stack import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 
@@ -372,7 +373,7 @@ def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(i
             ),
             selector.repository_name,
         ),
-        repair_sensor_name(CLUSTER),
+        repair_sensor_name(dataset_named(CLUSTER, PROCESS)),
     )
     instance.add_instigator_state(
         InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(cursor=cursor))

@@ -29,7 +29,7 @@ from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.session_stack import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
@@ -96,8 +96,8 @@ def _spoil(source: Connection, shards: list[Client]) -> None:
                 client.command(f"TRUNCATE TABLE {table}")
         make_source(source, PLAN)
         load_plainly(source, shards)
-        plant(Drift.EXTRA, shards, "initech", days[0], 2, 1, source)
-        plant(Drift.MISSING, shards, "globex", days[1], 2, 1, source)
+        plant(Drift.EXTRA, shards, "initech", days[0], 2, 1, source, kind=PROCESS)
+        plant(Drift.MISSING, shards, "globex", days[1], 2, 1, source, kind=PROCESS)
         [changed] = application.scorecards_of(source, Slice("initech", days[2]))
         cursor.execute(
             "UPDATE historic.scorecard_scores SET comment = %s, not_applicable = not not_applicable"
@@ -128,7 +128,10 @@ def found(module_fleet: Fleet) -> dict[Depth, Verification]:
     cluster = module_fleet.clusters["local"]
     cluster = cluster.model_copy(update={"customers": {**cluster.customers, "acme": customer}})
     fleet = module_fleet.model_copy(update={"clusters": {"local": cluster}})
-    return {depth: verify(fleet, [], PLAN.first_day, PLAN.last_day, depth, 0, samples=1) for depth in Depth}
+    return {
+        depth: verify(fleet, [], PLAN.first_day, PLAN.last_day, kind=PROCESS, depth=depth, settle_seconds=0, samples=1)
+        for depth in Depth
+    }
 
 
 def page_of(found: Verification) -> Page:

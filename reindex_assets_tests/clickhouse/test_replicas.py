@@ -36,6 +36,7 @@ from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.drift.test_unchanged import prove, unread
 from reindex_assets_tests.support import running
+from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_clickhouse
 from reindex_assets_tests.support.proxies import Proxy
 from reindex_assets_tests.support.running import slices_of, with_shards
@@ -131,7 +132,7 @@ def test_a_replica_that_dies_while_a_run_writes_costs_another_try_of_the_group(
     running.reindex(fleet, SLICES)
     for seed, (moment, words) in enumerate(MOMENTS.items()):
         change_source(source, PLAN, seed)
-        plant(Drift.EXTRA, shard_clients, "acme", PLAN.first_day, count=3, seed=seed)
+        plant(Drift.EXTRA, shard_clients, "acme", PLAN.first_day, count=3, seed=seed, kind=PROCESS)
         changed, (dying, other) = proxied(words)
         retries: list[str] = []
         outcomes = running.attempt(changed, SLICES, TRIES, on_retry=retries.append)
@@ -166,17 +167,25 @@ def test_a_replica_that_dies_while_a_run_checks_is_replaced_by_a_comparison_from
 ) -> None:
     running.reindex(fleet, SLICES)
     changed, (dying, _) = proxied(b"uniqExact(")
-    plan = CheckPlan(changed, CLUSTER, PROCESS, 0.0, with_checkpoint=True)
+    plan = CheckPlan(dataset=changed.dataset(CLUSTER, PROCESS), settle_seconds=0.0, with_checkpoint=True)
     parities, _, proofs = _compare(plan, SLICES, [])
     assert dying.is_cut
     assert all(parity.is_equal for parity in parities)
     assert len({one.slice for proof in proofs for one in proof.slices}) == len(SLICES)
 
-    plant(Drift.MISSING, shard_clients, "acme", PLAN.first_day, seed=1)
+    plant(Drift.MISSING, shard_clients, "acme", PLAN.first_day, seed=1, kind=PROCESS)
     both = proxied(b"uniqExact(")[1]
     both[1].cut_at = b"uniqExact("
     with pytest.raises(ShardUnreachableError):
-        _compare(CheckPlan(with_replicas(fleet, *(one.port for one in both)), CLUSTER, PROCESS, 0.0, False), SLICES, [])
+        _compare(
+            CheckPlan(
+                dataset=with_replicas(fleet, *(one.port for one in both)).dataset(CLUSTER, PROCESS),
+                settle_seconds=0.0,
+                with_checkpoint=False,
+            ),
+            SLICES,
+            [],
+        )
 
 
 def copied(origin: Client, copy: Client, without: str) -> None:
@@ -218,7 +227,8 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
 
 
 def look_at(fleet: Fleet, state: WatchState) -> WatchLook:
-    return look(fleet, CLUSTER, (PLAN.first_day, PLAN.last_day), state, limits=Watch(settle_seconds=0))
+    watched = watched_by(fleet.dataset(CLUSTER, PROCESS), Watch(settle_seconds=0))
+    return look(watched, (PLAN.first_day, PLAN.last_day), state)
 
 
 def test_parts_of_another_replica_say_nothing_although_they_bear_the_same_names() -> None:
@@ -246,7 +256,7 @@ def test_replicas_of_tables_that_do_not_replicate_are_refused(
     with pytest.raises(
         ConfigurationError, match=r"shard 1 .*names 2 replicas, but reindex_layout and score and scorecard there share"
     ):
-        Reindex(changed, CLUSTER).run(SLICES)
+        Reindex(changed.dataset(CLUSTER, PROCESS)).run(SLICES)
 
 
 def test_what_a_replica_is_asked_is_understood_by_the_engine(fleet: Fleet, shard_clients: list[Client]) -> None:

@@ -25,7 +25,7 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_postgres, with_shard_port
 from reindex_assets_tests.support.merges import no_merges
@@ -50,12 +50,12 @@ def equal(clean: None, source: Connection, shard_clients: list[Client]) -> None:
 
 
 def counted(fleet: Fleet, slices: list[Slice] | None = None) -> Counts:
-    with Comparison(fleet, CLUSTER) as comparison:
+    with Comparison(fleet.dataset(CLUSTER, PROCESS)) as comparison:
         return count_both_sides(comparison, SLICES if slices is None else slices)
 
 
 def verified(fleet: Fleet, depth: Depth = Depth.COUNTS, settle_seconds: float = 0) -> Verification:
-    return verify(fleet, [], PLAN.first_day, PLAN.last_day, depth, settle_seconds)
+    return verify(fleet, [], PLAN.first_day, PLAN.last_day, kind=PROCESS, depth=depth, settle_seconds=settle_seconds)
 
 
 def in_postgres(source: Connection) -> Counter[Place]:
@@ -142,7 +142,7 @@ def test_each_kind_of_drift_that_changes_a_number_is_counted_where_it_is(
             if drift is Drift.DUPLICATED:
                 stack.enter_context(no_merges(shard_clients))
             for customer, seed in (("acme", 1), ("globex", 2)):
-                planted = plant(drift, shard_clients, customer, day, 2, seed, source)
+                planted = plant(drift, shard_clients, customer, day, 2, seed, source, kind=PROCESS)
                 wrong |= {Slice(one.customer, one.day) for one in planted}
 
         counts = counted(fleet)
@@ -272,7 +272,7 @@ def test_equal_counts_of_wrong_values_agree_and_claim_nothing_about_values(
 ) -> None:
     others = [number for number, change in enumerate(CHANGES) if change.column != "template_id"]
     for number, day in zip(others, PLAN.all_days, strict=False):
-        plant(Drift.CHANGED, shard_clients, "acme", day, seed=number)
+        plant(Drift.CHANGED, shard_clients, "acme", day, seed=number, kind=PROCESS)
 
     found = verified(fleet)
     deeper = verified(fleet, Depth.FINGERPRINT)
@@ -329,7 +329,7 @@ def test_clickhouse_alone_is_counted_without_asking_postgres(
         for name in ("scorecard", "score")
     }
     assert expected["score"] > expected["scorecard"] > 0
-    assert count_clickhouse(with_postgres(fleet, port=silent_port()), CLUSTER, slices) == expected
+    assert count_clickhouse(with_postgres(fleet, port=silent_port()).dataset(CLUSTER, PROCESS), slices) == expected
 
 
 def test_an_engine_that_cannot_be_asked_is_an_error_and_never_a_count(fleet: Fleet) -> None:
@@ -339,7 +339,7 @@ def test_an_engine_that_cannot_be_asked_is_an_error_and_never_a_count(fleet: Fle
     with pytest.raises(SourceUnreachableError, match=f"Postgres 127.0.0.1:{port}"):
         counted(with_postgres(fleet, port=port))
     with pytest.raises(ShardUnreachableError):
-        count_clickhouse(with_shard_port(fleet, 1, port), CLUSTER, SLICES)
+        count_clickhouse(with_shard_port(fleet, 1, port).dataset(CLUSTER, PROCESS), SLICES)
 
 
 @pytest.mark.usefixtures("clean")

@@ -22,7 +22,7 @@ from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.comparing import compare, compare_settled
 from reindex_assets_tests.support.merges import no_merges
@@ -85,7 +85,9 @@ def test_each_kind_of_drift_has_its_name_and_its_exact_number_of_rows(
 
     def plant_both(drift: Drift) -> None:
         for customer, seed in (("acme", 1), ("globex", 2)):
-            planted.extend(plant(drift, shard_clients, customer, PLAN.all_days[DAYS[drift]], 2, seed, source))
+            planted.extend(
+                plant(drift, shard_clients, customer, PLAN.all_days[DAYS[drift]], 2, seed, source, kind=PROCESS)
+            )
 
     for drift in sorted(set(Drift) - {Drift.DUPLICATED}):
         plant_both(drift)
@@ -124,7 +126,7 @@ def test_each_kind_of_drift_has_its_name_and_its_exact_number_of_rows(
 def test_a_changed_value_of_any_column_is_shown_with_both_values(fleet: Fleet, shard_clients: list[Client]) -> None:
     spoilt = dict(zip(SLICES, range(len(CHANGES)), strict=False))
     for item, number in spoilt.items():
-        plant(Drift.CHANGED, shard_clients, item.customer, item.day, seed=number)
+        plant(Drift.CHANGED, shard_clients, item.customer, item.day, seed=number, kind=PROCESS)
 
     parities = look(fleet)
     found = drifted(parities)

@@ -24,7 +24,7 @@ from reindex_assets.comparison.differences import RowLook, look_at_rows
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import SCORE, SCORECARD, Slice, Table
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
@@ -179,7 +179,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
         assert {card: digest for client in shard_clients for card, digest in client.query(sql).result_rows} == expected
         found: list[int] = []
         for day in days:
-            [group] = group_slices([Slice("acme", day)], fleet.clusters[CLUSTER], days[0], {}, 1)
+            [group] = group_slices([Slice("acme", day)], fleet.dataset(CLUSTER, PROCESS), {}, 1)
             with (
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),

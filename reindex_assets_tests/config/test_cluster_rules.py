@@ -31,6 +31,7 @@ from reindex_assets.defs.keys.names import checks_job_name, job_name, op_name, r
 from reindex_assets.defs.keys.partitions import PARTITION_TAG, range_tags
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, PROCESS, Slice
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.fleet_files import DEFAULTS, EXAMPLE, with_replicas, write
 
 EAST, VOICE = "us-east-1-prod", "voice-prod"
@@ -69,16 +70,16 @@ def test_what_is_scheduled_and_when_is_each_clusters_own(own: Fleet) -> None:
     repository = build_defs(own).get_repository_def()
     found = {one.name: (one.cron_schedule, one.execution_timezone) for one in repository.schedule_defs}
     assert found == {
-        f"{job_name(EAST)}_daily": ("0 5 * * *", "Asia/Tokyo"),
-        f"{checks_job_name(EAST, PROCESS)}_daily": ("10 4 * * mon", "Asia/Tokyo"),
+        f"{job_name(dataset_named(EAST, PROCESS))}_daily": ("0 5 * * *", "Asia/Tokyo"),
+        f"{checks_job_name(dataset_named(EAST, PROCESS))}_daily": ("10 4 * * mon", "Asia/Tokyo"),
         "all_voice_prod_daily": ("15 1 * * *", "UTC"),
-        f"{checks_job_name(VOICE, PROCESS)}_daily": ("10 4 * * mon", "UTC"),
-        f"{checks_job_name(VOICE, CONVERSATION)}_daily": ("10 4 * * mon", "UTC"),
+        f"{checks_job_name(dataset_named(VOICE, PROCESS))}_daily": ("10 4 * * mon", "UTC"),
+        f"{checks_job_name(dataset_named(VOICE, CONVERSATION))}_daily": ("10 4 * * mon", "UTC"),
     }
     sensors = {one.name: one for one in repository.sensor_defs}
     for cluster, seconds, look_back, settle in ((EAST, 45, 20, "2.5"), (VOICE, 10, 5, "5")):
         for kind in (PROCESS, CONVERSATION):
-            sensor = sensors[repair_sensor_name(cluster, kind)]
+            sensor = sensors[repair_sensor_name(dataset_named(cluster, kind))]
             assert sensor.minimum_interval_seconds == seconds
             assert f"in the last {look_back} days" in str(sensor.description)
             assert f"younger than {settle} s" in str(sensor.description)
@@ -87,7 +88,9 @@ def test_what_is_scheduled_and_when_is_each_clusters_own(own: Fleet) -> None:
 def test_the_operators_word_stands_above_the_files(own: Fleet) -> None:
     names = {one.name for one in build_defs(own, mode=Mode.CONVERSATION).get_repository_def().schedule_defs}
     assert names == {
-        f"{named(cluster, CONVERSATION)}_daily" for cluster in (EAST, VOICE) for named in (job_name, checks_job_name)
+        f"{named(own.dataset(cluster, CONVERSATION))}_daily"
+        for cluster in (EAST, VOICE)
+        for named in (job_name, checks_job_name)
     }
 
 
@@ -95,13 +98,13 @@ def test_days_are_utc_days_wherever_the_clock_of_a_schedule_stands(own: Fleet) -
     definitions = build_defs(own)
     # In Tokyo the 2nd has begun; in UTC the 1st lasts four hours more.
     planned = datetime(2025, 8, 2, 5, tzinfo=TOKYO)
-    assert days_asked(definitions, f"{job_name(EAST)}_daily", planned) == [
+    assert days_asked(definitions, f"{job_name(dataset_named(EAST, PROCESS))}_daily", planned) == [
         ("spirit|2025-07-30", "united-east|2025-07-31")
     ]
-    nightly = f"{checks_job_name(EAST, PROCESS)}_daily"
+    nightly = f"{checks_job_name(dataset_named(EAST, PROCESS))}_daily"
     assert days_asked(definitions, nightly, planned)[0][0] == "spirit|2025-07-13"
     assert days_asked(definitions, nightly, planned)[-1][1] == "united-east|2025-08-01"
-    assert days_asked(definitions, f"{checks_job_name(VOICE, PROCESS)}_daily", planned) == [
+    assert days_asked(definitions, f"{checks_job_name(dataset_named(VOICE, PROCESS))}_daily", planned) == [
         ("holiday.inn|2025-07-28", "holiday.inn|2025-08-01")
     ]
 
@@ -129,10 +132,10 @@ def test_checks_wait_as_long_as_their_clusters_watch_says(
     monkeypatch.setattr(Comparison, "settled", noted)
     cluster = fleet.clusters[CLUSTER].model_copy(update={"watch": Watch(settle_seconds=0.25)})
     job = build_defs(fleet.model_copy(update={"clusters": {CLUSTER: cluster}})).resolve_job_def(
-        checks_job_name(CLUSTER, PROCESS)
+        checks_job_name(dataset_named(CLUSTER, PROCESS))
     )
     tags = range_tags(["acme"], date(2026, 1, 3), date(2026, 1, 3))
-    for config in ({}, {"ops": {op_name(CLUSTER): {"config": {"settle_seconds": 0.125}}}}):
+    for config in ({}, {"ops": {op_name(dataset_named(CLUSTER, PROCESS)): {"config": {"settle_seconds": 0.125}}}}):
         assert job.execute_in_process(run_config=config, instance=instance, tags=tags).success
     assert waited == [0.25, 0.125]
 
@@ -141,7 +144,7 @@ def test_a_run_is_silent_by_the_limit_of_its_cluster(own: Fleet, instance: Dagst
     definitions = build_defs(own)
     runs = {
         cluster: instance.create_run_for_job(
-            definitions.resolve_job_def(job_name(cluster)),
+            definitions.resolve_job_def(job_name(dataset_named(cluster, PROCESS))),
             tags={PARTITION_TAG: f"{customer}|2025-07-01"},
             status=DagsterRunStatus.STARTED,
         )

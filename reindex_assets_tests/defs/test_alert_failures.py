@@ -19,6 +19,7 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import PROCESS
 from reindex_assets_tests.support.alert_receivers import WebReceiver
 from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     HOUR,
@@ -32,6 +33,7 @@ from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     targets_of_the_alerts,
 )
 from reindex_assets_tests.support.asset_runs import FIRST, LAST
+from reindex_assets_tests.support.datasets import dataset_named
 
 
 @job
@@ -59,7 +61,7 @@ def test_failed_runs_of_the_checks_alone_are_told_and_those_of_others_are_not(
     alerting: Alerting, tell: Tell, web: WebReceiver
 ) -> None:
     tell(web.url())
-    checks_job = build_defs(alerting.fleet).resolve_job_def(checks_job_name("local"))
+    checks_job = build_defs(alerting.fleet).resolve_job_def(checks_job_name(dataset_named("local", PROCESS)))
     for run in (
         alerting.instance.create_run_for_job(checks_job),
         alerting.instance.create_run_for_job(Definitions(jobs=[elsewhere]).resolve_job_def("elsewhere")),
@@ -76,10 +78,10 @@ def failing_run(alerting: Alerting, tags: dict[str, str]) -> str:
     broken = alerting.fleet.model_copy(update={"clusters": {"local": cluster.model_copy(update={"postgres": dead})}})
     result = (
         build_defs(broken)
-        .resolve_job_def(job_name("local"))
+        .resolve_job_def(job_name(dataset_named("local", PROCESS)))
         .execute_in_process(
             run_config={
-                "ops": {op_name("local"): {"config": {"attempts": 1}}},
+                "ops": {op_name(dataset_named("local", PROCESS)): {"config": {"attempts": 1}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             instance=alerting.instance,

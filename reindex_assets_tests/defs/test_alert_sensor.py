@@ -25,7 +25,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
-from reindex_assets.model import GIVEN_UP_CHECK
+from reindex_assets.model import GIVEN_UP_CHECK, PROCESS
 from reindex_assets_tests.support.alert_receivers import WebReceiver
 from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     HOUR,
@@ -36,6 +36,7 @@ from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     targets_of_the_alerts,
 )
 from reindex_assets_tests.support.asset_runs import WRITES
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 
@@ -124,7 +125,9 @@ def test_what_is_red_before_the_first_tick_is_told(
     subset = partitions.empty_subset().with_partition_keys(["initech|2026-01-02"])
     planned = AssetCheckEvaluationPlanned(asset_key=WRITES, check_name="rows_agree", partitions_subset=subset)
     kind = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
-    instance.report_dagster_event(DagsterEvent(kind, job_name("local"), event_specific_data=planned), str(uuid.uuid4()))
+    instance.report_dagster_event(
+        DagsterEvent(kind, job_name(dataset_named("local", PROCESS)), event_specific_data=planned), str(uuid.uuid4())
+    )
     assert "3 open" in alerting.tick()
     assert alerting.tick(after=200) == "told 3 problems to 1 target; 3 open"
     body = web.take()["message"]

@@ -28,7 +28,7 @@ from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import checks_job_name
 from reindex_assets.defs.keys.partitions import range_tags, slices_of_range
 from reindex_assets.local.drift.plant import Drift, plant
-from reindex_assets.model import Slice, days_between
+from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets_tests.support.asset_runs import (
     FIRST,
     LAST,
@@ -39,6 +39,7 @@ from reindex_assets_tests.support.asset_runs import (
     run,
     verdicts,
 )
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -56,7 +57,7 @@ def test_a_check_alone_is_red_for_the_drifted_partition_only_and_writes_nothing(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
     assert run(fleet, instance).success
-    plant(Drift.CHANGED, shard_clients, "globex", date(2026, 1, 3), count=1, seed=2)
+    plant(Drift.CHANGED, shard_clients, "globex", date(2026, 1, 3), count=1, seed=2, kind=PROCESS)
     before = [client.query("SELECT sum(version), count() FROM score").result_rows for client in shard_clients]
 
     checks_only = AssetSelection.checks(*(AssetCheckKey(WRITES, check.name) for check in CHECKS))
@@ -86,8 +87,8 @@ def test_a_red_check_shows_what_differs_with_both_values_and_the_templates(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
     assert run(fleet, instance).success
-    [planted] = plant(Drift.CHANGED, shard_clients, "globex", date(2026, 1, 3), count=1, seed=2)
-    plant(Drift.ORPHAN_SCORE, shard_clients, "globex", date(2026, 1, 3), count=1, seed=1)
+    [planted] = plant(Drift.CHANGED, shard_clients, "globex", date(2026, 1, 3), count=1, seed=2, kind=PROCESS)
+    plant(Drift.ORPHAN_SCORE, shard_clients, "globex", date(2026, 1, 3), count=1, seed=1, kind=PROCESS)
     checks_only = AssetSelection.checks(*(AssetCheckKey(WRITES, check.name) for check in CHECKS))
     assert run(fleet, instance, selection=checks_only).success
 
@@ -166,11 +167,11 @@ def test_the_job_of_the_checks_judges_every_partition_and_writes_nothing(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
     assert run(fleet, instance).success
-    plant(Drift.MISSING, shard_clients, "acme", date(2026, 1, 2), count=1, seed=1)
+    plant(Drift.MISSING, shard_clients, "acme", date(2026, 1, 2), count=1, seed=1, kind=PROCESS)
     before = [client.query("SELECT sum(version), count() FROM score").result_rows for client in shard_clients]
     result = (
         build_defs(fleet)
-        .resolve_job_def(checks_job_name("local"))
+        .resolve_job_def(checks_job_name(dataset_named("local", PROCESS)))
         .execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=instance,

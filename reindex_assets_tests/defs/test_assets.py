@@ -26,7 +26,7 @@ from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.oracle import compare as oracle
-from reindex_assets.model import Step
+from reindex_assets.model import PROCESS, Step
 from reindex_assets_tests.support.asset_runs import (
     FIRST,
     LAST,
@@ -38,6 +38,7 @@ from reindex_assets_tests.support.asset_runs import (
     run,
     verdicts,
 )
+from reindex_assets_tests.support.datasets import dataset_named
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -49,7 +50,7 @@ def test_one_run_covers_a_rectangle_and_every_partition_has_its_own_numbers(
     assert run(fleet, instance).success
     oracle.assert_equal(source, shard_clients)
     for step in Step:
-        assert set(numbers(instance, asset_key("local", step))) == every_partition()
+        assert set(numbers(instance, asset_key(dataset_named("local", PROCESS), step))) == every_partition()
     written = numbers(instance, WRITES)
     with source.cursor() as cursor:
         cursor.execute(
@@ -60,7 +61,7 @@ def test_one_run_covers_a_rectangle_and_every_partition_has_its_own_numbers(
         )
         row = cursor.fetchone()
     assert row is not None
-    extract = numbers(instance, asset_key("local", Step.EXTRACT))["acme|2026-01-02"]
+    extract = numbers(instance, asset_key(dataset_named("local", PROCESS), Step.EXTRACT))["acme|2026-01-02"]
     assert extract["scorecard_rows"] == row[0]
     day = written["acme|2026-01-02"]
     assert day["rows_read"] == day["rows_written"]
@@ -153,7 +154,7 @@ def test_a_dry_run_materializes_no_shard_writes_and_its_checks_tell_the_truth(
     assert run(fleet, instance, dry_run=True).success
     assert numbers(instance, WRITES) == {}
     assert verdicts(instance, "rows_agree") == dict.fromkeys(every_partition(), False)
-    assert set(numbers(instance, asset_key("local", Step.EXTRACT))) == every_partition()
+    assert set(numbers(instance, asset_key(dataset_named("local", PROCESS), Step.EXTRACT))) == every_partition()
 
 
 @pytest.mark.usefixtures("made")
@@ -161,7 +162,11 @@ def test_each_step_can_be_run_alone(
     fleet: Fleet, instance: DagsterInstance, source: Connection, shard_clients: list[Client]
 ) -> None:
     for step in Step:
-        assert run(fleet, instance, selection=AssetSelection.assets(asset_key("local", step)).without_checks()).success
+        assert run(
+            fleet,
+            instance,
+            selection=AssetSelection.assets(asset_key(dataset_named("local", PROCESS), step)).without_checks(),
+        ).success
     oracle.assert_equal(source, shard_clients)
 
 

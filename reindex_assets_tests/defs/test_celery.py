@@ -30,7 +30,7 @@ from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.dagster_processes import running_dagster
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import Slice, Step
+from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets_tests.support.backfills import ask_for_backfill
 from reindex_assets_tests.support.celery_processes import (
     DAGSTER_YAML,
@@ -39,16 +39,17 @@ from reindex_assets_tests.support.celery_processes import (
     running_redis,
     running_workers,
 )
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import FIRST_DAY
 
 CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
 #: More days than customers: Dagster makes a run of each customer.
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY + timedelta(days=3), days=5, scale=0.001, seed=4)
-WRITES = asset_key(CLUSTER, Step.WRITE)
+WRITES = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE)
 #: A run reads for seconds, and each of its days is done by itself: so there is a middle in which it can die.
 ROWS_PER_SECOND = 300
-RUN_CONFIG = {"ops": {op_name(CLUSTER): {"config": {"group_scorecards": 1}}}}
+RUN_CONFIG = {"ops": {op_name(dataset_named(CLUSTER, PROCESS)): {"config": {"group_scorecards": 1}}}}
 SILENT_SECONDS = 30
 
 
@@ -105,7 +106,11 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
     environment = {**celery_home(tmp_path / "home", redis_url), "REINDEX_FLEET": str(slow_fleet_file)}
     # Before the daemon is up, which looks for backfills but every 30 s.
     ask_for_backfill(
-        instance, load_fleet(slow_fleet_file), slices, [asset_key(CLUSTER, step) for step in Step], RUN_CONFIG
+        instance,
+        load_fleet(slow_fleet_file),
+        slices,
+        [asset_key(dataset_named(CLUSTER, PROCESS), step) for step in Step],
+        RUN_CONFIG,
     )
 
     with (

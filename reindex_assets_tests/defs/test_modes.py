@@ -37,6 +37,7 @@ from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, KINDS, PROCESS, Kind, Slice, Step
 from reindex_assets_tests.support import running
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
@@ -66,12 +67,12 @@ def run(fleet: Fleet, instance: DagsterInstance, job: str, config: dict[str, obj
 
 def settled() -> dict[str, object]:
     """Run config by which both kinds are checked without a pause."""
-    return {"ops": {op_name(CLUSTER, kind): {"config": {"settle_seconds": 0.0}} for kind in KINDS}}
+    return {"ops": {op_name(dataset_named(CLUSTER, kind)): {"config": {"settle_seconds": 0.0}} for kind in KINDS}}
 
 
 def green(instance: DagsterInstance, kind: Kind) -> set[str]:
     """The partitions whose every check is green."""
-    keys = [AssetCheckKey(asset_key(CLUSTER, Step.WRITE, kind), check.name) for check in CHECKS]
+    keys = [AssetCheckKey(asset_key(dataset_named(CLUSTER, kind), Step.WRITE), check.name) for check in CHECKS]
     found = instance.event_log_storage.get_asset_check_partition_info(keys)
     passed = AssetCheckExecutionRecordStatus.SUCCEEDED
     others = {one.partition_key for one in found if one.latest_execution_status is not passed}
@@ -95,11 +96,13 @@ def test_without_a_mode_conversations_are_scheduled(fleet: Fleet, monkeypatch: p
 def test_the_mode_says_what_is_scheduled_and_every_job_is_there(fleet: Fleet, mode: Mode) -> None:
     definitions = build_defs(fleet, mode=mode)
     daily = f"{mode}_local_daily"
-    nightly = {f"{checks_job_name(CLUSTER, kind)}_daily" for kind in mode.kinds}
+    nightly = {f"{checks_job_name(dataset_named(CLUSTER, kind))}_daily" for kind in mode.kinds}
     repository = definitions.get_repository_def()
     assert {schedule.name for schedule in repository.schedule_defs} == {daily, *nightly}
     schedule = definitions.resolve_schedule_def(daily)
-    assert schedule.job_name == (all_job_name(CLUSTER) if mode is Mode.ALL else job_name(CLUSTER, mode.kinds[0]))
+    assert schedule.job_name == (
+        all_job_name(CLUSTER) if mode is Mode.ALL else job_name(dataset_named(CLUSTER, mode.kinds[0]))
+    )
     requests = schedule.evaluate_tick(
         build_schedule_context(scheduled_execution_time=datetime(2026, 2, 10, 1, 15, tzinfo=UTC))
     ).run_requests
@@ -107,9 +110,11 @@ def test_the_mode_says_what_is_scheduled_and_every_job_is_there(fleet: Fleet, mo
     assert [request.tags["dagster/asset_partition_range_start"] for request in requests] == ["acme|2026-02-07"]
     assert {
         all_job_name(CLUSTER),
-        *(named(CLUSTER, kind) for kind in KINDS for named in (job_name, checks_job_name)),
+        *(named(dataset) for dataset in fleet.datasets(CLUSTER) for named in (job_name, checks_job_name)),
     } <= {job.name for job in repository.get_all_jobs()}
-    assert {repair_sensor_name(CLUSTER, kind) for kind in KINDS} <= {sensor.name for sensor in repository.sensor_defs}
+    assert {repair_sensor_name(dataset_named(CLUSTER, kind)) for kind in KINDS} <= {
+        sensor.name for sensor in repository.sensor_defs
+    }
 
 
 @pytest.mark.usefixtures("made")
@@ -148,14 +153,14 @@ def test_its_runs_are_seen_as_writing_both_kinds(fleet: Fleet, instance: Dagster
     tags = range_tags(["acme"], *DAYS)
     for job, kinds in (
         (all_job_name(CLUSTER), KINDS),
-        (job_name(CLUSTER, CONVERSATION), (CONVERSATION,)),
-        (job_name(CLUSTER), (PROCESS,)),
-        (checks_job_name(CLUSTER, CONVERSATION), ()),
+        (job_name(dataset_named(CLUSTER, CONVERSATION)), (CONVERSATION,)),
+        (job_name(dataset_named(CLUSTER, PROCESS)), (PROCESS,)),
+        (checks_job_name(dataset_named(CLUSTER, CONVERSATION)), ()),
     ):
         one = instance.create_run_for_job(definitions.resolve_job_def(job), tags=tags, status=DagsterRunStatus.STARTED)
         assert is_of_fleet(one, fleet), job
         for kind in KINDS:
-            busy = slices_in_flight(instance, graph, fleet, CLUSTER, kind)
+            busy = slices_in_flight(instance, graph, fleet.dataset(CLUSTER, kind))
             assert busy == ({Slice("acme", day) for day in PLAN.all_days} if kind in kinds else set()), job
         instance.delete_run(one.run_id)
 
@@ -174,7 +179,7 @@ def test_drift_of_conversations_is_found_and_repaired_by_their_own_sensor(
     loop = RepairLoop(watched, instance, CONVERSATION)
     assert loop.tick().requests == []
     # Of a process scorecard the other sensor takes care.
-    plant(Drift.EXTRA, shard_clients, "globex", PLAN.first_day, seed=2)
+    plant(Drift.EXTRA, shard_clients, "globex", PLAN.first_day, seed=2, kind=PROCESS)
     assert loop.tick().requests == []
     item = Slice("acme", PLAN.last_day)
     for client in shard_clients:

@@ -41,9 +41,10 @@ from reindex_assets.defs.keys.names import (
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import APPEALS_CHECK, Step
+from reindex_assets.model import APPEALS_CHECK, PROCESS, Step
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets_tests.support.asset_runs import evaluation
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.planted_appeals import Appeal, add_appeal, appeals_left, at, everything
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -174,16 +175,16 @@ def test_its_runs_are_this_projects_and_hold_no_partition_against_repairs(
     assert job.run_tags["cluster"] == CLUSTER
     made = instance.create_run_for_job(job)
     assert is_of_fleet(made, fleet)
-    assert slices_in_flight(instance, definitions.resolve_asset_graph(), fleet, CLUSTER) == frozenset()
+    assert slices_in_flight(instance, definitions.resolve_asset_graph(), fleet.dataset(CLUSTER, PROCESS)) == frozenset()
 
 
 @pytest.mark.usefixtures("planted")
 def test_a_red_check_leads_to_the_purge_and_is_green_after_it(fleet: Fleet, instance: DagsterInstance) -> None:
     def verdict() -> AssetCheckEvaluation:
-        job = build_defs(fleet).resolve_job_def(checks_job_name(CLUSTER))
+        job = build_defs(fleet).resolve_job_def(checks_job_name(dataset_named(CLUSTER, PROCESS)))
         job.execute_in_process(
             run_config={
-                "ops": {op_name(CLUSTER): {"config": {"settle_seconds": 0}}},
+                "ops": {op_name(dataset_named(CLUSTER, PROCESS)): {"config": {"settle_seconds": 0}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             instance=instance,
@@ -201,7 +202,7 @@ def test_a_red_check_leads_to_the_purge_and_is_green_after_it(fleet: Fleet, inst
 
 
 def test_its_alert_says_how_to_purge() -> None:
-    writes = asset_key(CLUSTER, Step.WRITE).to_user_string()
+    writes = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE).to_user_string()
     look = Look(lambda problem: None, lambda run_id: None)
     bodies = []
     for check in (APPEALS_CHECK, "rows_agree"):

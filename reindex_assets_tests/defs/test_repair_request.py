@@ -20,6 +20,7 @@ from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, job_name
 from reindex_assets.drift.repair_policy import GivenUp, Repair
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, Step
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.repair_loop import WRITES
 
 SLICES = [Slice("acme", date(2026, 1, 1 + number)) for number in range(6)]
@@ -38,7 +39,9 @@ def given_up(*slices: Slice) -> dict[Slice, Repair]:
 
 def materialize(instance: DagsterInstance, fleet: Fleet, item: Slice, tags: dict[str, str]) -> None:
     """As a run tells it."""
-    run = instance.create_run_for_job(build_defs(fleet).resolve_job_def(job_name(CLUSTER)), tags=tags)
+    run = instance.create_run_for_job(
+        build_defs(fleet).resolve_job_def(job_name(dataset_named(CLUSTER, PROCESS))), tags=tags
+    )
     event = DagsterEvent(
         event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
         job_name=run.job_name,
@@ -55,14 +58,20 @@ def test_who_is_asked_for_or_reindexed_by_hand_is_heard_and_nobody_else(
     asked, by_hand, repaired, before, observed, other = SLICES
     early = given_up(asked)
     materialize(instance, fleet, before, {})
-    ask_again(instance, [GivenUp(CLUSTER, PROCESS, repair) for repair in given_up(before).values()])
+    ask_again(
+        instance,
+        [GivenUp(dataset=dataset_named(CLUSTER, PROCESS), repair=repair) for repair in given_up(before).values()],
+    )
     ledger = {**early, **given_up(by_hand, repaired, before, observed)}
     assert asked_for_again(instance, WRITES, ledger) == set()
 
-    ask_again(instance, [GivenUp(CLUSTER, PROCESS, ledger[asked])] * 2)
+    ask_again(instance, [GivenUp(dataset=dataset_named(CLUSTER, PROCESS), repair=ledger[asked])] * 2)
     # Not given up, and another kind's asset of the same partition.
-    ask_again(instance, [GivenUp(CLUSTER, PROCESS, repair) for repair in given_up(other).values()])
-    elsewhere = asset_key(CLUSTER, Step.EXTRACT)
+    ask_again(
+        instance,
+        [GivenUp(dataset=dataset_named(CLUSTER, PROCESS), repair=repair) for repair in given_up(other).values()],
+    )
+    elsewhere = asset_key(dataset_named(CLUSTER, PROCESS), Step.EXTRACT)
     for key in (elsewhere, WRITES):
         instance.report_runless_asset_event(AssetObservation(key, partition=observed.partition_key))
     materialize(instance, fleet, by_hand, {})

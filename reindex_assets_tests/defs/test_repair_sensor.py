@@ -39,6 +39,7 @@ from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.backfills import ask_for_backfill
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_shard_port
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.repair_loop import WRITES, RepairLoop
@@ -63,7 +64,7 @@ def loop(
     """Equal data on both sides, and a first tick that has proved it."""
     make_source(source, PLAN)
     load_plainly(source, shard_clients)
-    WatchStore(watched, CLUSTER, PROCESS).save(WatchState())
+    WatchStore(watched.dataset(CLUSTER, PROCESS)).save(WatchState())
     loop = RepairLoop(watched, instance)
     assert "30 compared to the bit; nothing has drifted" in loop.tick().message
     return loop
@@ -101,7 +102,7 @@ def test_each_kind_of_drift_is_found_named_repaired_and_proved(
     places = [(customer, day) for customer in ("globex", "acme") for day in DAYS]
     for drift, (customer, day) in zip(Drift, places, strict=False):
         with _no_merges(shard_clients):
-            [planted] = plant(drift, shard_clients, customer, day, 1, 3, source)
+            [planted] = plant(drift, shard_clients, customer, day, 1, 3, source, kind=PROCESS)
             item = Slice(planted.customer, planted.day)
             [request] = loop.tick().requests
 
@@ -137,7 +138,7 @@ def test_scattered_drift_becomes_few_runs_and_the_same_day_may_drift_again(
     for round_number in range(2):
         places = [Slice("acme", DAYS[0]), Slice("acme", DAYS[1]), Slice("globex", DAYS[1]), Slice("initech", DAYS[4])]
         for number, item in enumerate(places):
-            plant(Drift.CHANGED, shard_clients, item.customer, item.day, 1, 10 * round_number + number)
+            plant(Drift.CHANGED, shard_clients, item.customer, item.day, 1, 10 * round_number + number, kind=PROCESS)
         requests = loop.tick().requests
         assert len(requests) == 1
         assert set(places) <= set().union(*(loop.slices(request) for request in requests))
@@ -151,10 +152,10 @@ def test_scattered_drift_becomes_few_runs_and_the_same_day_may_drift_again(
 def test_what_a_queued_run_covers_is_left_to_it(
     loop: RepairLoop, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
-    plant(Drift.MISSING, shard_clients, "acme", DAYS[1])
-    plant(Drift.MISSING, shard_clients, "initech", DAYS[3])
+    plant(Drift.MISSING, shard_clients, "acme", DAYS[1], kind=PROCESS)
+    plant(Drift.MISSING, shard_clients, "initech", DAYS[3], kind=PROCESS)
     run = instance.create_run_for_job(
-        build_defs(loop.fleet).resolve_job_def(job_name(CLUSTER)),
+        build_defs(loop.fleet).resolve_job_def(job_name(dataset_named(CLUSTER, PROCESS))),
         tags=range_tags(["acme", "globex"], DAYS[0], DAYS[2]),
         status=DagsterRunStatus.NOT_STARTED,
     )
@@ -173,7 +174,7 @@ def test_what_a_queued_run_covers_is_left_to_it(
 def test_what_a_backfill_has_not_asked_for_yet_is_left_to_it(
     loop: RepairLoop, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
-    plant(Drift.MISSING, shard_clients, "acme", DAYS[1])
+    plant(Drift.MISSING, shard_clients, "acme", DAYS[1], kind=PROCESS)
     backfill = ask_for_backfill(instance, loop.fleet, [Slice("acme", day) for day in DAYS], [WRITES])
     tick = loop.tick()
     assert not tick.requests
@@ -188,7 +189,7 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
     loop: RepairLoop, source: Connection, shard_clients: list[Client], instance: DagsterInstance
 ) -> None:
     item = Slice("globex", DAYS[2])
-    plant(Drift.MISSING, shard_clients, item.customer, item.day, 2, 1)
+    plant(Drift.MISSING, shard_clients, item.customer, item.day, 2, 1, kind=PROCESS)
     for client in shard_clients:
         client.command(
             "ALTER TABLE scorecard ADD CONSTRAINT poisoned CHECK NOT "
@@ -211,7 +212,7 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
 
     # The cause is gone, and nothing has changed that a look could see.
     assert not loop.tick().requests
-    ask_again(instance, [GivenUp(CLUSTER, PROCESS, loop.ledger.given_up[item])])
+    ask_again(instance, [GivenUp(dataset=dataset_named(CLUSTER, PROCESS), repair=loop.ledger.given_up[item])])
     [request] = loop.tick().requests
     assert loop.slices(request) == {item}
     assert loop.run(request).success
@@ -227,8 +228,8 @@ def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(
 ) -> None:
     # A watch that is blind for this drift: it has taken the marks of now for those of equal data.
     item = Slice("initech", DAYS[0])
-    plant(Drift.CHANGED, shard_clients, item.customer, item.day, 1, 2)
-    store = WatchStore(loop.fleet, CLUSTER, PROCESS)
+    plant(Drift.CHANGED, shard_clients, item.customer, item.day, 1, 2, kind=PROCESS)
+    store = WatchStore(loop.fleet.dataset(CLUSTER, PROCESS))
     before = loop.cursor
     loop.tick()
     loop.cursor = before

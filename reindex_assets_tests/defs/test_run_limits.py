@@ -39,6 +39,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.rectangles import Rectangle
 from reindex_assets_tests.support.backfills import until
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_clickhouse
 from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.session_stack import connect_source
@@ -139,7 +140,7 @@ def test_runs_that_the_repair_sensor_asks_for_carry_their_cluster(
 
 @pytest.mark.usefixtures("clean")
 def test_runs_of_the_command_line_carry_their_cluster(fleet: Fleet, instance: DagsterInstance) -> None:
-    report = launch(fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[0]), {"dry_run": True})
+    report = launch(fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[0]), {"dry_run": True}, kind=PROCESS)
     run = instance.get_run_by_id(report.run_id)
     assert run is not None
     assert (run.tags[CLUSTER_TAG], run.tags[CUSTOMER_TAG]) == (CLUSTER, "globex")
@@ -197,7 +198,7 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
             until(lambda: instance.get_runs_count(in_progress) == max_runs, 120)
             # No queue holds this one back: the pool does, inside.
             alone = Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1])
-            by_hand = thread.submit(launch, fleet, instance, alone, {})
+            by_hand = thread.submit(launch, fleet, instance, alone, {}, kind=PROCESS)
             until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1, 120)
             # More of each are waiting.
             waiting = [run.tags for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))]
@@ -257,7 +258,8 @@ def slots_taken(instance: DagsterInstance) -> int:
 
 def _launch_backfill(instance: DagsterInstance, fleet: Fleet, chosen: Mapping[str, Sequence[str]], days: int) -> None:
     """A backfill over the fleet's first days in windows."""
-    request = BackfillRequest(chosen, [PROCESS], DAYS[0], DAYS[6], days)
+    datasets = {fleet.dataset(name, PROCESS): customers for name, customers in chosen.items()}
+    request = BackfillRequest(chosen=datasets, first_day=DAYS[0], last_day=DAYS[6], window_days=days)
     launch_backfill(instance, fleet, plan_backfill(instance, request))
 
 
@@ -287,7 +289,7 @@ def _launch(dagster: DagsterProcesses, slices: Sequence[Slice]) -> None:
     selector = {
         "repositoryName": "__repository__",
         "repositoryLocationName": "reindex_assets.definitions",
-        "jobName": job_name(CLUSTER),
+        "jobName": job_name(dataset_named(CLUSTER, PROCESS)),
     }
     runs = [
         {

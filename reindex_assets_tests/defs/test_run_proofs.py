@@ -25,6 +25,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.asset_runs import FIRST, LAST, PLAN, WRITES, every_partition, numbers, run, verdicts
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 ITEM = Slice("globex", FIRST)
@@ -33,7 +34,7 @@ ITEM = Slice("globex", FIRST)
 @pytest.fixture
 def written(clean: None, fleet: Fleet, source: Connection, instance: DagsterInstance) -> None:
     """Everything in place by a run of its own, and the next one has nothing to read."""
-    Path(CheckpointStore(fleet, CLUSTER, PROCESS).path).unlink(missing_ok=True)
+    Path(CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).path).unlink(missing_ok=True)
     make_source(source, PLAN)
     assert run(fleet, instance).success
 
@@ -66,7 +67,7 @@ def test_a_run_over_unchanged_partitions_reads_nothing_and_marks_them_all_as_don
         assert found["rows_unchanged"] == first[partition]["rows_written"]
         assert str(found["snapshot"]) > str(found["unchanged_since"]) > str(first[partition]["snapshot"])
     for step in Step:
-        assert set(numbers(instance, asset_key(CLUSTER, step))) == every_partition()
+        assert set(numbers(instance, asset_key(dataset_named(CLUSTER, PROCESS), step))) == every_partition()
     for check in CHECKS:
         assert verdicts(instance, check.name) == dict.fromkeys(every_partition(), True)
     assert "neither engine has changed a row of it since" in said(instance, "rows_agree", ITEM)
@@ -95,7 +96,7 @@ def test_some_runs_read_everything(fleet: Fleet, instance: DagsterInstance, why:
     elif why == "everything":
         assert run(fleet, instance, everything=True).success
     else:
-        steps = AssetSelection.assets(asset_key(CLUSTER, Step.ROWS), WRITES)
+        steps = AssetSelection.assets(asset_key(dataset_named(CLUSTER, PROCESS), Step.ROWS), WRITES)
         assert run(fleet, instance, selection=steps).success
     assert read(instance) == every_partition()
 
@@ -104,10 +105,10 @@ def test_some_runs_read_everything(fleet: Fleet, instance: DagsterInstance, why:
 def test_a_check_alone_makes_the_proof_of_a_drifted_partition_void_and_proves_none(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
-    store = CheckpointStore(fleet, CLUSTER, PROCESS)
+    store = CheckpointStore(fleet.dataset(CLUSTER, PROCESS))
     before = {one.slice for proof in store.load() for one in proof.slices}
     assert {item.partition_key for item in before} == every_partition()
-    plant(Drift.CHANGED, shard_clients, ITEM.customer, ITEM.day)
+    plant(Drift.CHANGED, shard_clients, ITEM.customer, ITEM.day, kind=PROCESS)
     checks = AssetSelection.checks_for_assets(WRITES)
     assert run(fleet, instance, selection=checks).success
     assert not verdicts(instance, "rows_agree")[ITEM.partition_key]
@@ -127,4 +128,4 @@ def test_a_store_that_takes_no_proofs_costs_no_verdict(
     monkeypatch.setattr(CheckpointStore, "update", full)
     assert run(fleet, instance, everything=True).success
     assert verdicts(instance, "rows_agree") == dict.fromkeys(every_partition(), True)
-    assert verify(fleet, list(CUSTOMERS), FIRST, LAST, settle_seconds=0).agrees
+    assert verify(fleet, list(CUSTOMERS), FIRST, LAST, kind=PROCESS, settle_seconds=0).agrees

@@ -19,7 +19,7 @@ from reindex_assets.errors import PlacementError
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal, differences
-from reindex_assets.model import Slice, Step
+from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets_tests.support.running import (
@@ -229,8 +229,8 @@ def test_a_run_on_other_slices_is_not_disturbed_and_keeps_the_tables_of_the_firs
 
 def spoil(source: Connection, shard_clients: list[Client]) -> None:
     for item in FEW:
-        plant(Drift.CHANGED, shard_clients, item.customer, item.day, count=2)
-        plant(Drift.MISSING, shard_clients, item.customer, item.day, count=2)
+        plant(Drift.CHANGED, shard_clients, item.customer, item.day, count=2, kind=PROCESS)
+        plant(Drift.MISSING, shard_clients, item.customer, item.day, count=2, kind=PROCESS)
 
 
 # --- profiles

@@ -21,7 +21,7 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), 3, scale=0.02)
@@ -43,7 +43,7 @@ def test_a_run_of_a_dead_machine_is_failed_and_frees_its_partitions_and_a_living
     graph = build_defs(fleet).get_repository_def().asset_graph
     assert isinstance(graph, AssetGraph)
     covered = {Slice(customer, day) for customer in CUSTOMERS for day in PLAN.all_days}
-    assert slices_in_flight(instance, graph, fleet, CLUSTER) == covered
+    assert slices_in_flight(instance, graph, fleet.dataset(CLUSTER, PROCESS)) == covered
 
     # Nobody but the janitor learns that it is dead; and it needs to have been silent for long enough.
     assert end_silent_runs(instance, fleet, silent_seconds=600) == []
@@ -54,7 +54,7 @@ def test_a_run_of_a_dead_machine_is_failed_and_frees_its_partitions_and_a_living
     assert dead.status is DagsterRunStatus.FAILURE
     messages = [entry.message for entry in instance.all_logs(run.run_id)]
     assert any("No sign of life" in message and "running them anew is safe" in message for message in messages)
-    assert slices_in_flight(instance, graph, fleet, CLUSTER) == set()
+    assert slices_in_flight(instance, graph, fleet.dataset(CLUSTER, PROCESS)) == set()
     assert end_silent_runs(instance, fleet, silent_seconds=0) == []
 
 

@@ -23,14 +23,15 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.runs.launch import launch
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Step
+from reindex_assets.model import PROCESS, Step
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.selection.rectangles import Rectangle
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "prune_events.sql"
 DAYS = [date(2026, 1, 5) + timedelta(days=number) for number in range(3)]
-WRITES = asset_key(CLUSTER, Step.WRITE)
+WRITES = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE)
 CHECKS = [AssetCheckKey(WRITES, name) for name in ("counts_agree", "rows_agree", "no_duplicates")]
 
 
@@ -74,7 +75,7 @@ class Shown:
                 partition = record.event.dagster_event.asset_check_evaluation_data.partition
                 verdicts.setdefault((check.name, str(partition)), (record.run_id, record.status.value))
         written = instance.fetch_materializations(WRITES, limit=1000, ascending=True).records
-        keys = [asset_key(CLUSTER, step) for step in Step]
+        keys = [asset_key(dataset_named(CLUSTER, PROCESS), step) for step in Step]
         return Shown(
             {key: instance.get_materialized_partitions(key) for key in keys},
             {str(record.partition_key): record.run_id for record in written},
@@ -101,8 +102,10 @@ def test_old_events_go_and_the_ui_shows_what_it_showed(
     for day in DAYS:
         add_scorecard(source, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), customer="globex")
     whole = Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[-1])
-    first, second = (launch(fleet, instance, whole, {"everything": True}) for _ in range(2))
-    last_day = launch(fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1]), {"everything": True})
+    first, second = (launch(fleet, instance, whole, {"everything": True}, kind=PROCESS) for _ in range(2))
+    last_day = launch(
+        fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1]), {"everything": True}, kind=PROCESS
+    )
     assert all(run.success and not run.red_checks for run in (first, second, last_day))
     before, young = Shown.by(instance), events(instance, second)
     assert set(before.written_by.values()) == {second.run_id, last_day.run_id}
@@ -127,4 +130,4 @@ def test_old_events_go_and_the_ui_shows_what_it_showed(
     }
     assert Shown.by(instance) == before
     # What is pruned is a run like any other: another one on top of it works.
-    assert launch(fleet, instance, whole, {}).success
+    assert launch(fleet, instance, whole, {}, kind=PROCESS).success

@@ -42,7 +42,7 @@ def equal(clean: None, source: Connection, shard_clients: list[Client]) -> None:
 
 @pytest.fixture
 def group(fleet: Fleet) -> SliceGroup:
-    [group] = group_slices(SLICES, fleet.clusters[CLUSTER], fleet.first_day, {}, 1)
+    [group] = group_slices(SLICES, fleet.dataset(CLUSTER, PROCESS), {}, 1)
     return group
 
 

@@ -52,10 +52,10 @@ ITEM = Slice("acme", date(2026, 1, 31))
 
 def prove(fleet: Fleet, slices: Sequence[Slice]) -> set[Slice]:
     """Compares slices as the checks of a run do, and notes what is equal. Returns those slices."""
-    with Comparison(fleet, CLUSTER, with_checkpoint=True) as comparison:
+    with Comparison(fleet.dataset(CLUSTER, PROCESS), with_checkpoint=True) as comparison:
         parities = comparison.settled(slices, settle_seconds=0)
     equal = {parity.slice for parity in parities if parity.sums_agree}
-    CheckpointStore(fleet, CLUSTER, PROCESS).update(set(slices) - equal, comparison.checkpoints)
+    CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).update(set(slices) - equal, comparison.checkpoints)
     return equal
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_read_of_what_nothing_has_touched_and_the_verdict_is_that_of_
     outcomes = running.reindex(proven, SLICES)
     assert unread(outcomes) == set(SLICES)
     assert running.reported(outcomes).read == 0
-    with Comparison(proven, CLUSTER) as comparison:
+    with Comparison(proven.dataset(CLUSTER, PROCESS)) as comparison:
         compared = comparison.sums(SLICES)
     found = [outcome.unchanged for outcome in sorted(outcomes, key=lambda outcome: outcome.slice)]
     assert all(parity is not None and 0 < parity.unchanged_since < parity.snapshot for parity in found)
@@ -221,7 +221,7 @@ def test_drift_in_clickhouse_has_the_slice_read_again(
         with ExitStack() as merging:
             if drift is Drift.DUPLICATED:
                 merging.enter_context(no_merges(shard_clients))
-            planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source)
+            planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
             found = {Slice(one.customer, one.day) for one in planted}
             assert found
             assert unchanged(proven).isdisjoint(found), drift
@@ -267,7 +267,7 @@ def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
     def late(session: SourceSession, group: SliceGroup) -> list[QuarantinedRow]:
         # The shards have answered by now, and what they are asked next would show the row.
         time.sleep(1)
-        plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, seed=9)
+        plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, seed=9, kind=PROCESS)
         return read_quarantined(session, group)
 
     with monkeypatch.context() as patched:
@@ -286,7 +286,7 @@ def test_what_an_operator_asks_for_is_done_whatever_is_proved(proven: Fleet) -> 
 
 
 def test_without_its_files_a_slice_is_read_again(proven: Fleet) -> None:
-    store = SliceStore(proven.slices, CLUSTER, PROCESS)
+    store = SliceStore(proven.dataset(CLUSTER, PROCESS))
     Path(store.path(ITEM, ROWS, TABLES[0])).unlink()
     assert run(proven) == set(SLICES) - {ITEM}
     assert store.is_whole(ITEM, 4)
@@ -301,18 +301,18 @@ def test_another_list_of_profiles_makes_the_proofs_of_its_customer_void(
 
 
 def test_a_slice_that_differs_is_not_proved(proven: Fleet, source: Connection, shard_clients: list[Client]) -> None:
-    plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day)
+    plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, kind=PROCESS)
     # Rows that nothing will ever compare: they are told, and never taken for equal.
     other = Slice("globex", date(2026, 2, 1))
     add_scorecard(source, None, customer=other.customer, created_at=datetime(2026, 2, 1, 9, tzinfo=UTC))
     prove(proven, SLICES)
     assert unchanged(proven) == set(SLICES) - {ITEM, other}
-    known = {one.slice for proof in CheckpointStore(proven, CLUSTER, PROCESS).load() for one in proof.slices}
+    known = {one.slice for proof in CheckpointStore(proven.dataset(CLUSTER, PROCESS)).load() for one in proof.slices}
     assert ITEM not in known
 
 
 def test_a_damaged_memory_only_costs_time(proven: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(CheckpointStore(proven, CLUSTER, PROCESS).path)
+    path = Path(CheckpointStore(proven.dataset(CLUSTER, PROCESS)).path)
     seal, _, content = path.read_text(encoding="utf-8").partition("\n")
     damaged = {
         "gone": None,
@@ -340,7 +340,7 @@ def test_a_damaged_memory_only_costs_time(proven: Fleet, monkeypatch: pytest.Mon
 def test_a_slice_that_is_found_different_is_forgotten_and_one_that_is_proved_again_replaces_what_was_known(
     proven: Fleet,
 ) -> None:
-    store = CheckpointStore(proven, CLUSTER, PROCESS)
+    store = CheckpointStore(proven.dataset(CLUSTER, PROCESS))
     store.update({ITEM}, [])
     assert run(proven) == set(SLICES) - {ITEM}
     assert prove(proven, [ITEM]) == {ITEM}
@@ -378,7 +378,7 @@ def test_whatever_happens_between_runs_each_of_them_leaves_both_sides_equal(
             change_source(source, PLAN, seed=10 * seed + number) if dice.random() < 0.4 else _edit(source, dice)
         for drift in dice.sample([Drift.MISSING, Drift.EXTRA, Drift.CHANGED, Drift.WRONG_SHARD], dice.randint(0, 2)):
             item = dice.choice(SLICES)
-            plant(drift, shard_clients, item.customer, item.day, seed=dice.randint(1, 99))
+            plant(drift, shard_clients, item.customer, item.day, seed=dice.randint(1, 99), kind=PROCESS)
         if dice.random() < 0.5:
             merge_all(shard_clients)
         spared += len(run(proven))
@@ -398,5 +398,5 @@ def unchanged(fleet: Fleet) -> set[Slice]:
     """The slices that a run would not read."""
     cluster = fleet.clusters[CLUSTER]
     with SourceSession(cluster.postgres) as session, ShardSet(cluster.clickhouse, "test") as shards:
-        look = Unchanged(session, shards, cluster, PROCESS, fleet.first_day)
-        return set(look.among(SLICES, CheckpointStore(fleet, CLUSTER, PROCESS).load()))
+        look = Unchanged(session, shards, fleet.dataset(CLUSTER, PROCESS))
+        return set(look.among(SLICES, CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).load()))

@@ -28,7 +28,7 @@ from reindex_assets.errors import ShardUnreachableError, SourceUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_postgres, with_shard_port
@@ -62,7 +62,7 @@ def test_each_kind_of_drift_is_found_at_the_next_look_and_only_there(
     known: set[Slice] = set()
     # A false copy of a moved scorecard lands on a neighbour's day; a duplicate must not be merged away: it comes last.
     for number, drift in enumerate(sorted(set(Drift) - {Drift.DUPLICATED})):
-        [planted] = plant(drift, shard_clients, "globex", PLAN.all_days[number], 1, 3 + number, source)
+        [planted] = plant(drift, shard_clients, "globex", PLAN.all_days[number], 1, 3 + number, source, kind=PROCESS)
         item = Slice(planted.customer, planted.day)
         found = watching.look()
         assert set(found.drifted) - known <= {item}, drift
@@ -73,7 +73,7 @@ def test_each_kind_of_drift_is_found_at_the_next_look_and_only_there(
         # What is known to differ is compared until it is proved equal, and nothing else was.
         assert set(watching.compared) == known
     with no_merges(shard_clients):
-        plant(Drift.DUPLICATED, shard_clients, "acme", PLAN.all_days[8], 1, 2, source)
+        plant(Drift.DUPLICATED, shard_clients, "acme", PLAN.all_days[8], 1, 2, source, kind=PROCESS)
         found = watching.look()
         assert set(found.drifted) == {*known, Slice("acme", PLAN.all_days[8])}
 
@@ -129,7 +129,9 @@ def test_what_happens_while_a_look_is_at_work_is_seen_by_it_or_by_the_next(
             if not is_before:
                 found: list[SliceParity] = original(comparison, slices, max_slices)
             _edit(source, in_postgres)
-            plant(Drift.CHANGED, shard_clients, in_clickhouse.customer, in_clickhouse.day, 1, 3 + is_before)
+            plant(
+                Drift.CHANGED, shard_clients, in_clickhouse.customer, in_clickhouse.day, 1, 3 + is_before, kind=PROCESS
+            )
             if is_before:
                 found = original(comparison, slices, max_slices)
             return found
@@ -148,7 +150,7 @@ def test_new_parts_that_are_merged_before_they_are_asked_for_their_rows_are_not_
     watching: Watching, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = SLICES[4]
-    plant(Drift.EXTRA, shard_clients, item.customer, item.day)
+    plant(Drift.EXTRA, shard_clients, item.customer, item.day, kind=PROCESS)
     asked: list[set[Slice]] = []
 
     def merged_away(
@@ -181,7 +183,7 @@ def test_a_slice_that_a_run_is_at_work_on_is_left_and_not_forgotten(
     watching: Watching, source: Connection, shard_clients: list[Client]
 ) -> None:
     in_clickhouse, in_postgres = SLICES[6], SLICES[16]
-    plant(Drift.MISSING, shard_clients, in_clickhouse.customer, in_clickhouse.day)
+    plant(Drift.MISSING, shard_clients, in_clickhouse.customer, in_clickhouse.day, kind=PROCESS)
     _edit(source, in_postgres)
     for _ in range(3):
         found = watching.look(in_flight=[in_clickhouse, in_postgres])
@@ -194,13 +196,13 @@ def test_what_is_known_to_differ_may_rest_until_something_touches_it(
 ) -> None:
     spoilt = [SLICES[7], SLICES[17], SLICES[25]]
     for item in spoilt:
-        plant(Drift.CHANGED, shard_clients, item.customer, item.day)
+        plant(Drift.CHANGED, shard_clients, item.customer, item.day, kind=PROCESS)
     assert watching.drifted() == set(spoilt)
     for _ in range(2):
         watching.look(paused=spoilt)
         assert watching.compared == []
     _edit(source, spoilt[0])
-    plant(Drift.MISSING, shard_clients, spoilt[1].customer, spoilt[1].day, 1, 4)
+    plant(Drift.MISSING, shard_clients, spoilt[1].customer, spoilt[1].day, 1, 4, kind=PROCESS)
     assert watching.drifted(paused=spoilt) == set(spoilt[:2])
     assert set(watching.compared) == set(spoilt[:2])
     # A repair, which the look in the middle of it leaves alone.
@@ -221,7 +223,7 @@ def test_an_engine_out_of_reach_is_an_error_and_the_state_stays_good(
     watching: Watching, shard_clients: list[Client]
 ) -> None:
     item = SLICES[8]
-    plant(Drift.EXTRA, shard_clients, item.customer, item.day)
+    plant(Drift.EXTRA, shard_clients, item.customer, item.day, kind=PROCESS)
     fleet = watching.fleet
     for broken, error in (
         (with_shard_port(fleet, 2, silent_port()), ShardUnreachableError),
@@ -239,7 +241,7 @@ def test_a_new_day_is_not_taken_as_proved(watching: Watching, source: Connection
     watching.state = WatchState()
     days = (PLAN.first_day, PLAN.last_day - timedelta(days=1))
     assert len(watching.look(days=days).equal) == 24
-    plant(Drift.MISSING, shard_clients, "acme", PLAN.last_day)
+    plant(Drift.MISSING, shard_clients, "acme", PLAN.last_day, kind=PROCESS)
     found = watching.look(days=(PLAN.first_day + timedelta(days=1), PLAN.last_day))
     assert set(watching.compared) == {Slice(customer, PLAN.last_day) for customer in PLAN.customers}
     assert set(found.drifted) == {Slice("acme", PLAN.last_day)}

@@ -79,7 +79,7 @@ def test_busy_late_days_leave_a_turn_to_what_has_drifted_long_ago(
 ) -> None:
     watching.look()
     old = SLICES[0]
-    plant(Drift.MISSING, shard_clients, old.customer, old.day)
+    plant(Drift.MISSING, shard_clients, old.customer, old.day, kind=PROCESS)
     for _ in range(4):
         for customer in PLAN.customers:
             [scorecard] = application.scorecards_of(source, Slice(customer, PLAN.last_day))
@@ -144,7 +144,7 @@ def storing(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Flee
 
 @pytest.fixture(scope="module")
 def store(storing: Fleet) -> WatchStore:
-    return WatchStore(storing, CLUSTER, PROCESS)
+    return WatchStore(storing.dataset(CLUSTER, PROCESS))
 
 
 numbers = st.one_of(st.integers(0, 2**64 - 1), st.integers(2**64 - 3, 2**64 - 1), st.integers(2**63 - 2, 2**63 + 2))
@@ -195,6 +195,6 @@ def test_a_lost_file_and_one_of_another_version_are_no_memory(
     assert store.load() == state
     with monkeypatch.context() as patch:
         patch.setattr("reindex_assets.drift.watch_state._VERSION", "another")
-        assert WatchStore(storing, CLUSTER, PROCESS).load() == WatchState()
+        assert WatchStore(storing.dataset(CLUSTER, PROCESS)).load() == WatchState()
     Path(store.path).unlink()
     assert store.load() == WatchState()

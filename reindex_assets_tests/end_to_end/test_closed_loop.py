@@ -34,6 +34,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.alert_receivers import WebReceiver, web_receiver
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.living_application import LivingApplication
 from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.plain_loader import load_plainly
@@ -48,7 +49,7 @@ SETTLE_SECONDS = Watch().settle_seconds if MEASURED else 12.0
 INTERVAL_SECONDS = Watch().interval_seconds if MEASURED else 5
 TODAY = datetime.now(UTC).date()
 PLAN = DataPlan(CUSTOMERS, TODAY - timedelta(days=5), days=6, scale=0.003, seed=8)
-SENSOR = repair_sensor_name(CLUSTER)
+SENSOR = repair_sensor_name(dataset_named(CLUSTER, PROCESS))
 
 pytestmark = pytest.mark.timeout(600 + 3 * SECONDS)
 
@@ -73,7 +74,7 @@ def dagster(
     """Equal data on both sides, and Dagster with its sensors on; as set up by default, but for the patience with a poisoned slice."""
     make_source(source, PLAN)
     load_plainly(source, shard_clients)
-    WatchStore(fleet, CLUSTER, PROCESS).save(WatchState())
+    WatchStore(fleet.dataset(CLUSTER, PROCESS)).save(WatchState())
     document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
     document["watch"].update(
         attempts=2, cool_down_seconds=2, settle_seconds=SETTLE_SECONDS, interval_seconds=INTERVAL_SECONDS

@@ -28,6 +28,7 @@ from reindex_assets.local.data.made_data import DataPlan, change_source, make_so
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.stack import LocalStack
+from reindex_assets.model import PROCESS
 from reindex_assets.reindex import writer as shards
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
@@ -110,7 +111,7 @@ def spoil(source: Connection, shard_clients: list[Client], seed: int) -> None:
     change_source(source, PLAN, seed)
     for number, drift in enumerate((Drift.EXTRA, Drift.STALE_AFTER_MOVE)):
         customer = list(PLAN.customers)[(seed + number) % 3]
-        plant(drift, shard_clients, customer, PLAN.all_days[number], seed=seed, source=source)
+        plant(drift, shard_clients, customer, PLAN.all_days[number], seed=seed, source=source, kind=PROCESS)
 
 
 @pytest.mark.usefixtures("clean")

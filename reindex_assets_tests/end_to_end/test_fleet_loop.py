@@ -109,7 +109,7 @@ def parts_of(cluster: Cluster, kind: Kind) -> Parts:
 
 def reindex(fleet: Fleet, name: str, kind: Kind, days: Sequence[date], options: ReindexOptions | None = None) -> None:
     slices = [Slice(customer, day) for customer in fleet.clusters[name].customers for day in days]
-    assert errors(Reindex(fleet, name, options, kind).run(slices)) == []
+    assert errors(Reindex(fleet.dataset(name, kind), options).run(slices)) == []
 
 
 def test_drift_everywhere_is_brought_to_green_by_the_sensors_of_every_cluster(fleet: Fleet, told: io.StringIO) -> None:
@@ -136,9 +136,9 @@ def test_the_faults_are_of_every_kind_in_every_cluster_and_meet_every_customer(
 ) -> None:
     planted = plant_everywhere(fleet, days, seed=100)
 
-    assert set(planted) == {(name, kind) for name in fleet.clusters for kind in KINDS}
-    for (name, kind), faults in planted.items():
-        cluster = fleet.clusters[name]
+    assert set(planted) == set(fleet.datasets())
+    for dataset, faults in planted.items():
+        cluster = dataset.cluster
         expected = set(Drift) - ({Drift.WRONG_SHARD} if len(cluster.clickhouse.shards) == 1 else set())
         assert {fault.drift for fault in faults} == expected
         assert {fault.customer for fault in faults} == set(cluster.customers)
@@ -146,10 +146,10 @@ def test_the_faults_are_of_every_kind_in_every_cluster_and_meet_every_customer(
         slices = {Slice(fault.customer, fault.day) for fault in faults}
         # A merge may fold a doubled row away at any time.
         lasting = {Slice(fault.customer, fault.day) for fault in faults if fault.drift is not Drift.DUPLICATED}
-        with Comparison(fleet, name, kind) as comparison:
+        with Comparison(dataset) as comparison:
             assert lasting <= {one.slice for one in comparison.sums(slices) if not one.is_equal}
-        reindex(fleet, name, kind, days)
-        assert differences(cluster, kind) == []
+        reindex(fleet, dataset.cluster_name, dataset.kind, days)
+        assert differences(cluster, dataset.kind) == []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -189,7 +189,7 @@ def test_a_repair_touches_no_row_of_another_cluster_in_the_same_engines(
 def test_what_one_cluster_writes_is_no_touch_of_another(fleet: Fleet, days: Sequence[date]) -> None:
     before = {name: parts_of(cluster, PROCESS) for name, cluster in fleet.clusters.items()}
     with shards_of(fleet.clusters[FIRST]) as clients:
-        plant(Drift.EXTRA, clients, next(iter(fleet.clusters[FIRST].customers)), days[0], seed=300)
+        plant(Drift.EXTRA, clients, next(iter(fleet.clusters[FIRST].customers)), days[0], seed=300, kind=PROCESS)
 
     assert not compare_parts(before[FIRST], parts_of(fleet.clusters[FIRST], PROCESS)).nothing
     for name in (SECOND, THIRD):

@@ -17,7 +17,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import SourceSummary, change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal, differences
-from reindex_assets.model import Slice, Step
+from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.support.running import (
@@ -117,7 +117,9 @@ def test_a_run_repairs_each_kind_of_drift(
     planted = [
         one
         for seed, customer in enumerate(("acme", "globex"), 1)
-        for one in plant(drift, shard_clients, customer, PLAN.all_days[1], count=3, seed=seed, source=source)
+        for one in plant(
+            drift, shard_clients, customer, PLAN.all_days[1], count=3, seed=seed, source=source, kind=PROCESS
+        )
     ]
     assert differences(source, shard_clients)
 
@@ -166,7 +168,7 @@ def test_a_dry_run_writes_nothing_and_reports_what_the_real_run_then_does(
 ) -> None:
     change_source(source, PLAN, 1)
     for number, drift in enumerate(Drift):
-        plant(drift, shard_clients, "globex", PLAN.all_days[number % 3], source=source)
+        plant(drift, shard_clients, "globex", PLAN.all_days[number % 3], source=source, kind=PROCESS)
     before, rows_before = activity(shard_clients), content(shard_clients)
 
     dry = reindex(fleet, SLICES, DRY_RUN)
@@ -197,7 +199,7 @@ def test_clean_up_rebuilds_the_slices_exactly_and_no_others(
 ) -> None:
     change_source(source, PLAN, 1)
     for number, drift in enumerate(Drift):
-        plant(drift, shard_clients, "globex", PLAN.all_days[number % 3], source=source)
+        plant(drift, shard_clients, "globex", PLAN.all_days[number % 3], source=source, kind=PROCESS)
     others = "customer != 'globex'"
     others_before = content(shard_clients, others)
     globex = sum(count_rows(shard_clients, "score", "customer = 'globex' AND template_type = 2"))

@@ -23,6 +23,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.model import PROCESS
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.support.running import reindex, slices_of
@@ -174,7 +175,9 @@ def test_no_reader_misses_a_row_while_changed_slices_are_reindexed(
     for seed in range(1, ROUNDS + 1):
         change_source(source, PLAN, seed)
         for number, drift in enumerate((Drift.CHANGED, Drift.DUPLICATED, Drift.EXTRA, Drift.WRONG_SHARD)):
-            plant(drift, shard_clients, "acme", PLAN.all_days[number % PLAN.days], seed=seed, source=source)
+            plant(
+                drift, shard_clients, "acme", PLAN.all_days[number % PLAN.days], seed=seed, source=source, kind=PROCESS
+            )
         with reading(fleet, source) as readers:
             reindex(fleet, SLICES)
         samples += assert_no_hole(readers, shard_clients)

@@ -14,6 +14,7 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.oracle.compare import assert_equal, differences
+from reindex_assets.model import PROCESS
 from reindex_assets_tests.support.plain_loader import load_plainly
 
 CUSTOMER = "acme"
@@ -53,7 +54,9 @@ def planted_in(planted: list[PlantedDrift]) -> set[tuple[str, str]]:
 
 
 def test_each_kind_is_found_under_its_name_and_nothing_else_is(source: Connection, shard_clients: list[Client]) -> None:
-    planted = {drift: plant(drift, shard_clients, CUSTOMER, DAY, count=2, source=source) for drift in Drift}
+    planted = {
+        drift: plant(drift, shard_clients, CUSTOMER, DAY, count=2, source=source, kind=PROCESS) for drift in Drift
+    }
 
     found = differences(source, shard_clients)
 
@@ -70,7 +73,7 @@ def test_each_kind_is_found_under_its_name_and_nothing_else_is(source: Connectio
 
 
 def test_every_column_of_both_tables_can_be_the_changed_one(source: Connection, shard_clients: list[Client]) -> None:
-    planted = plant(Drift.CHANGED, shard_clients, CUSTOMER, DAY, count=len(CHANGES), seed=0)
+    planted = plant(Drift.CHANGED, shard_clients, CUSTOMER, DAY, count=len(CHANGES), seed=0, kind=PROCESS)
 
     found = differences(source, shard_clients)
 
@@ -90,7 +93,7 @@ def test_every_column_of_both_tables_can_be_the_changed_one(source: Connection, 
 
 
 def test_missing_with_an_even_seed_is_one_score(source: Connection, shard_clients: list[Client]) -> None:
-    [one] = plant(Drift.MISSING, shard_clients, CUSTOMER, DAY, seed=2)
+    [one] = plant(Drift.MISSING, shard_clients, CUSTOMER, DAY, seed=2, kind=PROCESS)
 
     [found] = differences(source, shard_clients)
 
@@ -102,7 +105,7 @@ def test_missing_with_an_even_seed_is_one_score(source: Connection, shard_client
 def test_a_duplicate_stands_twice_without_final_only(
     source: Connection, shard_clients: list[Client], seed: int, table: str
 ) -> None:
-    [one] = plant(Drift.DUPLICATED, shard_clients, CUSTOMER, DAY, seed=seed)
+    [one] = plant(Drift.DUPLICATED, shard_clients, CUSTOMER, DAY, seed=seed, kind=PROCESS)
 
     [found] = differences(source, shard_clients)
 
@@ -116,7 +119,7 @@ def test_a_stale_copy_stands_on_a_neighbouring_day_that_has_rows(
 ) -> None:
     for day in (PLAN.first_day, PLAN.last_day):
         for seed in (1, 2):
-            [one] = plant(Drift.STALE_AFTER_MOVE, shard_clients, CUSTOMER, day, seed=seed)
+            [one] = plant(Drift.STALE_AFTER_MOVE, shard_clients, CUSTOMER, day, seed=seed, kind=PROCESS)
             assert one.day == DAY
             assert f"which belong on {day}" in one.detail
     assert_equal(source, shard_clients, first_day=PLAN.first_day, last_day=PLAN.first_day)
@@ -133,19 +136,19 @@ def undo(source: Connection, shard_clients: list[Client]) -> None:
 def test_the_same_seed_chooses_the_same_scorecards_and_another_seed_others(
     source: Connection, shard_clients: list[Client]
 ) -> None:
-    first = plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=1)
-    other = plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=9)
+    first = plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=1, kind=PROCESS)
+    other = plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=9, kind=PROCESS)
     undo(source, shard_clients)
-    assert plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=1) == first
+    assert plant(Drift.EXTRA, shard_clients, CUSTOMER, DAY, count=3, seed=1, kind=PROCESS) == first
     assert not planted_in(first) & planted_in(other)
 
 
 def test_a_slice_with_too_few_scorecards_is_an_error(source: Connection, shard_clients: list[Client]) -> None:
     with pytest.raises(LookupError, match="acme 2020-01-01: only 0 process scorecards"):
-        plant(Drift.MISSING, shard_clients, CUSTOMER, date(2020, 1, 1))
+        plant(Drift.MISSING, shard_clients, CUSTOMER, date(2020, 1, 1), kind=PROCESS)
     with pytest.raises(LookupError, match="only 0 appeals"):
-        plant(Drift.APPEAL, shard_clients, CUSTOMER, date(2020, 1, 1), source=source)
+        plant(Drift.APPEAL, shard_clients, CUSTOMER, date(2020, 1, 1), source=source, kind=PROCESS)
     with pytest.raises(ValueError, match="appeal needs the source"):
-        plant(Drift.APPEAL, shard_clients, CUSTOMER, DAY)
+        plant(Drift.APPEAL, shard_clients, CUSTOMER, DAY, kind=PROCESS)
     with pytest.raises(ValueError, match="wrong_shard needs a second shard"):
-        plant(Drift.WRONG_SHARD, shard_clients[:1], CUSTOMER, DAY)
+        plant(Drift.WRONG_SHARD, shard_clients[:1], CUSTOMER, DAY, kind=PROCESS)

@@ -28,10 +28,11 @@ from reindex_assets.local.data.made_conversations import hold_conversations
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Slice, Step
+from reindex_assets.model import CONVERSATION, PROCESS, SCORE, SCORECARD, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets_tests.support import running
+from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.running import errors, slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS
@@ -59,13 +60,13 @@ def reindex(
     options: ReindexOptions | None = None,
     steps: Sequence[Step] = tuple(Step),
 ) -> list[SliceOutcome]:
-    outcomes = Reindex(fleet, CLUSTER, options, CONVERSATION).run(slices, steps)
+    outcomes = Reindex(fleet.dataset(CLUSTER, CONVERSATION), options).run(slices, steps)
     assert errors(outcomes) == []
     return outcomes
 
 
 def compare(fleet: Fleet, slices: Sequence[Slice] = SLICES) -> dict[Slice, SliceParity]:
-    with Comparison(fleet, CLUSTER, CONVERSATION) as comparison:
+    with Comparison(fleet.dataset(CLUSTER, CONVERSATION)) as comparison:
         return {parity.slice: parity for parity in comparison.settled(slices, settle_seconds=0)}
 
 
@@ -205,7 +206,11 @@ def test_a_scorecard_that_has_no_place_is_told_and_leaves_clickhouse(
             assert cursor.rowcount == 1
     outcomes = reindex(fleet)
     # The other kind says nothing of them.
-    others = [row.scorecard_id for outcome in Reindex(fleet, CLUSTER).run(slices) for row in outcome.quarantined]
+    others = [
+        row.scorecard_id
+        for outcome in Reindex(fleet.dataset(CLUSTER, PROCESS)).run(slices)
+        for row in outcome.quarantined
+    ]
     for item, (_, _, card, _), (_, reason) in zip(slices, lost, WITHOUT_A_PLACE, strict=True):
         [told] = [row for outcome in outcomes for row in outcome.quarantined if row.scorecard_id == card]
         assert reason in told.reason
@@ -234,7 +239,7 @@ def test_a_row_beside_another_shards_conversation_is_on_a_wrong_shard_and_comes_
     assert parity.differences is not None
     assert parity.differences.of(Difference.WRONG_SHARD, SCORECARD) == parity.scorecards.misplaced_rows
     assert parity.differences.of(Difference.WRONG_SHARD, SCORE) == parity.scores.misplaced_rows > 0
-    with Comparison(fleet, CLUSTER, CONVERSATION) as comparison:
+    with Comparison(fleet.dataset(CLUSTER, CONVERSATION)) as comparison:
         assert ITEM in count_both_sides(comparison, SLICES).disagreeing()
 
     reindex(fleet, [ITEM])
@@ -302,9 +307,9 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
     fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     reindex(fleet)
-    with Comparison(fleet, CLUSTER, CONVERSATION, with_checkpoint=True) as comparison:
+    with Comparison(fleet.dataset(CLUSTER, CONVERSATION), with_checkpoint=True) as comparison:
         comparison.settled(SLICES, settle_seconds=0)
-    CheckpointStore(fleet, CLUSTER, CONVERSATION).update([], comparison.checkpoints)
+    CheckpointStore(fleet.dataset(CLUSTER, CONVERSATION)).update([], comparison.checkpoints)
     unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
     assert unread
     # A conversation that no shard held may come to one at any time: such a slice is read.
@@ -324,12 +329,12 @@ def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_co
 @pytest.mark.usefixtures("held")
 def test_the_watch_finds_what_happens_to_a_conversation_in_postgres(fleet: Fleet, source: Connection) -> None:
     reindex(fleet)
-    limits = Watch(settle_seconds=0)
-    state = look(fleet, CLUSTER, DAYS, WatchState(), CONVERSATION, limits=limits).state
-    quiet = look(fleet, CLUSTER, DAYS, state, CONVERSATION, limits=limits)
+    watched = watched_by(fleet.dataset(CLUSTER, CONVERSATION), Watch(settle_seconds=0))
+    state = look(watched, DAYS, WatchState()).state
+    quiet = look(watched, DAYS, state)
     assert (quiet.touched, quiet.drifted) == (0, {})
     start_later(source, ITEM, "1 millisecond")
-    assert set(look(fleet, CLUSTER, DAYS, quiet.state, CONVERSATION, limits=limits).drifted) == {ITEM}
+    assert set(look(watched, DAYS, quiet.state).drifted) == {ITEM}
 
 
 @pytest.mark.usefixtures("held")
@@ -337,7 +342,7 @@ def test_a_scorecard_that_becomes_one_of_the_other_kind_leaves_this_one(
     fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     reindex(fleet)
-    Reindex(fleet, CLUSTER).run(SLICES)
+    Reindex(fleet.dataset(CLUSTER, PROCESS)).run(SLICES)
     _, _, card, _ = scorecard_of(source, ITEM)
     revision = uuid4()
     with source.cursor() as cursor:
@@ -353,7 +358,7 @@ def test_a_scorecard_that_becomes_one_of_the_other_kind_leaves_this_one(
         )
     reindex(fleet)
     assert shards_of(shard_clients, card) == []
-    Reindex(fleet, CLUSTER).run(SLICES)
+    Reindex(fleet.dataset(CLUSTER, PROCESS)).run(SLICES)
     merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
     oracle.assert_equal(source, shard_clients)

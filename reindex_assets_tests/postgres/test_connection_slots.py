@@ -36,11 +36,12 @@ from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.postgres.connection_slots import LOCK_CLASS
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets_tests.support.comparing import compare_settled
+from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded, with_postgres
 from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.standby import READER, replicated
@@ -201,9 +202,9 @@ def test_a_run_a_check_a_verification_and_a_look_of_the_watch_need_one_connectio
         add_scorecard(source, NOON)
         settled = compare_settled(capped, CLUSTER, SLICES, settle_seconds=0.1)
         assert [parity.is_equal for parity in settled] == [False, True]
-        assert not verify(capped, [], DAY, DAY, Depth.ROWS, settle_seconds=0.1).agrees
-        limits = Watch(settle_seconds=0.1)
-        assert set(look(capped, CLUSTER, (DAY, DAY), WatchState(), limits=limits).drifted) == {SLICES[0]}
+        assert not verify(capped, [], DAY, DAY, kind=PROCESS, depth=Depth.ROWS, settle_seconds=0.1).agrees
+        watched = watched_by(capped.dataset(CLUSTER, PROCESS), Watch(settle_seconds=0.1))
+        assert set(look(watched, (DAY, DAY), WatchState()).drifted) == {SLICES[0]}
 
 
 @pytest.mark.usefixtures("rows")
@@ -217,7 +218,11 @@ def test_a_run_that_finds_every_connection_in_use_tries_again(
             told.append(message)
             others.close()
 
-        run = Reindex(granting(fleet, wait_seconds=0), CLUSTER, ReindexOptions(attempts=4), on_retry=others_end)
+        run = Reindex(
+            granting(fleet, wait_seconds=0).dataset(CLUSTER, PROCESS),
+            ReindexOptions(attempts=4),
+            on_retry=others_end,
+        )
         outcomes = run.run(SLICES)
 
     assert "all 2 connections" in told[0]

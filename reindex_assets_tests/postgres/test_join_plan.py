@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES, Slice
+from reindex_assets.model import PROCESS, TABLES, Slice
 from reindex_assets.postgres.extract import read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import SourceSession
@@ -30,7 +30,7 @@ HOSTILE = ["it's", "'; DROP TABLE director.scorecards; --", "back\\slash", "E'\\
 
 def group_of(fleet: Fleet, days: int) -> SliceGroup:
     slices = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days[:days]]
-    [group] = group_slices(slices, fleet.clusters[CLUSTER], fleet.first_day, {}, 1)
+    [group] = group_slices(slices, fleet.dataset(CLUSTER, PROCESS), {}, 1)
     return group
 
 

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 from reindex_assets.postgres.session import SourceSession
@@ -35,7 +35,7 @@ def made(clean: None, source: Connection) -> None:
 
 @pytest.fixture
 def group(fleet: Fleet) -> SliceGroup:
-    [group] = group_slices(SLICES, fleet.clusters[CLUSTER], fleet.first_day, {}, 1)
+    [group] = group_slices(SLICES, fleet.dataset(CLUSTER, PROCESS), {}, 1)
     return group
 
 

@@ -21,7 +21,7 @@ from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.hand_made_rows import add_scorecard
 from reindex_assets_tests.support.running import PLAN, reindex, reported, slices_of
 
@@ -39,7 +39,7 @@ def drifted(clean: None, source: Connection, shard_clients: Sequence[Client], fl
     change_source(source, PLAN, seed=9)
     for day in PLAN.all_days:
         for drift in (Drift.MISSING, Drift.CHANGED, Drift.EXTRA):
-            plant(drift, shard_clients, "globex", day, source=source)
+            plant(drift, shard_clients, "globex", day, source=source, kind=PROCESS)
         add_scorecard(source, None, created_at=f"{day} 12:00:00+00")
         add_scorecard(source, f"{day} 13:00:00+00", template_revision_id="00000000-0000-0000-0000-0000000000aa")
     assert all(found_on(source, shard_clients, day) for day in PLAN.all_days)
@@ -72,7 +72,7 @@ def test_a_run_over_days_that_lie_apart_is_one_group_that_makes_just_them_equal(
 
 
 def test_a_comparison_of_days_that_lie_apart_finds_what_a_comparison_of_each_day_finds(drifted: Fleet) -> None:
-    with Comparison(drifted, CLUSTER) as comparison:
+    with Comparison(drifted.dataset(CLUSTER, PROCESS)) as comparison:
         together = {parity.slice: parity for parity in comparison.settled(SLICES, settle_seconds=0)}
         alone = {parity.slice: parity for day in DAYS for parity in comparison.settled(_of(day), settle_seconds=0)}
     assert together.keys() == alone.keys()

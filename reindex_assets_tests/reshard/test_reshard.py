@@ -161,9 +161,9 @@ def test_every_row_of_both_kinds_stands_where_the_new_list_of_shards_puts_it(
     retiring: Sequence[int],
     moved_conversations: bool,
 ) -> None:
-    with Comparison(on_four.of(FOUR), CLUSTER, PROCESS, with_checkpoint=True) as comparison:
+    with Comparison(on_four.of(FOUR).dataset(CLUSTER, PROCESS), with_checkpoint=True) as comparison:
         comparison.settled(SLICES, settle_seconds=0)
-    CheckpointStore(on_four.fleet, CLUSTER, PROCESS).update([], comparison.checkpoints)
+    CheckpointStore(on_four.fleet.dataset(CLUSTER, PROCESS)).update([], comparison.checkpoints)
     if moved_conversations:
         for number in retiring:
             on_four.clients[number].command("TRUNCATE TABLE conversation")
@@ -332,7 +332,9 @@ def test_the_repair_sensor_says_why_it_does_nothing(on_four: Shards, instance: D
         assert "a reshard from 4 to 6 shards is under way" in tick.message
     assert loop.ledger.given_up == {}
     # A check that is red meanwhile names the cause; one that is green has none.
-    remark = _remark(CheckPlan(on_four.of(SIX), CLUSTER, PROCESS, 0, with_checkpoint=False))
+    remark = _remark(
+        CheckPlan(dataset=on_four.of(SIX).dataset(CLUSTER, PROCESS), settle_seconds=0, with_checkpoint=False)
+    )
     assert "a reshard from 4 to 6 shards is under way" in remark
     for passed in (False, True):
         verdict = CheckResult(passed, "2 rows stand on a wrong shard", {})
@@ -344,7 +346,7 @@ def test_windows_cover_just_the_days_that_have_something_to_move() -> None:
     fleet = load_fleet_of(["a", "b", "c"])
     days = [date(2026, 1, day) for day in (1, 2, 3, 9)]
     chosen = [Slice("a", day) for day in days] + [Slice("c", days[0])]
-    found = windows(CLUSTER, fleet.clusters[CLUSTER], chosen, 4)
+    found = windows(fleet.dataset(CLUSTER, PROCESS), chosen, 4)
     assert [(one.customers, one.first_day.day, one.last_day.day) for one in found] == [
         (("a",), 1, 2),
         (("c",), 1, 1),

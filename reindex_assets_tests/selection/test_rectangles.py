@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from reindex_assets.model import Slice, days_between
 from reindex_assets.selection.rectangles import cover, neighbours, plan_rectangles
 from reindex_assets_tests.support.generated import (
     CLUSTER,
+    DATASET,
     FIRST_DAY,
     FLEET,
     NAMES,
@@ -72,7 +74,7 @@ def test_rectangles_cover_what_is_wanted_avoid_what_is_not_and_are_few_where_tha
         return {Slice(names[number], first + timedelta(days=offset)) for number, offset in places}
 
     wanted, avoid = slices(wanted_places), slices(avoid_places - wanted_places)
-    found = cover("c", cluster, wanted, avoid, most, lambda item: rows)
+    found = cover(replace(DATASET, cluster=cluster), wanted, avoid, most, lambda item: rows)
     covered = [item for rectangle in found for item in rectangle.slices]
     assert set(covered) >= wanted
     assert not avoid & set(covered)
@@ -88,7 +90,7 @@ def test_rectangles_cover_what_is_wanted_avoid_what_is_not_and_are_few_where_tha
 def test_a_day_of_every_customer_and_all_days_of_one_are_a_run_each() -> None:
     day = date(2026, 1, 5)
     everyone = {Slice(name, day) for name in NAMES}
-    [found] = cover("c", CLUSTER, everyone, set(), 1)
+    [found] = cover(DATASET, everyone, set(), 1)
     assert set(found.slices) == everyone
-    [found] = cover("c", CLUSTER, {Slice(NAMES[1], day + timedelta(days=offset)) for offset in range(9)}, set(), 1)
+    [found] = cover(DATASET, {Slice(NAMES[1], day + timedelta(days=offset)) for offset in range(9)}, set(), 1)
     assert (found.customers, found.first_day, found.last_day) == ((NAMES[1],), day, day + timedelta(days=8))

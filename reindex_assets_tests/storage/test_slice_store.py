@@ -5,6 +5,7 @@ What lives here: SliceStore and SliceWriter on a directory and in memory, and th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.model import PROCESS, SCORE, SCORECARD, SHARD, TABLES, Slice, Step
 from reindex_assets.storage.slice_store import EXTRACT, ROWS, ExtractInfo, SliceStore
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded
 
 ONE = Slice("acme", date(2026, 1, 5))
@@ -28,7 +30,7 @@ LATER = ExtractInfo.new(SNAPSHOT.snapshot + 1)
 
 
 def store_at(root: object) -> SliceStore:
-    return SliceStore(str(root), "here", PROCESS)
+    return SliceStore(replace(dataset_named("here", PROCESS), slices_root=str(root)))
 
 
 def score_rows(count: int) -> pa.RecordBatch:
@@ -241,7 +243,7 @@ def test_each_step_can_be_run_alone_from_the_files_of_the_one_before(
     assert {item: outcome.snapshot for item, outcome in placed.items()} == {
         item: outcome.snapshot for item, outcome in extracted.items()
     }
-    [rows] = SliceStore("memory://steps", "local", PROCESS).read(ONE, ROWS, SCORECARD)
+    [rows] = SliceStore(memory.dataset("local", PROCESS)).read(ONE, ROWS, SCORECARD)
     assert set(rows.column(SHARD).to_pylist()) <= {0, 1, 2, 3}
     written = succeeded(reindex(memory, both, [Step.WRITE]))
     assert sum(write.written for write in written[ONE].writes.values()) == 18

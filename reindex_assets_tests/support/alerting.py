@@ -51,7 +51,9 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
+from reindex_assets.model import PROCESS
 from reindex_assets_tests.support.asset_runs import FIRST, LAST, WRITES
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 UI = "http://dagster.example.org"
@@ -120,13 +122,15 @@ class Alerting:
             partition=partition,
         )
         event = DagsterEvent(
-            DagsterEventType.ASSET_CHECK_EVALUATION.value, job_name("local"), event_specific_data=evaluation
+            DagsterEventType.ASSET_CHECK_EVALUATION.value,
+            job_name(dataset_named("local", PROCESS)),
+            event_specific_data=evaluation,
         )
         self.instance.report_dagster_event(event, run_id or str(uuid.uuid4()))
 
     def fail_a_run(self, tags: Mapping[str, str] = MappingProxyType({})) -> str:
         """A run whose process died; its id."""
-        job = self.definitions.resolve_job_def(job_name("local"))
+        job = self.definitions.resolve_job_def(job_name(dataset_named("local", PROCESS)))
         run = self.instance.create_run_for_job(job, tags={**range_tags(list(CUSTOMERS), FIRST, LAST), **tags})
         self.instance.report_run_failed(run, "its process died")
         return run.run_id

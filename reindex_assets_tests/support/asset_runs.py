@@ -29,11 +29,12 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import asset_key, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.local.data.made_data import DataPlan, make_source
-from reindex_assets.model import Step
+from reindex_assets.model import PROCESS, Step
+from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 1, 4)
-WRITES = asset_key("local", Step.WRITE)
+WRITES = asset_key(dataset_named("local", PROCESS), Step.WRITE)
 PLAN = DataPlan(CUSTOMERS, FIRST, 4, scale=0.003)
 
 
@@ -52,13 +53,15 @@ def run(
 ) -> ExecuteInProcessResult:
     """Runs the assets of the local cluster over a range, as a run of a backfill does."""
     definitions = build_defs(fleet)
-    job = definitions.resolve_job_def(job_name("local"))
+    job = definitions.resolve_job_def(job_name(dataset_named("local", PROCESS)))
     if selection is not None:
         narrow = define_asset_job("narrow", selection)
-        job = Definitions(assets=[build_assets(fleet, "local")], jobs=[narrow]).resolve_job_def("narrow")
+        job = Definitions(assets=[build_assets(fleet.dataset("local", PROCESS))], jobs=[narrow]).resolve_job_def(
+            "narrow"
+        )
     return job.execute_in_process(
         run_config={
-            "ops": {op_name("local"): {"config": {"settle_seconds": 0, **config}}},
+            "ops": {op_name(dataset_named("local", PROCESS)): {"config": {"settle_seconds": 0, **config}}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
         instance=instance,

@@ -12,7 +12,7 @@ from reindex_assets.model import PROCESS, Kind, Slice
 
 def compare(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS) -> list[SliceParity]:
     """Slices by their sums, without a second look."""
-    with Comparison(fleet, cluster_name, kind) as comparison:
+    with Comparison(fleet.dataset(cluster_name, kind)) as comparison:
         return comparison.sums(slices)
 
 
@@ -24,5 +24,5 @@ def compare_settled(
     samples: int = 10,
 ) -> list[SliceParity]:
     """Slices by their sums, and where these differ by their rows."""
-    with Comparison(fleet, cluster_name) as comparison:
+    with Comparison(fleet.dataset(cluster_name, PROCESS)) as comparison:
         return comparison.settled(slices, settle_seconds, samples)

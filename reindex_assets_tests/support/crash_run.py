@@ -14,7 +14,7 @@ from datetime import date
 
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice, days_between
+from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 
@@ -41,7 +41,7 @@ def _run(fleet: Fleet, slices: list[Slice], group_scorecards: int) -> None:
     try:
         _say(f"begun {os.getpid()}")
         options = ReindexOptions(WriteOptions(batch_rows=300), group_scorecards=group_scorecards, attempts=2)
-        outcomes = Reindex(fleet, CLUSTER, options).run(slices)
+        outcomes = Reindex(fleet.dataset(CLUSTER, PROCESS), options).run(slices)
         failed = [f"{outcome.slice}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
         _say("done" if not failed else "; ".join(failed))
     finally:

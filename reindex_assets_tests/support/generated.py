@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reindex_assets.config.cluster import Cluster, Customer
 from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 
 NAMES = [f"customer-{letter}" for letter in "abcdefg"]
 FIRST_DAY = date(2026, 1, 1)
@@ -26,6 +26,7 @@ CLUSTER = Cluster(
     customers={name: Customer() for name in NAMES},
 )
 FLEET = Fleet(first_day=FIRST_DAY, clusters={"here": CLUSTER})
+DATASET = FLEET.dataset("here", PROCESS)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -109,7 +109,7 @@ def reindex(
     fleet: Fleet, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step), options: ReindexOptions | None = None
 ) -> dict[Slice, SliceOutcome]:
     """Runs the product on slices of the stack's cluster; a slice that failed is an outcome with an error."""
-    run = Reindex(fleet, CLUSTER, options or ReindexOptions(attempts=1))
+    run = Reindex(fleet.dataset(CLUSTER, PROCESS), options or ReindexOptions(attempts=1))
     return {outcome.slice: outcome for outcome in run.run(slices, steps)}
 
 

@@ -26,8 +26,9 @@ from reindex_assets.defs.keys.partitions import slices_of_range
 from reindex_assets.drift.repair_policy import Ledger
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Kind, Slice, Step
+from reindex_assets_tests.support.datasets import dataset_named
 
-WRITES: AssetKey = asset_key(CLUSTER, Step.WRITE)
+WRITES: AssetKey = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class RepairLoop:
         self.instance = instance
         self.cursor: str | None = None
         self._definitions = build_defs(fleet)
-        self._sensor = self._definitions.resolve_sensor_def(repair_sensor_name(CLUSTER, kind))
-        self._job = self._definitions.resolve_job_def(job_name(CLUSTER, kind))
+        self._sensor = self._definitions.resolve_sensor_def(repair_sensor_name(dataset_named(CLUSTER, kind)))
+        self._job = self._definitions.resolve_job_def(job_name(dataset_named(CLUSTER, kind)))
 
     @property
     def ledger(self) -> Ledger:
@@ -66,7 +67,7 @@ class RepairLoop:
         """Does the run that a tick has asked for."""
         return self._job.execute_in_process(
             run_config={
-                "ops": {op_name(CLUSTER, self.kind): {"config": {"settle_seconds": 0, "attempts": 1}}},
+                "ops": {op_name(dataset_named(CLUSTER, self.kind)): {"config": {"settle_seconds": 0, "attempts": 1}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             instance=self.instance,
@@ -80,7 +81,7 @@ class RepairLoop:
     def verdict(self, check: str, item: Slice) -> bool | None:
         """The latest verdict of a check on a partition; None where there is none."""
         found = self.instance.event_log_storage.get_asset_check_partition_info(
-            [AssetCheckKey(asset_key(CLUSTER, Step.WRITE, self.kind), check)]
+            [AssetCheckKey(asset_key(dataset_named(CLUSTER, self.kind), Step.WRITE), check)]
         )
         judged = {AssetCheckExecutionRecordStatus.SUCCEEDED: True, AssetCheckExecutionRecordStatus.FAILED: False}
         [verdict] = [

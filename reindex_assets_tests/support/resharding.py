@@ -15,13 +15,14 @@ from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_conversations import hold_conversations
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack import connections
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import CONVERSATION, PROCESS, Kind
+from reindex_assets.model import CONVERSATION, PROCESS
 from reindex_assets.reindex.job import Progress, Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets.reindex.run_report import RunReport
@@ -103,7 +104,7 @@ class Shards:
 
 def reindex(fleet: Fleet, options: ReindexOptions | None = None) -> list[list[SliceOutcome]]:
     """A run of each kind."""
-    return [Reindex(fleet, CLUSTER, options, kind).run(SLICES) for kind in KINDS]
+    return [Reindex(fleet.dataset(CLUSTER, kind), options).run(SLICES) for kind in KINDS]
 
 
 def reshard(fleet: Fleet, instance: DagsterInstance | None, **options: object) -> ReshardOutcome:
@@ -116,12 +117,12 @@ def window_run(fleet: Fleet, instance: DagsterInstance | None) -> WindowRun:
     """Runs of windows in this process, in a Dagster instance."""
 
     def run(
-        rectangle: Rectangle, kind: Kind, config: Mapping[str, object], on_progress: Callable[[Progress], None], /
+        rectangle: Rectangle, dataset: Dataset, config: Mapping[str, object], on_progress: Callable[[Progress], None], /
     ) -> RunReport:
         from reindex_assets.defs.runs.launch import launch
 
         assert instance is not None, "there was nothing to move"
-        return launch(fleet, instance, rectangle, config, on_progress, kind)
+        return launch(fleet, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress)
 
     return run
 

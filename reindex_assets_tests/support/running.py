@@ -17,7 +17,7 @@ from reindex_assets.config.cluster import Customer
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES, Slice, Step
+from reindex_assets.model import PROCESS, TABLES, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets_tests.support.session_stack import CUSTOMERS
@@ -51,7 +51,7 @@ def attempt(
     on_retry: Callable[[str], None] = lambda message: None,
 ) -> list[SliceOutcome]:
     """One run of the core; its slices may fail."""
-    return Reindex(fleet, CLUSTER, options, on_retry=on_retry).run(slices, steps)
+    return Reindex(fleet.dataset(CLUSTER, PROCESS), options, on_retry=on_retry).run(slices, steps)
 
 
 def reindex(

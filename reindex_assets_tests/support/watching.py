@@ -20,7 +20,8 @@ from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES, Slice
+from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
@@ -57,14 +58,12 @@ class Watching:
     ) -> WatchLook:
         self.compared.clear()
         found = look(
-            self.fleet,
-            CLUSTER,
+            watched_by(self.fleet.dataset(CLUSTER, PROCESS), limits),
             days,
             self.state,
             suspect=suspect,
             in_flight=in_flight,
             paused=paused,
-            limits=limits,
         )
         self.state = found.state
         return found

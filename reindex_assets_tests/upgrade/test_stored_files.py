@@ -43,7 +43,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Recorded:
 
 def origin(recorded: Recorded, kind: Kind) -> dict[str, str]:
     server = recorded.said["postgres"]
-    return origin_of(server["system"], server["timeline"], recorded.cluster, kind)
+    return origin_of(server["system"], server["timeline"], recorded.fleet.dataset("local", kind))
 
 
 def content(path: str) -> bytes:
@@ -53,7 +53,7 @@ def content(path: str) -> bytes:
 
 @EVERY_KIND
 def test_checkpoints_are_loaded_hold_and_are_written_as_before(recorded: Recorded, kind: Kind) -> None:
-    store = CheckpointStore(recorded.fleet, "local", kind)
+    store = CheckpointStore(recorded.fleet.dataset("local", kind))
     written = Path(store.path).read_bytes()
     equal = {
         f"{one['slice']['customer']}|{one['slice']['day']}"
@@ -75,7 +75,7 @@ def test_checkpoints_are_loaded_hold_and_are_written_as_before(recorded: Recorde
 
 @EVERY_KIND
 def test_the_state_of_the_watch_is_loaded_holds_and_is_written_as_before(recorded: Recorded, kind: Kind) -> None:
-    store = WatchStore(recorded.fleet, "local", kind)
+    store = WatchStore(recorded.fleet.dataset("local", kind))
     first_line = Path(store.path).read_bytes().partition(b"\n")[0]
     before = pq.read_table(pa.BufferReader(content(store.path)))
     state = store.load()
@@ -100,15 +100,17 @@ def _described(table: pa.Table) -> Any:
 @EVERY_KIND
 def test_the_origin_is_the_same_for_the_same_engines(recorded: Recorded, kind: Kind) -> None:
     """It is hashed from texts: of the fleet file's values, of the kind, and of the statements that digest a row."""
-    stored = json.loads(content(CheckpointStore(recorded.fleet, "local", kind).path))
+    stored = json.loads(content(CheckpointStore(recorded.fleet.dataset("local", kind)).path))
     assert [checkpoint["origin"] for checkpoint in stored] == [origin(recorded, kind)] * len(stored)
     other = recorded.said["postgres"] | {"timeline": "2"}
-    assert origin_of(other["system"], other["timeline"], recorded.cluster, kind) != origin(recorded, kind)
+    assert origin_of(other["system"], other["timeline"], recorded.fleet.dataset("local", kind)) != origin(
+        recorded, kind
+    )
 
 
 @EVERY_KIND
 def test_the_slice_store_is_whole_and_is_read_row_by_row(recorded: Recorded, kind: Kind) -> None:
-    store = SliceStore(recorded.fleet.slices, "local", kind)
+    store = SliceStore(recorded.fleet.dataset("local", kind))
     shards = len(recorded.cluster.clickhouse.shards)
     slices = recorded.stored_slices(kind.name)
     assert slices
@@ -127,7 +129,7 @@ def test_the_slice_store_is_whole_and_is_read_row_by_row(recorded: Recorded, kin
 
 @EVERY_KIND
 def test_the_repair_sensor_takes_up_its_cursor(recorded: Recorded, kind: Kind) -> None:
-    text = recorded.cursor(repair_sensor_name("local", kind))
+    text = recorded.cursor(repair_sensor_name(recorded.fleet.dataset("local", kind)))
     cursor = read_cursor(text)
     assert _holds(json.loads(cursor.model_dump_json()), json.loads(text))
     said = [one for one in recorded.said["repairs"] if one["kind"] == kind.name]

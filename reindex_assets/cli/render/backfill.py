@@ -16,8 +16,9 @@ from rich.text import Text
 
 from reindex_assets.backfill.forecast import Limits, Speed, Work, duration_words, expected_seconds
 from reindex_assets.backfill.plan import BackfillPlan, Window
-from reindex_assets.backfill.row_estimates import ClusterRows
+from reindex_assets.backfill.row_estimates import RowEstimate
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.selection.days import range_text
 
 if TYPE_CHECKING:
@@ -32,19 +33,19 @@ class Forecast:
     """What a plan is going to cost, as far as it is known.
 
     Attributes:
-        rows: of each cluster, what its Postgres said.
+        rows: of each dataset, what its Postgres said.
         speed: what past runs of this instance cost; None when there was none.
     """
 
-    rows: Mapping[str, ClusterRows]
+    rows: Mapping[Dataset, RowEstimate]
     speed: Speed | None
     limits: Limits
 
     def counted(self, windows: Sequence[Window]) -> tuple[int, int] | None:
-        """About so many scorecards and scores of windows of one cluster; None when its Postgres didn't say."""
+        """About so many scorecards and scores of windows; None when a Postgres didn't say."""
         if not windows:
             return 0, 0
-        found = [self.rows[window.cluster_name].rows(window.kind, window.slices) for window in windows]
+        found = [self.rows[window.dataset].rows(window.slices) for window in windows]
         known = [one for one in found if one is not None]
         return (sum(one[0] for one in known), sum(one[1] for one in known)) if len(known) == len(found) else None
 
@@ -53,7 +54,7 @@ class Forecast:
         assert self.speed is not None
         return [
             Work(
-                window.cluster_name,
+                window.dataset.cluster_name,
                 window.customer,
                 self.speed.seconds(len(window.days), sum(self.counted([window]) or (0, 0))),
             )
@@ -63,7 +64,8 @@ class Forecast:
     @property
     def unknown(self) -> list[str]:
         """The clusters whose Postgres didn't say, with the reason."""
-        return [f"{name}: {rows.error}" for name, rows in self.rows.items() if rows.error is not None]
+        of_clusters = {one.cluster_name: rows.error for one, rows in self.rows.items() if rows.error is not None}
+        return [f"{name}: {error}" for name, error in of_clusters.items()]
 
 
 def print_plan(console: Console, plan: BackfillPlan, forecast: Forecast) -> None:
@@ -80,7 +82,9 @@ def print_plan(console: Console, plan: BackfillPlan, forecast: Forecast) -> None
         )
     by_customer: dict[tuple[str, str, str], list[Window]] = {}
     for window in plan.windows:
-        by_customer.setdefault((window.cluster_name, window.kind.name, window.customer), []).append(window)
+        by_customer.setdefault((window.dataset.cluster_name, window.dataset.kind.name, window.customer), []).append(
+            window
+        )
     if by_customer:
         table = Table(title="To do, per customer")
         for name in ("cluster", "kind", "customer"):
@@ -132,8 +136,8 @@ def plan_json(plan: BackfillPlan, forecast: Forecast) -> dict[str, object]:
         counted = forecast.counted([window])
         windows.append(
             {
-                "cluster": window.cluster_name,
-                "kind": window.kind.name,
+                "cluster": window.dataset.cluster_name,
+                "kind": window.dataset.kind.name,
                 "customer": window.customer,
                 "from": window.first_day.isoformat(),
                 "to": window.last_day.isoformat(),

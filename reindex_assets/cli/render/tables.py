@@ -94,8 +94,8 @@ def print_given_up(console: Console, found: Sequence[GivenUp], again: bool) -> N
         repair = one.repair
         since = datetime.fromtimestamp(repair.given_up_at or 0.0, UTC)
         table.add_row(
-            one.cluster,
-            one.kind.name,
+            one.dataset.cluster_name,
+            one.dataset.kind.name,
             printable(repair.customer),
             repair.day.isoformat(),
             printable(repair.differs),

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from dagster import AssetExecutionContext
 
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.assets.run_config import ReindexConfig
 from reindex_assets.defs.keys.names import REPAIR_TAG
-from reindex_assets.model import Kind, Slice, Step
+from reindex_assets.model import Slice, Step
 from reindex_assets.reindex.job import Progress, Reindex
 from reindex_assets.reindex.pipeline import SliceOutcome
 
@@ -49,9 +49,7 @@ class BackgroundRun:
     def __init__(
         self,
         context: AssetExecutionContext,
-        fleet: Fleet,
-        cluster_name: str,
-        kind: Kind,
+        dataset: Dataset,
         config: ReindexConfig,
         slices: list[Slice],
         steps: list[Step],
@@ -62,11 +60,9 @@ class BackgroundRun:
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
         self._reindex = Reindex(
-            fleet,
-            cluster_name,
+            dataset,
             config.options(is_repair=REPAIR_TAG in context.run.tags),
-            kind,
-            context.run.run_id,
+            run_id=context.run.run_id,
             on_outcome=self._events.put,
             on_progress=self._on_progress,
             on_retry=self._events.put,

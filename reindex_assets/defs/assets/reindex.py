@@ -24,7 +24,7 @@ from dagster import (
 )
 
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.assets.background import BackgroundRun
 from reindex_assets.defs.assets.run_checks import CheckPlan, run_checks
 from reindex_assets.defs.assets.run_config import ReindexConfig, ReindexScope
@@ -34,7 +34,7 @@ from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import OWNERS, asset_key, group_name, op_name
 from reindex_assets.defs.keys.partitions import customer_days, slices_of_run
 from reindex_assets.errors import ReindexError
-from reindex_assets.model import PROCESS, Kind, Step
+from reindex_assets.model import Step
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.pipeline import SliceOutcome
 
@@ -66,28 +66,28 @@ _PLACEMENTS = {
 _KINDS = {Step.EXTRACT: {"postgres", "parquet"}, Step.ROWS: {"arrow", "parquet"}, Step.WRITE: {"clickhouse"}}
 
 
-def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> AssetsDefinition:
-    """The assets and checks of one cluster and kind."""
-    cluster = fleet.clusters[cluster_name]
-    partitions = customer_days(fleet, cluster)
-    keys = {step: asset_key(cluster_name, step, kind) for step in Step}
+def build_assets(dataset: Dataset) -> AssetsDefinition:
+    """The assets and checks of one dataset."""
+    partitions = customer_days(dataset)
+    keys = {step: asset_key(dataset, step) for step in Step}
     steps = {key: step for step, key in keys.items()}
 
     with warnings.catch_warnings():
         # Resources of assets are "beta" in Dagster 1.13; the tests show that what we use of them works.
         warnings.simplefilter("ignore", BetaWarning)
         as_assets = multi_asset(
-            name=op_name(cluster_name, kind),
-            specs=_specs(cluster_name, kind, keys, partitions),
+            name=op_name(dataset),
+            specs=_specs(dataset, keys, partitions),
             check_specs=check_specs(keys[Step.WRITE], partitions),
             partitions_def=partitions,
             backfill_policy=BackfillPolicy.single_run(),
             can_subset=True,
-            pool=f"clickhouse_{cluster_name}",
+            pool=f"clickhouse_{dataset.cluster_name}",
             resource_defs={"scope": _SCOPE},
         )
 
     def reindex(context: AssetExecutionContext, config: ReindexConfig, scope: ReindexScope) -> Iterator[object]:
+        kind = dataset.kind
         if kind.name not in scope.scorecard_types:
             context.log.info(f"{kind.name} scorecards are left out by 'scorecard_types' in the run config")
             return
@@ -99,7 +99,7 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
 
     def _reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
         hold_connections(context.instance)
-        slices = slices_of_run(cluster, context.partition_keys, context.run.tags)
+        slices = slices_of_run(dataset.cluster, context.partition_keys, context.run.tags)
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []
         unchanged: list[SliceParity] = []
@@ -107,7 +107,7 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
         progress = Progress(0, 0, len(slices), 0)
         if chosen:
             done = []
-            for found in BackgroundRun(context, fleet, cluster_name, kind, config, slices, chosen).outcomes():
+            for found in BackgroundRun(context, dataset, config, slices, chosen).outcomes():
                 if isinstance(found, Progress):
                     progress = found
                     yield heartbeat(keys[Step.WRITE], found)
@@ -128,8 +128,8 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
                 with_checkpoint = set(chosen) == set(Step) and not config.dry_run
                 settle = config.settle_seconds
                 if settle is None:
-                    settle = fleet.rules(cluster_name).watch.settle_seconds
-                plan = CheckPlan(fleet, cluster_name, kind, settle, with_checkpoint)
+                    settle = dataset.rules.watch.settle_seconds
+                plan = CheckPlan(dataset=dataset, settle_seconds=settle, with_checkpoint=with_checkpoint)
                 yield from run_checks(context, plan, done, unchanged, keys[Step.WRITE], checks, progress)
         except ReindexError as error:
             if not failed:
@@ -142,9 +142,8 @@ def build_assets(fleet: Fleet, cluster_name: str, kind: Kind = PROCESS) -> Asset
     return as_assets(reindex)
 
 
-def _specs(
-    cluster_name: str, kind: Kind, keys: dict[Step, AssetKey], partitions: MultiPartitionsDefinition
-) -> list[AssetSpec]:
+def _specs(dataset: Dataset, keys: dict[Step, AssetKey], partitions: MultiPartitionsDefinition) -> list[AssetSpec]:
+    kind = dataset.kind
     upstream = {Step.EXTRACT: [], Step.ROWS: [keys[Step.EXTRACT]], Step.WRITE: [keys[Step.ROWS]]}
     return [
         AssetSpec(
@@ -155,10 +154,10 @@ def _specs(
             description=_DESCRIPTIONS[step].format(
                 kind=kind.name.capitalize(), placement=_PLACEMENTS[kind.is_of_conversations]
             ),
-            group_name=group_name(cluster_name, kind),
+            group_name=group_name(dataset),
             owners=OWNERS,
             kinds=_KINDS[step],
-            tags={"cluster": cluster_name, "kind": kind.name},
+            tags={"cluster": dataset.cluster_name, "kind": kind.name},
             partitions_def=partitions,
         )
         for step in Step

@@ -23,7 +23,7 @@ from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.gaps import Gap, find_gaps
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.assets.background import in_background
 from reindex_assets.defs.assets.run_events import heartbeat, store_results
 from reindex_assets.defs.checks.rules import Evidence
@@ -33,7 +33,7 @@ from reindex_assets.defs.history.repairs import given_up
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.errors import ShardUnreachableError
-from reindex_assets.model import Kind, Slice
+from reindex_assets.model import Slice
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.reindex.job import Progress
 
@@ -43,7 +43,7 @@ _SLICES_A_COMPARISON = 1_000
 _SAMPLES = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckPlan:
     """How the partitions of a run are checked.
 
@@ -52,9 +52,7 @@ class CheckPlan:
             comparison of a partition does not see its rows that are left in another one.
     """
 
-    fleet: Fleet
-    cluster_name: str
-    kind: Kind
+    dataset: Dataset
     settle_seconds: float
     with_checkpoint: bool
 
@@ -73,7 +71,7 @@ def run_checks(
     Args:
         unchanged: of these slices, those that both engines say nothing has touched since they were compared.
     """
-    left = given_up(context.instance, plan.cluster_name, plan.kind)
+    left = given_up(context.instance, plan.dataset)
     left_of: dict[str, list[Repair]] = {}
     for repair in left.values():
         left_of.setdefault(repair.customer, []).append(repair)
@@ -100,7 +98,7 @@ def run_checks(
 
 def _remark(plan: CheckPlan) -> str:
     """That a reshard is under way, or is needed: a cause that no reindexing of the partition mends."""
-    refusal = layout_problem(plan.cluster_name, plan.fleet.clusters[plan.cluster_name])
+    refusal = layout_problem(plan.dataset.cluster_name, plan.dataset.cluster)
     return "" if refusal is None else str(refusal)
 
 
@@ -118,14 +116,14 @@ def _compare(
 
 
 def _most_replicas(plan: CheckPlan) -> int:
-    return max(len(shard.addresses) for shard in plan.fleet.clusters[plan.cluster_name].clickhouse.shards)
+    return max(len(shard.addresses) for shard in plan.dataset.cluster.clickhouse.shards)
 
 
 def _compare_once(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
 ) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
     known = {parity.slice for parity in unchanged}
-    with Comparison(plan.fleet, plan.cluster_name, plan.kind, plan.with_checkpoint) as comparison:
+    with Comparison(plan.dataset, with_checkpoint=plan.with_checkpoint) as comparison:
         compared = comparison.settled(
             [item for item in slices if item not in known], plan.settle_seconds, samples=_SAMPLES
         )
@@ -138,7 +136,7 @@ def _remember(
 ) -> None:
     different = {parity.slice for parity in parities if not parity.sums_agree}
     try:
-        CheckpointStore(plan.fleet, plan.cluster_name, plan.kind).update(different, checkpoints)
+        CheckpointStore(plan.dataset).update(different, checkpoints)
     except OSError as error:
         # The results stand; the next run reads more than it would have to.
         context.log.warning(f"what was proved equal could not be noted for the next run: {error}")

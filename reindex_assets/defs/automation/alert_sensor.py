@@ -53,7 +53,7 @@ from reindex_assets.defs.dagster_private import (
 from reindex_assets.defs.history.runs_in_flight import is_of_fleet
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
-from reindex_assets.model import KINDS, Slice, Step
+from reindex_assets.model import Slice, Step
 
 SENSOR_NAME = "alerts"
 
@@ -129,9 +129,8 @@ class _Watch:
         self.fleet = fleet
         self._automation = automation
         self._clusters = {
-            asset_key(name, step, kind).to_user_string(): name
-            for name in fleet.clusters
-            for kind in KINDS
+            asset_key(dataset, step).to_user_string(): dataset.cluster_name
+            for dataset in fleet.datasets()
             for step in Step
         }
 
@@ -181,10 +180,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
 def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, Standing]:
     """Every check that is red at present, from Dagster's table of the latest executions."""
     keys = {
-        AssetCheckKey(asset_key(cluster, Step.WRITE, kind), check.name)
-        for cluster in fleet.clusters
-        for kind in KINDS
-        for check in CHECKS
+        AssetCheckKey(asset_key(dataset, Step.WRITE), check.name) for dataset in fleet.datasets() for check in CHECKS
     }
     if context.repository_def is not None:
         keys |= set(context.repository_def.asset_graph.asset_check_keys)

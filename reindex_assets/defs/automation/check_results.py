@@ -12,25 +12,23 @@ from uuid import uuid4
 
 from dagster import AssetCheckEvaluation, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, RunsFilter
 
-from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.history.runs_in_flight import does_write, slices_of_tags
 from reindex_assets.defs.keys.names import checks_job_name, job_name
-from reindex_assets.model import Kind, Slice
+from reindex_assets.model import Slice
 
 #: The latest runs among which that of a partition is looked for.
 _RUNS = 200
 
 
-def report_result(
-    instance: DagsterInstance, evaluation: AssetCheckEvaluation, cluster_name: str, cluster: Cluster, kind: Kind
-) -> None:
+def report_result(instance: DagsterInstance, evaluation: AssetCheckEvaluation, dataset: Dataset) -> None:
     """Stores a result on a partition outside of its run."""
     assert evaluation.partition is not None
-    run = _latest_run(instance, evaluation, cluster_name, cluster, kind)
+    run = _latest_run(instance, evaluation, dataset)
     instance.report_dagster_event(
         DagsterEvent(
             event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
-            job_name=run.job_name if run else job_name(cluster_name, kind),
+            job_name=run.job_name if run else job_name(dataset),
             event_specific_data=evaluation,
             message=evaluation.description,
         ),
@@ -39,12 +37,10 @@ def report_result(
     )
 
 
-def _latest_run(
-    instance: DagsterInstance, evaluation: AssetCheckEvaluation, cluster_name: str, cluster: Cluster, kind: Kind
-) -> DagsterRun | None:
+def _latest_run(instance: DagsterInstance, evaluation: AssetCheckEvaluation, dataset: Dataset) -> DagsterRun | None:
     item = Slice.of(evaluation.partition or "")
     for run in instance.get_runs(RunsFilter(), limit=_RUNS):
-        ours = does_write(run, evaluation.asset_key, cluster_name, kind)
-        if (ours or run.job_name == checks_job_name(cluster_name, kind)) and item in slices_of_tags(run, cluster):
+        ours = does_write(run, dataset) or run.job_name == checks_job_name(dataset)
+        if ours and item in slices_of_tags(run, dataset.cluster):
             return run
     return None

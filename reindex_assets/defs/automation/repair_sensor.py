@@ -23,7 +23,7 @@ from dagster import (
 )
 
 from reindex_assets.comparison.parity import SliceParity, explain
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.automation.check_results import report_result
 from reindex_assets.defs.checks.rules import given_up_result
 from reindex_assets.defs.checks.specs import LEFT_FAILED, ROWS_AGREE, evaluation
@@ -31,11 +31,11 @@ from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
 from reindex_assets.defs.history.repairs import RepairCursor, ResultsRead, asked_for_again, read_cursor
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
-from reindex_assets.defs.keys.partitions import range_tags, watched_days
+from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, decide, requested
 from reindex_assets.drift.watch import WatchLook, look
 from reindex_assets.drift.watch_state import WatchStore
-from reindex_assets.model import PROCESS, SCORE, Kind, Slice, Step, days_between
+from reindex_assets.model import SCORE, Slice, Step
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.selection.rectangles import Rectangle, cover
 
@@ -46,60 +46,53 @@ _NAMED = 5
 _CONNECTION_WAIT_SECONDS = 20
 
 
-def build_repair_sensor(
-    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
-) -> SensorDefinition:
-    """The sensor of one cluster. Off until it is switched on: it writes to ClickHouse by itself."""
-    rules = fleet.rules(cluster_name)
-    watch = rules.watch
+def build_repair_sensor(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> SensorDefinition:
+    """The sensor of one dataset. Off until it is switched on: it writes to ClickHouse by itself."""
+    watch = dataset.rules.watch
 
     @sensor(
-        name=repair_sensor_name(cluster_name, kind),
+        name=repair_sensor_name(dataset),
         job=job,
         minimum_interval_seconds=watch.interval_seconds,
         default_status=DefaultSensorStatus.STOPPED,
         description=(
-            f"Every {watch.interval_seconds} s: asks both engines of {cluster_name} what has been touched in the last "
-            f"{rules.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
+            f"Every {watch.interval_seconds} s: asks both engines of {dataset.cluster_name} what has been touched in the last "
+            f"{dataset.rules.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
             f"{watch.slices_a_tick} at once. Rows younger than {watch.settle_seconds:g} s are on their way and no drift. Partitions that a "
             f"queued or running run covers are left alone. After {watch.attempts} repairs that left the same drift, a partition is given "
             "up: the check nothing_left_failed turns red and calls a person."
         ),
     )
     def repair(context: SensorEvaluationContext) -> SensorResult | SkipReason:
-        return _Tick(context, fleet, cluster_name, kind).run()
+        return _Tick(context, dataset).run()
 
     return repair
 
 
 class _Tick:
-    def __init__(self, context: SensorEvaluationContext, fleet: Fleet, cluster_name: str, kind: Kind) -> None:
+    def __init__(self, context: SensorEvaluationContext, dataset: Dataset) -> None:
         self._context = context
         self._instance = context.instance
-        self._fleet = fleet
-        self._cluster_name = cluster_name
-        self._cluster = fleet.clusters[cluster_name]
-        self._kind = kind
-        self._asset = asset_key(cluster_name, Step.WRITE, kind)
-        self._watch = fleet.rules(cluster_name).watch
+        self._dataset = dataset
+        self._asset = asset_key(dataset, Step.WRITE)
+        self._watch = dataset.rules.watch
 
     def run(self) -> SensorResult | SkipReason:
         # Every run would be refused, and would count as a repair that failed.
-        refusal = layout_problem(self._cluster_name, self._cluster)
+        refusal = layout_problem(self._dataset.cluster_name, self._dataset.cluster)
         if refusal is not None:
             if not refusal.is_moving:
                 raise refusal
             return SkipReason(f"nothing is looked at or repaired meanwhile: {refusal}")
         now = time.time()
         cursor = read_cursor(self._context.cursor)
-        first, last = watched_days(datetime.now(UTC).date(), self._fleet, self._cluster_name)
-        watched = {Slice(customer, day) for customer in self._cluster.customers for day in days_between(first, last)}
-        ledger = cursor.ledger.watched(watched)
+        days = self._dataset.watched_days(datetime.now(UTC).date())
+        ledger = cursor.ledger.watched(set(self._dataset.slices(*days)))
         ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
         suspect, results = self._red_results(cursor.results)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
-        found = self._look((first, last), suspect, busy, ledger.paused(now, self._watch))
+        found = self._look(days, suspect, busy, ledger.paused(now, self._watch))
         decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._watch)
         rectangles = self._rectangles(decision, busy, found)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
@@ -123,25 +116,16 @@ class _Tick:
         busy: Collection[Slice],
         paused: Collection[Slice],
     ) -> WatchLook:
-        store = WatchStore(self._fleet, self._cluster_name, self._kind)
-        found = look(
-            self._fleet.with_connection_wait(_CONNECTION_WAIT_SECONDS),
-            self._cluster_name,
-            days,
-            store.load(),
-            self._kind,
-            suspect,
-            busy,
-            paused,
-            limits=self._watch,
-        )
+        store = WatchStore(self._dataset)
+        hasty = self._dataset.with_connection_wait(_CONNECTION_WAIT_SECONDS)
+        found = look(hasty, days, store.load(), suspect=suspect, in_flight=busy, paused=paused)
         store.save(found.state)
         return found
 
     def _in_flight(self) -> frozenset[Slice]:
         repository = self._context.repository_def
         assert repository is not None, "Dagster gives a sensor its repository"
-        return slices_in_flight(self._instance, repository.asset_graph, self._fleet, self._cluster_name, self._kind)
+        return slices_in_flight(self._instance, repository.asset_graph, self._dataset)
 
     def _red_results(self, read: ResultsRead | None) -> tuple[set[Slice], ResultsRead]:
         """Partitions whose rows a check has found different since the last tick: they are compared whatever their marks say."""
@@ -175,8 +159,7 @@ class _Tick:
         known = found.state.slices
         # One run if that is cheap: starting another one costs as much as comparing hundreds of thousands of rows.
         return cover(
-            self._cluster_name,
-            self._cluster,
+            self._dataset,
             decision.request,
             avoid,
             1,
@@ -193,8 +176,8 @@ class _Tick:
         return RunRequest(
             tags={
                 **range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
-                "cluster": self._cluster_name,
-                "kind": self._kind.name,
+                "cluster": self._dataset.cluster_name,
+                "kind": self._dataset.kind.name,
                 # Before backfills that wait in the queue.
                 "dagster/priority": "10",
                 REPAIR_TAG: f"{len(mine)} drifted: {words}{more}"[:250],
@@ -208,13 +191,8 @@ class _Tick:
         for item, repair in fresh.items():
             of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]
             result = given_up_result(repair, of_customer)
-            report_result(
-                self._instance,
-                evaluation(LEFT_FAILED, self._asset, item, result, target=None),
-                self._cluster_name,
-                self._cluster,
-                self._kind,
-            )
+            told = evaluation(LEFT_FAILED, self._asset, item, result, target=None)
+            report_result(self._instance, told, self._dataset)
 
 
 def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC
 
 from dagster import (
@@ -15,33 +16,35 @@ from dagster import (
     schedule,
 )
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
 from reindex_assets.defs.keys.names import all_job_name, asset_key, checks_job_name, job_name
-from reindex_assets.defs.keys.partitions import ended_days, range_tags, watched_days
-from reindex_assets.model import KINDS, PROCESS, Kind, Step
+from reindex_assets.defs.keys.partitions import ended_days, range_tags
+from reindex_assets.model import Step
 from reindex_assets.selection.days import cut_range
 
 
-def build_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
-    """The job of a cluster's assets and their checks."""
+def build_job(dataset: Dataset) -> UnresolvedAssetJobDefinition:
+    """The job of a dataset's assets and their checks."""
     return define_asset_job(
-        job_name(cluster_name, kind),
-        AssetSelection.assets(*(asset_key(cluster_name, step, kind) for step in Step)),
+        job_name(dataset),
+        AssetSelection.assets(*(asset_key(dataset, step) for step in Step)),
         description=(
-            f"Reindexes {kind.name} scorecards of cluster {cluster_name} for a range of customers and days. "
+            f"Reindexes {dataset.kind.name} scorecards of cluster {dataset.cluster_name} for a range of customers and days. "
             "Launch backfills from the page of the assets, not from here: a backfill of a job is cut short by Dagster, and refused."
         ),
-        tags={"cluster": cluster_name, "kind": kind.name},
+        tags={"cluster": dataset.cluster_name, "kind": dataset.kind.name},
     )
 
 
-def build_all_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
+def build_all_job(datasets: Sequence[Dataset]) -> UnresolvedAssetJobDefinition:
     """The job of a cluster's assets of every kind, and their checks: one run does them one after the other."""
+    cluster_name = datasets[0].cluster_name
     return define_asset_job(
         all_job_name(cluster_name),
-        AssetSelection.assets(*(asset_key(cluster_name, step, kind) for kind in KINDS for step in Step)),
+        AssetSelection.assets(*(asset_key(dataset, step) for dataset in datasets for step in Step)),
         description=(
             f"Reindexes scorecards of every kind of cluster {cluster_name} for a range of customers and days; 'scorecard_types' of the "
             "resource 'scope' in the run config chooses among them. Launch backfills from the page of the assets, not from here."
@@ -50,44 +53,43 @@ def build_all_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
     )
 
 
-def build_checks_job(cluster_name: str, kind: Kind = PROCESS) -> UnresolvedAssetJobDefinition:
-    """The job of a cluster's checks alone: it compares, and writes nothing to ClickHouse."""
+def build_checks_job(dataset: Dataset) -> UnresolvedAssetJobDefinition:
+    """The job of a dataset's checks alone: it compares, and writes nothing to ClickHouse."""
     return define_asset_job(
-        checks_job_name(cluster_name, kind),
-        AssetSelection.checks_for_assets(asset_key(cluster_name, Step.WRITE, kind)),
+        checks_job_name(dataset),
+        AssetSelection.checks_for_assets(asset_key(dataset, Step.WRITE)),
         description=(
-            f"Compares {kind.name} scorecards of cluster {cluster_name} to the bit for a range of customers and days, "
+            f"Compares {dataset.kind.name} scorecards of cluster {dataset.cluster_name} to the bit for a range of customers and days, "
             "and writes nothing. What is red is taken up by the repair sensor, if that is on."
         ),
-        tags={"cluster": cluster_name, "kind": kind.name},
+        tags={"cluster": dataset.cluster_name, "kind": dataset.kind.name},
     )
 
 
-def build_checks_schedule(
-    fleet: Fleet, cluster_name: str, job: UnresolvedAssetJobDefinition, kind: Kind = PROCESS
-) -> ScheduleDefinition:
+def build_checks_schedule(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """Every night, every check on the whole look-back: exact, whatever the watch believes."""
 
-    rules = fleet.rules(cluster_name)
+    rules = dataset.rules
 
     @schedule(
-        name=f"{checks_job_name(cluster_name, kind)}_daily",
+        name=f"{job.name}_daily",
         job=job,
         cron_schedule=rules.schedule.checks,
         execution_timezone=rules.schedule.timezone,
         description=(
             f"At {_times(rules.schedule.checks, rules.schedule.timezone)}: every check on the last {rules.look_back_days} days of every "
-            f"customer of {cluster_name}, to the bit, from the real tables: it sees also what the watch of the repair sensor can't "
+            f"customer of {dataset.cluster_name}, to the bit, from the real tables: it sees also what the watch of the repair sensor can't "
             "see, and tells its alerts."
         ),
     )
     def checks(context: ScheduleEvaluationContext) -> list[RunRequest]:
         planned = context.scheduled_execution_time.astimezone(UTC)
-        first, last = watched_days(planned.date(), fleet, cluster_name)
-        customers = list(fleet.clusters[cluster_name].customers)
+        first, last = dataset.watched_days(planned.date())
         # A run over all of them would hold thousands of partitions in memory: a week each.
         return [
-            RunRequest(run_key=f"{planned.isoformat()} {week[0].isoformat()}", tags=range_tags(customers, *week))
+            RunRequest(
+                run_key=f"{planned.isoformat()} {week[0].isoformat()}", tags=range_tags(dataset.customers, *week)
+            )
             for week in cut_range(first, last, _DAYS_A_RUN)
         ]
 

@@ -5,14 +5,13 @@ What lives here: the reading. What does not: the arithmetic (backfill/forecast.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
 from reindex_assets.backfill.forecast import Limits, PastRun
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.history.runs_in_flight import does_write
-from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.defs.keys.run_tags import (
     BACKFILL_CLUSTER_TAG,
     BACKFILL_CUSTOMER_TAG,
@@ -26,15 +25,15 @@ from reindex_assets.model import Kind, Step
 _RUNS, _COUNTED, _EVENTS = 300, 60, 6_000
 
 
-def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Iterable[Kind]) -> list[PastRun]:
+def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Collection[Kind]) -> list[PastRun]:
     """The latest successful runs that wrote to the shards of a fleet, of some kinds."""
-    writers = [(name, kind, asset_key(name, Step.WRITE, kind)) for name in fleet.clusters for kind in kinds]
+    datasets = [dataset for dataset in fleet.datasets() if dataset.kind in kinds]
     found: list[PastRun] = []
     events = 0
     for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.SUCCESS]), limit=_RUNS):
         if len(found) >= _COUNTED or events >= _EVENTS:
             break
-        if any(does_write(record.dagster_run, key, name, kind) for name, kind, key in writers):
+        if any(does_write(record.dagster_run, dataset) for dataset in datasets):
             run, read = _cost(instance, record)
             events += read
             if run is not None:

@@ -19,11 +19,12 @@ from dagster import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.drift.repair_policy import GivenUp, Ledger, Repair
-from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
+from reindex_assets.model import Slice, Step
 
 
 class ResultsRead(BaseModel):
@@ -61,10 +62,10 @@ def read_cursor(text: str | None) -> RepairCursor:
         return RepairCursor()
 
 
-def given_up(instance: DagsterInstance, cluster_name: str, kind: Kind = PROCESS) -> Mapping[Slice, Repair]:
+def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repair]:
     """The slices whose repair was given up, as the sensor last said."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        if state.instigator_name == repair_sensor_name(cluster_name, kind) and isinstance(
+        if state.instigator_name == repair_sensor_name(dataset) and isinstance(
             state.instigator_data, SensorInstigatorData
         ):
             return read_cursor(state.instigator_data.cursor).ledger.given_up
@@ -82,10 +83,9 @@ _EVENTS_AT_ONCE = 1_000
 def given_up_repairs(instance: DagsterInstance, fleet: Fleet) -> list[GivenUp]:
     """Every given-up repair of the fleet, in the order of cluster, kind, customer and day."""
     return [
-        GivenUp(cluster_name, kind, repair)
-        for cluster_name in fleet.clusters
-        for kind in KINDS
-        for _, repair in sorted(given_up(instance, cluster_name, kind).items())
+        GivenUp(dataset=dataset, repair=repair)
+        for dataset in fleet.datasets()
+        for _, repair in sorted(given_up(instance, dataset).items())
     ]
 
 
@@ -94,7 +94,7 @@ def ask_again(instance: DagsterInstance, repairs: Iterable[GivenUp]) -> None:
     for one in repairs:
         instance.report_runless_asset_event(
             AssetObservation(
-                asset_key(one.cluster, Step.WRITE, one.kind),
+                asset_key(one.dataset, Step.WRITE),
                 partition=one.repair.slice.partition_key,
                 description="An operator asked for the repair to be tried again.",
                 metadata={ASK_AGAIN: True},

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dagster import AssetKey, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.dagster_private import AssetGraph, BulkActionsFilter, BulkActionStatus
 from reindex_assets.defs.keys.names import (
@@ -22,7 +23,7 @@ from reindex_assets.defs.keys.names import (
     purge_job_name,
 )
 from reindex_assets.defs.keys.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, slices_of_range
-from reindex_assets.model import KINDS, PROCESS, Kind, Slice, Step
+from reindex_assets.model import Slice, Step
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -34,17 +35,13 @@ UNFINISHED = [
 _UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
-def slices_in_flight(
-    instance: DagsterInstance, asset_graph: AssetGraph, fleet: Fleet, cluster_name: str, kind: Kind = PROCESS
-) -> frozenset[Slice]:
-    """The slices of a cluster that some run is going to write, or is writing."""
-    cluster = fleet.clusters[cluster_name]
-    writes = asset_key(cluster_name, Step.WRITE, kind)
+def slices_in_flight(instance: DagsterInstance, asset_graph: AssetGraph, dataset: Dataset) -> frozenset[Slice]:
+    """The slices of a dataset that some run is going to write, or is writing."""
     found: set[Slice] = set()
     for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
-        if does_write(run, writes, cluster_name, kind):
-            found |= slices_of_tags(run, cluster)
-    found |= set(_slices_of_backfills(instance, asset_graph, writes))
+        if does_write(run, dataset):
+            found |= slices_of_tags(run, dataset.cluster)
+    found |= set(_slices_of_backfills(instance, asset_graph, asset_key(dataset, Step.WRITE)))
     return frozenset(found)
 
 
@@ -56,25 +53,23 @@ def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
 def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
     """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-    return [
-        cluster for cluster in fleet.clusters if run.job_name in _jobs(cluster) or not keys.isdisjoint(_assets(cluster))
-    ]
+    found = []
+    for cluster in fleet.clusters:
+        datasets = fleet.datasets(cluster)
+        jobs = {named(dataset) for dataset in datasets for named in (job_name, checks_job_name)}
+        assets = {asset_key(dataset, step) for dataset in datasets for step in Step}
+        if run.job_name in jobs | {all_job_name(cluster), purge_job_name(cluster)} or not keys.isdisjoint(
+            assets | {purge_asset_key(cluster)}
+        ):
+            found.append(cluster)
+    return found
 
 
-def _jobs(cluster: str) -> set[str]:
-    of_kinds = {named(cluster, kind) for kind in KINDS for named in (job_name, checks_job_name)}
-    return of_kinds | {all_job_name(cluster), purge_job_name(cluster)}
-
-
-def _assets(cluster: str) -> set[AssetKey]:
-    return {asset_key(cluster, step, kind) for kind in KINDS for step in Step} | {purge_asset_key(cluster)}
-
-
-def does_write(run: DagsterRun, writes: AssetKey, cluster_name: str, kind: Kind) -> bool:
-    """Whether a run's assets are those of a cluster and kind; a run of the job without a selection has all of them."""
+def does_write(run: DagsterRun, dataset: Dataset) -> bool:
+    """Whether a run's assets are those of a dataset; a run of the job without a selection has all of them."""
     if run.asset_selection:
-        return writes in run.asset_selection
-    jobs = (job_name(cluster_name, kind), all_job_name(cluster_name))
+        return asset_key(dataset, Step.WRITE) in run.asset_selection
+    jobs = (job_name(dataset), all_job_name(dataset.cluster_name))
     return run.job_name in jobs and not run.asset_check_selection
 
 

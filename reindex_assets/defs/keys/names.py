@@ -6,7 +6,8 @@ import re
 
 from dagster import AssetKey
 
-from reindex_assets.model import PROCESS, Kind, Step
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Step
 
 OWNERS = ["team:data-platform"]
 
@@ -14,19 +15,24 @@ OWNERS = ["team:data-platform"]
 REPAIR_TAG = "reindex/repair"
 
 
-def asset_key(cluster_name: str, step: Step, kind: Kind = PROCESS) -> AssetKey:
+def asset_key(dataset: Dataset, step: Step) -> AssetKey:
     """The key of a step's asset: cluster, kind, step."""
-    return AssetKey([cluster_name, kind.name, step.value])
+    return asset_key_of(dataset.cluster_name, dataset.kind.name, step)
 
 
-def job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of a cluster's job."""
-    return f"{kind.name}_{_dagster_name(cluster_name)}"
+def asset_key_of(cluster_name: str, kind_name: str, step: Step) -> AssetKey:
+    """The same by names, as runs have them in their tags: the fleet file may no longer have the cluster."""
+    return AssetKey([cluster_name, kind_name, step.value])
 
 
-def group_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of a cluster's group of assets: the UI sorts groups by name, and cuts long names in the middle."""
-    return f"{_dagster_name(cluster_name)}_{kind.name}"
+def job_name(dataset: Dataset) -> str:
+    """The name of a dataset's job."""
+    return f"{dataset.kind.name}_{_dagster_name(dataset.cluster_name)}"
+
+
+def group_name(dataset: Dataset) -> str:
+    """The name of a dataset's group of assets: the UI sorts groups by name, and cuts long names in the middle."""
+    return f"{_dagster_name(dataset.cluster_name)}_{dataset.kind.name}"
 
 
 def all_job_name(cluster_name: str) -> str:
@@ -54,19 +60,19 @@ def purge_op_name(cluster_name: str) -> str:
     return f"run_{purge_job_name(cluster_name)}"
 
 
-def op_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of the op behind a cluster's assets: what run config is given for."""
-    return f"reindex_{job_name(cluster_name, kind)}"
+def op_name(dataset: Dataset) -> str:
+    """The name of the op behind a dataset's assets: what run config is given for."""
+    return f"reindex_{job_name(dataset)}"
 
 
-def checks_job_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of the job that runs a cluster's checks alone."""
-    return f"{job_name(cluster_name, kind)}_checks"
+def checks_job_name(dataset: Dataset) -> str:
+    """The name of the job that runs a dataset's checks alone."""
+    return f"{job_name(dataset)}_checks"
 
 
-def repair_sensor_name(cluster_name: str, kind: Kind = PROCESS) -> str:
-    """The name of the sensor that repairs a cluster's drift."""
-    return f"{job_name(cluster_name, kind)}_drift_repair_sensor"
+def repair_sensor_name(dataset: Dataset) -> str:
+    """The name of the sensor that repairs a dataset's drift."""
+    return f"{job_name(dataset)}_drift_repair_sensor"
 
 
 def _dagster_name(cluster_name: str) -> str:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from dagster import DailyPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
 
 from reindex_assets.config.cluster import Cluster
-from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, days_between
 
@@ -23,12 +23,12 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
 
 
-def customer_days(fleet: Fleet, cluster: Cluster) -> MultiPartitionsDefinition:
-    """The partitions of a cluster's assets: each customer on each UTC day since the fleet's first day, today included."""
+def customer_days(dataset: Dataset) -> MultiPartitionsDefinition:
+    """The partitions of a dataset's assets: each customer on each UTC day since the fleet's first day, today included."""
     return MultiPartitionsDefinition(
         {
-            CUSTOMER: StaticPartitionsDefinition(list(cluster.customers)),
-            DAY: DailyPartitionsDefinition(start_date=fleet.first_day.isoformat(), timezone="UTC", end_offset=1),
+            CUSTOMER: StaticPartitionsDefinition(dataset.customers),
+            DAY: DailyPartitionsDefinition(start_date=dataset.first_day.isoformat(), timezone="UTC", end_offset=1),
         }
     )
 
@@ -81,9 +81,3 @@ def ended_days(today: date, days: int, first_day: date) -> tuple[date, date] | N
     last = today - timedelta(days=1)
     first = max(first_day, today - timedelta(days=days))
     return (first, last) if first <= last else None
-
-
-def watched_days(today: date, fleet: Fleet, cluster_name: str) -> tuple[date, date]:
-    """The first and last day of a cluster's look-back; today is the last one."""
-    days = fleet.rules(cluster_name).look_back_days
-    return max(fleet.first_day, today - timedelta(days=days - 1)), max(fleet.first_day, today)

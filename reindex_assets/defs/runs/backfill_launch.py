@@ -15,6 +15,7 @@ from datetime import date
 from dagster import DagsterInstance
 
 from reindex_assets.backfill.plan import BackfillPlan, Batch, batches, plan_windows
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.dagster_private import AssetGraph, PartitionBackfill
@@ -30,7 +31,7 @@ from reindex_assets.defs.runs.backfill_progress import (
     latest_storage_id,
 )
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import Kind, Slice, Step, days_between
+from reindex_assets.model import Slice, Step, days_between
 from reindex_assets.selection.days import cut_range
 
 #: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.
@@ -39,12 +40,11 @@ _SILENT_SECONDS = 120
 _DAEMON = "BACKFILL"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackfillRequest:
-    """What somebody asks for: customers by cluster, kinds, days, and the length of a window."""
+    """What somebody asks for: customers by dataset, days, and the length of a window."""
 
-    chosen: Mapping[str, Sequence[str]]
-    kinds: Sequence[Kind]
+    chosen: Mapping[Dataset, Sequence[str]]
     first_day: date
     last_day: date
     window_days: int
@@ -75,11 +75,8 @@ def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> Backfi
     under_way: Collection[PartitionRef] = earlier.under_way if earlier is not None else ()
     windows = plan_windows(
         request.chosen,
-        request.kinds,
         cut_range(request.first_day, request.last_day, request.window_days),
-        lambda cluster_name, kind, item: (
-            (partition := PartitionRef(cluster_name, kind.name, item)) not in done and partition not in under_way
-        ),
+        lambda dataset, item: (partition := PartitionRef.of(dataset, item)) not in done and partition not in under_way,
     )
     asked = _partitions(request)
     return BackfillPlan(
@@ -96,9 +93,8 @@ def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> Backfi
 
 def _partitions(request: BackfillRequest) -> set[PartitionRef]:
     return {
-        PartitionRef(cluster_name, kind.name, Slice(customer, day))
-        for cluster_name, customers in request.chosen.items()
-        for kind in request.kinds
+        PartitionRef.of(dataset, Slice(customer, day))
+        for dataset, customers in request.chosen.items()
         for customer in customers
         for day in days_between(request.first_day, request.last_day)
     }
@@ -134,26 +130,26 @@ def daemon_is_alive(instance: DagsterInstance) -> bool:
 
 
 def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, since: int, batch: Batch) -> PartitionBackfill:
-    kind = batch.kind
+    dataset = batch.dataset
     customers = f"{len(batch.customers)} customers" if len(batch.customers) > 1 else batch.customers[0]
     return PartitionBackfill.from_asset_partitions(
         backfill_id=uuid.uuid4().hex[:8],
         asset_graph=graph,
         partition_names=[item.partition_key for item in batch.slices],
-        asset_selection=[asset_key(batch.cluster_name, step, kind) for step in Step],
+        asset_selection=[asset_key(dataset, step) for step in Step],
         backfill_timestamp=time.time(),
         # They go to its runs.
         tags={
             NAME_TAG: name,
             SINCE_TAG: str(since),
             WINDOW_TAG: batch.name,
-            CLUSTER_TAG: batch.cluster_name,
-            KIND_TAG: kind.name,
+            CLUSTER_TAG: dataset.cluster_name,
+            KIND_TAG: dataset.kind.name,
         },
         dynamic_partitions_store=instance,
         all_partitions=False,
         # Dagster takes no longer one.
-        title=f"{batch.name}, {kind.name}: {batch.cluster_name}, {customers}"[:100],
+        title=f"{batch.name}, {dataset.kind.name}: {dataset.cluster_name}, {customers}"[:100],
         description=f"Of the backfill {name}, a run for each of: {', '.join(batch.customers)}. See: reindex-assets status --name {name}",
         run_config=None,
     )

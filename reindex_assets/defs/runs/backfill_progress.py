@@ -15,11 +15,12 @@ from functools import cached_property
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
 
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.dagster_private import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, PartitionBackfill
-from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
-from reindex_assets.model import KINDS, Kind, Slice, Step, days_between
+from reindex_assets.model import Slice, Step, days_between
 
 #: The backfill's name; its runs have it too.
 NAME_TAG = "reindex/backfill"
@@ -33,11 +34,15 @@ _LATEST = 300
 
 @dataclass(frozen=True)
 class PartitionRef:
-    """A slice of a cluster and kind."""
+    """A slice of a dataset, by names: the fleet file may no longer have the cluster."""
 
     cluster_name: str
     kind_name: str
     slice: Slice
+
+    @staticmethod
+    def of(dataset: Dataset, item: Slice) -> PartitionRef:
+        return PartitionRef(dataset.cluster_name, dataset.kind.name, item)
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,14 @@ class StoredBackfill:
 
     backfill_id: str
     cluster_name: str
-    kind: Kind
+    kind_name: str
     window: str
     asked: frozenset[Slice]
     failed: frozenset[Slice]
     ended: bool
 
     def partitions(self, slices: Iterable[Slice]) -> set[PartitionRef]:
-        return {PartitionRef(self.cluster_name, self.kind.name, item) for item in slices}
+        return {PartitionRef(self.cluster_name, self.kind_name, item) for item in slices}
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,9 @@ class FleetBackfill:
     def done_ids(self) -> Mapping[PartitionRef, int]:
         """Where each slice that is done was last materialized: the number of the event."""
         found: dict[PartitionRef, int] = {}
-        for cluster_name, kind in sorted(
-            {(request.cluster_name, request.kind) for request in self.requests}, key=lambda it: (it[0], it[1].name)
-        ):
-            found |= {
-                PartitionRef(cluster_name, kind.name, item): number
-                for item, number in _written_since(self.instance, self.since, cluster_name, kind).items()
-            }
+        for cluster_name, kind_name in sorted({(one.cluster_name, one.kind_name) for one in self.requests}):
+            written = _written_since(self.instance, self.since, asset_key_of(cluster_name, kind_name, Step.WRITE))
+            found |= {PartitionRef(cluster_name, kind_name, item): number for item, number in written.items()}
         return found
 
     @cached_property
@@ -153,17 +154,16 @@ def latest_storage_id(instance: DagsterInstance) -> int:
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 
-def _written_since(instance: DagsterInstance, since: int, cluster_name: str, kind: Kind) -> dict[Slice, int]:
+def _written_since(instance: DagsterInstance, since: int, writes: AssetKey) -> dict[Slice, int]:
     found = instance.event_log_storage.get_latest_storage_id_by_partition(
-        asset_key(cluster_name, Step.WRITE, kind), DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
+        writes, DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
     )
     return {Slice.of(key): number for key, number in found.items() if number > since}
 
 
 def _request(stored: PartitionBackfill) -> StoredBackfill:
-    cluster_name = stored.tags[CLUSTER_TAG]
-    [kind] = [kind for kind in KINDS if kind.name == stored.tags[KIND_TAG]]
-    writes = asset_key(cluster_name, Step.WRITE, kind)
+    cluster_name, kind_name = stored.tags[CLUSTER_TAG], stored.tags[KIND_TAG]
+    writes = asset_key_of(cluster_name, kind_name, Step.WRITE)
     data = stored.asset_backfill_data
     assert data is not None
     asked, failed = (
@@ -171,7 +171,7 @@ def _request(stored: PartitionBackfill) -> StoredBackfill:
         for subset in (data.target_subset, data.failed_and_downstream_subset)
     )
     ended = stored.status in BULK_ACTION_TERMINAL_STATUSES
-    return StoredBackfill(stored.backfill_id, cluster_name, kind, stored.tags[WINDOW_TAG], asked, failed, ended)
+    return StoredBackfill(stored.backfill_id, cluster_name, kind_name, stored.tags[WINDOW_TAG], asked, failed, ended)
 
 
 def _slices(subsets: Mapping[AssetKey, object], asset: AssetKey) -> list[Slice]:

@@ -15,9 +15,9 @@ from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus
 
 from reindex_assets.backfill.forecast import Work, expected_seconds
 from reindex_assets.defs.history.past_runs import limits_of
-from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.defs.runs.backfill_progress import FleetBackfill, PartitionRef, RunOfBackfill, is_under_way
-from reindex_assets.model import KINDS, Slice, Step
+from reindex_assets.model import Slice, Step
 
 
 class WindowState(StrEnum):
@@ -231,8 +231,7 @@ def _rows(
             wanted[partition.cluster_name, partition.kind_name].append(ids[partition])
     found: dict[PartitionRef, _Written] = {}
     for (cluster_name, kind_name), numbers in wanted.items():
-        [kind] = [kind for kind in KINDS if kind.name == kind_name]
-        key = asset_key(cluster_name, Step.WRITE, kind)
+        key = asset_key_of(cluster_name, kind_name, Step.WRITE)
         for start in range(0, len(numbers), _EVENTS):
             some = numbers[start : start + _EVENTS]
             records = instance.fetch_materializations(AssetRecordsFilter(asset_key=key, storage_ids=some), len(some))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
 
 from reindex_assets.comparison.count_queries import count_clickhouse
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.instance.opening import hold_connections
@@ -21,7 +22,7 @@ from reindex_assets.defs.keys.names import asset_key, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
 from reindex_assets.errors import ReindexError
-from reindex_assets.model import PROCESS, Kind, Step
+from reindex_assets.model import Kind, Step
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.selection.rectangles import Rectangle
@@ -43,15 +44,17 @@ def launch(
     instance: DagsterInstance,
     rectangle: Rectangle,
     config: Mapping[str, object],
+    *,
+    kind: Kind,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    kind: Kind = PROCESS,
 ) -> RunReport:
     """Runs the assets of a kind over a rectangle in this process; returns when the run has ended, well or not."""
-    job = build_defs(fleet, [rectangle.cluster_name]).resolve_job_def(job_name(rectangle.cluster_name, kind))
+    dataset = fleet.dataset(rectangle.cluster_name, kind)
+    job = build_defs(fleet, [dataset.cluster_name]).resolve_job_def(job_name(dataset))
     hold_connections(instance)
     run_id = str(uuid.uuid4())
-    write_key = asset_key(rectangle.cluster_name, Step.WRITE, kind)
-    before = _counted(fleet, rectangle, kind)
+    write_key = asset_key(dataset, Step.WRITE)
+    before = _counted(dataset, rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
     broken: list[BaseException] = []
@@ -60,7 +63,7 @@ def launch(
         try:
             result = job.execute_in_process(
                 run_config={
-                    "ops": {op_name(rectangle.cluster_name, kind): {"config": dict(config)}},
+                    "ops": {op_name(dataset): {"config": dict(config)}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },
                 instance=instance,
@@ -90,8 +93,8 @@ def launch(
     if broken:
         raise broken[0]
     on_progress(reader.read())
-    report = _report(instance, run_id, rectangle, write_key, outcome[0], time.monotonic() - begun)
-    return replace(report, kind=kind.name, before=before, after=_counted(fleet, rectangle, kind))
+    report = _report(instance, run_id, rectangle, dataset, success=outcome[0], seconds=time.monotonic() - begun)
+    return replace(report, before=before, after=_counted(dataset, rectangle))
 
 
 def _tags(rectangle: Rectangle) -> dict[str, str]:
@@ -100,9 +103,9 @@ def _tags(rectangle: Rectangle) -> dict[str, str]:
     return {**range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day), **customer}
 
 
-def _counted(fleet: Fleet, rectangle: Rectangle, kind: Kind) -> Mapping[str, int] | None:
+def _counted(dataset: Dataset, rectangle: Rectangle) -> Mapping[str, int] | None:
     try:
-        return count_clickhouse(fleet, rectangle.cluster_name, rectangle.slices, kind)
+        return count_clickhouse(dataset, rectangle.slices)
     except ReindexError:
         # The run itself says what is wrong with a shard; it may well outlast it.
         return None
@@ -144,8 +147,9 @@ class _ProgressReader:
 
 
 def _report(
-    instance: DagsterInstance, run_id: str, rectangle: Rectangle, asset: AssetKey, success: bool, seconds: float
+    instance: DagsterInstance, run_id: str, rectangle: Rectangle, dataset: Dataset, *, success: bool, seconds: float
 ) -> RunReport:
+    asset = asset_key(dataset, Step.WRITE)
     totals = dict.fromkeys(_TOTALS, 0)
     red: list[str] = []
     failed: dict[str, str] = {}
@@ -186,7 +190,17 @@ def _report(
                     failed |= {str(row.data["partition"]): str(row.data["error"]) for row in table.records}
         if not page.has_more:
             break
-    return RunReport(run_id, rectangle, success, seconds, totals, red, failed, None if success else error)
+    return RunReport(
+        run_id=run_id,
+        rectangle=rectangle,
+        kind=dataset.kind.name,
+        success=success,
+        seconds=seconds,
+        rows=totals,
+        red_checks=red,
+        failed=failed,
+        error=None if success else error,
+    )
 
 
 def _last_line(text: str) -> str:

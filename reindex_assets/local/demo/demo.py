@@ -26,6 +26,7 @@ from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.connections import connect_shards, connect_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
+from reindex_assets.model import PROCESS
 
 if TYPE_CHECKING:
     from reindex_assets.reindex.run_report import RunReport
@@ -74,14 +75,14 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
         for number, drift in enumerate(Drift):
             day = first + timedelta(days=number % days)
             customer = customers[number % len(customers)]
-            for planted in plant(drift, clients, customer, day, count=2, seed=number, source=source):
+            for planted in plant(drift, clients, customer, day, count=2, seed=number, source=source, kind=PROCESS):
                 console.print(
                     f"{planted.drift}: {planted.customer} {planted.day}, shard {planted.shard}: {planted.detail}",
                     soft_wrap=True,
                 )
 
     console.print(Rule("5. reindex-assets verify: red"))
-    found = verify(fleet, [], first, last, settle_seconds=0)
+    found = verify(fleet, [], first, last, kind=PROCESS, settle_seconds=0)
     print_verification(console, found)
     if found.agrees:
         raise DemoError("drift was planted and verify did not see it")
@@ -90,7 +91,7 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
     _reindexed(console, reindex_range(fleet, [], first, last, Mode.PROCESS, {}, console))
 
     console.print(Rule("7. reindex-assets verify: green"))
-    found = verify(fleet, [], first, last)
+    found = verify(fleet, [], first, last, kind=PROCESS)
     print_verification(console, found)
     if not found.agrees:
         raise DemoError("the reindex did not make both sides equal")

@@ -169,7 +169,7 @@ def _plant(console: Console, fleet: Fleet, days: list[date], story: Mapping[str,
         right=[drift.value.replace("_", "\n").replace("duplicated", "dupli-\ncated") for drift in Drift],
     )
     for name, one in story.items():
-        planted = Counter(fault.drift for kind in KINDS for fault in faults[name, kind])
+        planted = Counter(fault.drift for dataset in fleet.datasets(name) for fault in faults[dataset])
         one.planted = planted.total()
         table.add_row(name, *(str(planted[drift]) if planted[drift] else "-" for drift in Drift))
     console.print(table)

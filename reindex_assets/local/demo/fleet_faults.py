@@ -11,16 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.stack.connections import connect_shards, connect_source
 from reindex_assets.model import KINDS, Kind
 
-#: A cluster and a kind: what one repair sensor looks after.
-Place = tuple[str, Kind]
 
-
-def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[Place, list[PlantedDrift]]:
+def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[Dataset, list[PlantedDrift]]:
     """At least one fault at every customer, and every kind of drift in every cluster, for both kinds of scorecards.
 
     A cluster of one shard has no wrong shard.
@@ -30,7 +28,11 @@ def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[
     """
     with ThreadPoolExecutor(4, thread_name_prefix="drift") as pool:
         futures = {name: pool.submit(_plant, cluster, days, seed) for name, cluster in fleet.clusters.items()}
-        return {(name, kind): planted for name, future in futures.items() for kind, planted in future.result().items()}
+        return {
+            fleet.dataset(name, kind): planted
+            for name, future in futures.items()
+            for kind, planted in future.result().items()
+        }
 
 
 def _plant(cluster: Cluster, days: Sequence[date], seed: int) -> dict[Kind, list[PlantedDrift]]:

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ReindexError
-from reindex_assets.local.demo.fleet_faults import Place
 from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import KINDS, Kind, Slice
@@ -71,7 +71,7 @@ def heal(console: Console, stack: LocalStack, fleet: Fleet, story: Mapping[str, 
     """
     from reindex_assets.defs.keys.names import repair_sensor_name
 
-    sensors = [repair_sensor_name(name, kind) for name in fleet.clusters for kind in KINDS]
+    sensors = [repair_sensor_name(dataset) for dataset in fleet.datasets()]
     with running_dagster(stack.root / "dagster-demo.log", stack.environment(), port) as dagster:
         console.print(f"the UI: {dagster.url}", highlight=False)
         for sensor in sensors:
@@ -100,7 +100,9 @@ def _watch(
     console: Console, fleet: Fleet, story: Mapping[str, ClusterStory], dagster: DagsterProcesses, begun: float
 ) -> int:
     """Compares what was red again and again, until all of it is equal; returns the most memory that Dagster took, bytes."""
-    left: dict[Place, frozenset[Slice]] = {(name, kind): one.red[kind] for name, one in story.items() for kind in KINDS}
+    left: dict[Dataset, frozenset[Slice]] = {
+        dataset: story[dataset.cluster_name].red[dataset.kind] for dataset in fleet.datasets(*story)
+    }
     seen = dict.fromkeys(left, (0, begun))
     memory = 0
     bar = Progress(
@@ -111,21 +113,19 @@ def _watch(
         tasks = {name: bar.add_task(name, total=one.red_slices) for name, one in story.items()}
         while any(left.values()) or any(run["status"] in _UNFINISHED for run in dagster.runs()):
             if time.monotonic() - begun > PATIENCE_SECONDS:
-                red = ", ".join(f"{name} {kind.name}: {len(slices)}" for (name, kind), slices in left.items() if slices)
+                red = "; ".join(f"{dataset}: {len(slices)}" for dataset, slices in left.items() if slices)
                 raise NotHealedError(f"not green after {PATIENCE_SECONDS} s: {red or 'runs are still under way'}")
             repaired = Counter((tags["cluster"], tags["kind"]) for tags in _repair_runs(dagster))
-            for (name, kind), slices in left.items():
+            for dataset, slices in left.items():
                 # After each repair; and now and then, because a doubled row may have been merged away.
-                due = (
-                    repaired[name, kind.name] > seen[name, kind][0]
-                    or time.monotonic() - seen[name, kind][1] > _LOOK_SECONDS
-                )
+                repairs = repaired[dataset.cluster_name, dataset.kind.name]
+                due = repairs > seen[dataset][0] or time.monotonic() - seen[dataset][1] > _LOOK_SECONDS
                 if slices and due:
-                    seen[name, kind] = (repaired[name, kind.name], time.monotonic())
-                    with Comparison(fleet, name, kind) as comparison:
-                        left[name, kind] = frozenset(one.slice for one in comparison.sums(slices) if not one.is_equal)
+                    seen[dataset] = (repairs, time.monotonic())
+                    with Comparison(dataset) as comparison:
+                        left[dataset] = frozenset(one.slice for one in comparison.sums(slices) if not one.is_equal)
             for name, one in story.items():
-                still_red = sum(len(left[name, kind]) for kind in KINDS)
+                still_red = sum(len(left[dataset]) for dataset in fleet.datasets(name))
                 bar.update(tasks[name], completed=one.red_slices - still_red)
                 if not still_red and one.seconds is None:
                     one.seconds = time.monotonic() - begun

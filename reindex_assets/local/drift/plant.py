@@ -28,7 +28,7 @@ from reindex_assets.local.drift.rows import (
     has_rows,
     score_id_of,
 )
-from reindex_assets.model import PROCESS, Kind
+from reindex_assets.model import Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -94,7 +94,8 @@ def plant(
     count: int = 1,
     seed: int = 1,
     source: Connection | None = None,
-    kind: Kind = PROCESS,
+    *,
+    kind: Kind,
 ) -> list[PlantedDrift]:
     """Plants one kind of drift on `count` scorecards of a slice.
 
