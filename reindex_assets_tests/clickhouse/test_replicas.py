@@ -84,7 +84,7 @@ def test_a_dead_address_first_in_the_list_costs_nothing_but_its_try(
     dead = silent_port()
     changed = with_replicas(fleet, dead, port_of(fleet))
     running.reindex(changed, SLICES)
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     addresses = changed.clusters[CLUSTER].clickhouse.shards[SHARD].addresses
     assert [one.port for one in replicas.in_order(addresses)] == [port_of(fleet), dead]
 
@@ -142,7 +142,7 @@ def test_a_replica_that_dies_while_a_run_writes_costs_another_try_of_the_group(
         assert len(retries) == 1, (moment, retries)
         assert f"127.0.0.1:{dying.port}" in retries[0]
         assert other.connections
-        assert differences(source, shard_clients) == [], moment
+        assert differences(source, shard_clients, kind="process") == [], moment
     # What the dead replicas held is dropped by the next run, as that of a run that was killed.
     running.reindex(fleet, SLICES)
     assert running.staging_tables(shard_clients) == []
@@ -158,7 +158,7 @@ def test_a_replica_that_dies_while_an_empty_shard_is_filled_leaves_no_row_twice(
     assert dying.is_cut
     assert running.errors(outcomes) == []
     assert retries
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("made")
@@ -214,7 +214,7 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
         # It says what the first one says: which shard both are.
         shard_clients[2].insert("reindex_layout", shard_clients[1].query("SELECT * FROM reindex_layout").result_rows)
         lagging = [shard_clients[0], shard_clients[2]]
-        assert differences(source, lagging)
+        assert differences(source, lagging, kind="process")
 
         first.stop()
         assert set(look_at(two, state).drifted) == {Slice("acme", day)}
@@ -223,7 +223,7 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
         assert {one.slice for one in outcomes if any(write.written for write in one.writes.values())} == {
             Slice("acme", day)
         }
-        assert differences(source, lagging) == []
+        assert differences(source, lagging, kind="process") == []
 
 
 def look_at(fleet: Fleet, state: WatchState) -> WatchLook:

@@ -69,7 +69,7 @@ def equal(clean: None, source: Connection, shard_clients: list[Client]) -> None:
 
 
 def look(fleet: Fleet, slices: list[Slice] | None = None, settle_seconds: float = 0) -> dict[Slice, SliceParity]:
-    found = compare_settled(fleet, CLUSTER, slices or SLICES, settle_seconds=settle_seconds, samples=5)
+    found = compare_settled(fleet.dataset(CLUSTER, PROCESS), slices or SLICES, settle_seconds=settle_seconds, samples=5)
     return {parity.slice: parity for parity in found}
 
 
@@ -93,9 +93,9 @@ def test_each_kind_of_drift_has_its_name_and_its_exact_number_of_rows(
         plant_both(drift)
     with no_merges(shard_clients):
         plant_both(Drift.DUPLICATED)
-        sums = {parity.slice: explain(parity) for parity in compare(fleet, CLUSTER, SLICES)}
+        sums = {parity.slice: explain(parity) for parity in compare(fleet.dataset(CLUSTER, PROCESS), SLICES)}
         found = drifted(look(fleet))
-        judged = oracle.differences(source, shard_clients)
+        judged = oracle.differences(source, shard_clients, kind="process")
 
     kinds = {Slice(one.customer, one.day): one.drift for one in planted}
     assert set(found) == set(kinds)

@@ -17,7 +17,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError, SourceUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.comparing import compare
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_postgres, with_shard_port
 from reindex_assets_tests.support.plain_loader import load_plainly
@@ -41,7 +41,7 @@ def different(found: list[SliceParity]) -> dict[Slice, str]:
 
 @pytest.mark.usefixtures("equal")
 def test_equal_data_are_equal_and_counted(fleet: Fleet, source: Connection) -> None:
-    found = compare(fleet, CLUSTER, SLICES)
+    found = compare(fleet.dataset(CLUSTER, PROCESS), SLICES)
 
     assert different(found) == {}
     assert [parity.slice for parity in found] == sorted(SLICES)
@@ -77,7 +77,7 @@ def test_everything_on_empty_shards_is_missing_and_in_an_empty_source_extra(
         client.command("DELETE FROM scorecard WHERE customer = 'globex'", settings={"lightweight_deletes_sync": 2})
         client.command("DELETE FROM score WHERE customer = 'globex'", settings={"lightweight_deletes_sync": 2})
 
-    found = {parity.slice: parity for parity in compare(fleet, CLUSTER, SLICES)}
+    found = {parity.slice: parity for parity in compare(fleet.dataset(CLUSTER, PROCESS), SLICES)}
 
     for item, parity in found.items():
         for table in parity.tables.values():
@@ -88,26 +88,26 @@ def test_everything_on_empty_shards_is_missing_and_in_an_empty_source_extra(
 
 @pytest.mark.usefixtures("clean")
 def test_two_empty_sides_are_equal_and_no_slices_are_no_question(fleet: Fleet) -> None:
-    found = compare(fleet, CLUSTER, SLICES[:3])
+    found = compare(fleet.dataset(CLUSTER, PROCESS), SLICES[:3])
     assert [parity.is_equal for parity in found] == [True] * 3
     assert {table.postgres_rows for parity in found for table in parity.tables.values()} == {0}
-    assert compare(fleet, CLUSTER, []) == []
+    assert compare(fleet.dataset(CLUSTER, PROCESS), []) == []
 
 
 def test_an_engine_that_cannot_be_asked_is_an_error_and_never_a_mismatch(fleet: Fleet) -> None:
     port = silent_port()
     with pytest.raises(ShardUnreachableError) as shard_error:
-        compare(with_shard_port(fleet, 2, port), CLUSTER, SLICES)
+        compare(with_shard_port(fleet, 2, port).dataset(CLUSTER, PROCESS), SLICES)
     assert f"shard 2 (127.0.0.1:{port})" in str(shard_error.value)
     assert not any(f"shard {number} " in str(shard_error.value) for number in (0, 1, 3))
 
     with pytest.raises(SourceUnreachableError, match=f"Postgres 127.0.0.1:{port}"):
-        compare(with_postgres(fleet, port=port), CLUSTER, SLICES)
+        compare(with_postgres(fleet, port=port).dataset(CLUSTER, PROCESS), SLICES)
 
 
 def test_a_customer_that_no_cluster_has_is_named(fleet: Fleet) -> None:
     with pytest.raises(ConfigurationError, match=r"unknown customer 'nobody'.*acme"):
-        compare(fleet, CLUSTER, [Slice("nobody", FIRST_DAY)])
+        compare(fleet.dataset(CLUSTER, PROCESS), [Slice("nobody", FIRST_DAY)])
 
 
 @pytest.mark.usefixtures("equal")
@@ -122,7 +122,7 @@ def test_rows_of_a_profile_that_the_fleet_file_does_not_list_are_none_of_our_bus
         "INSERT INTO scorecard SELECT * REPLACE ('unlisted' AS profile) FROM scorecard WHERE customer = 'globex'"
     )
 
-    found = different(compare(fleet, CLUSTER, SLICES))
+    found = different(compare(fleet.dataset(CLUSTER, PROCESS), SLICES))
 
     # What left the profile 'voice' is still in ClickHouse there; what came to other profiles is not looked at.
     assert {item.customer for item in found} == {"acme"}
@@ -151,7 +151,9 @@ def test_the_first_and_the_last_microsecond_of_a_day_belong_to_it(
         moved = cursor.rowcount
     assert moved > 0
 
-    found = {parity.slice.day: parity for parity in compare(fleet, CLUSTER, SLICES) if not parity.is_equal}
+    found = {
+        parity.slice.day: parity for parity in compare(fleet.dataset(CLUSTER, PROCESS), SLICES) if not parity.is_equal
+    }
 
     assert set(found) == {date(2026, 1, 30), date(2026, 1, 31)}
     assert found[date(2026, 1, 31)].scorecards.postgres_rows == 0

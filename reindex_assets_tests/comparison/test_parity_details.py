@@ -74,12 +74,12 @@ def test_the_smallest_difference_in_a_value_is_seen(
         update_scorecard(source, ids[-1], **_on_day(before, noon))
     load_plainly(source, shard_clients)
     slices = [Slice("acme", noon.date()) for noon in days]
-    assert all(found.is_equal for found in compare(fleet, CLUSTER, slices))
+    assert all(found.is_equal for found in compare(fleet.dataset(CLUSTER, PROCESS), slices))
 
     for noon, scorecard, (_, after) in zip(days, ids, EDITS, strict=True):
         update_scorecard(source, scorecard, **_on_day(after, noon))
 
-    for found, edit in zip(compare(fleet, CLUSTER, slices), EDITS, strict=True):
+    for found, edit in zip(compare(fleet.dataset(CLUSTER, PROCESS), slices), EDITS, strict=True):
         assert not found.is_equal, edit
         assert found.scorecards.counts_agree
         assert not found.scorecards.digests_agree, edit
@@ -101,7 +101,7 @@ def test_rows_that_cancel_out_in_the_counts_are_seen(
     add_scorecard(source, NOON, customer="initech", scores=[{"comment": "kept"}, {"comment": "replaced"}])
     load_plainly(source, shard_clients)
     slices = [Slice(customer, NOON.date()) for customer in ("acme", "globex", "initech")]
-    assert all(found.is_equal for found in compare(fleet, CLUSTER, slices))
+    assert all(found.is_equal for found in compare(fleet.dataset(CLUSTER, PROCESS), slices))
 
     with source.cursor() as cursor:
         new = str(uuid4())
@@ -111,7 +111,7 @@ def test_rows_that_cancel_out_in_the_counts_are_seen(
     for scorecard, score in zip(swapped, (2.0, 1.0), strict=True):
         update_scorecard(source, scorecard, score=score)
 
-    acme, globex, initech = compare(fleet, CLUSTER, slices)
+    acme, globex, initech = compare(fleet.dataset(CLUSTER, PROCESS), slices)
     assert all(table.counts_agree for found in (acme, globex, initech) for table in found.tables.values())
     assert _wrong(acme) == {"scorecard", "score"}
     assert _wrong(globex) == {"scorecard"}
@@ -150,7 +150,7 @@ def test_equal_rows_with_strange_values_are_equal(
     add_scorecard(source, "2299-12-31 00:00:00+00", submitted_at="1900-01-01 00:00:00.000001+00")
     load_plainly(source, shard_clients)
 
-    found = compare(fleet, CLUSTER, [Slice("acme", NOON.date()), Slice("acme", date(2299, 12, 31))])
+    found = compare(fleet.dataset(CLUSTER, PROCESS), [Slice("acme", NOON.date()), Slice("acme", date(2299, 12, 31))])
 
     assert [one.scorecards.postgres_rows for one in found] == [18, 1]
     assert all(one.is_equal for one in found)
@@ -247,15 +247,20 @@ def test_a_row_on_its_way_is_no_drift_when_it_arrives_in_time(
     late = add_scorecard(source, NOON, scores=[])
     slices = [Slice(customer, NOON.date()) for customer in ("acme", "globex")]
 
-    assert [found.is_equal for found in compare_settled(fleet, CLUSTER, slices, settle_seconds=0)] == [False, True]
-    assert [found.is_equal for found in compare_settled(fleet, CLUSTER, slices, settle_seconds=0.1)] == [False, True]
+    assert [found.is_equal for found in compare_settled(fleet.dataset(CLUSTER, PROCESS), slices, settle_seconds=0)] == [
+        False,
+        True,
+    ]
+    assert [
+        found.is_equal for found in compare_settled(fleet.dataset(CLUSTER, PROCESS), slices, settle_seconds=0.1)
+    ] == [False, True]
 
     looked = threading.Event()
     looks: list[list[Slice]] = []
     monkeypatch.setattr(comparison, "look_at_rows", _announced(look_at_rows, looked, looks))
     writer = threading.Thread(target=_write_late, args=(source, shard_clients, late, looked))
     writer.start()
-    found = compare_settled(fleet, CLUSTER, slices, settle_seconds=3.0)
+    found = compare_settled(fleet.dataset(CLUSTER, PROCESS), slices, settle_seconds=3.0)
     writer.join()
 
     assert [one.is_equal for one in found] == [True, True]
@@ -281,7 +286,7 @@ def test_rows_that_are_late_one_after_the_other_are_no_drift(
         return look
 
     monkeypatch.setattr(comparison, "look_at_rows", writing_on)
-    [found] = compare_settled(fleet, CLUSTER, [item], settle_seconds=0.1)
+    [found] = compare_settled(fleet.dataset(CLUSTER, PROCESS), [item], settle_seconds=0.1)
     assert len(late) == 3
     assert not found.sums_agree
     assert found.is_equal

@@ -17,7 +17,7 @@ from reindex_assets.comparison.parity import explain
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.comparing import compare
 from reindex_assets_tests.support.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded, update_scorecard
 
@@ -61,9 +61,9 @@ def test_a_scorecard_without_a_usable_time_is_quarantined_under_the_day_of_its_c
         assert (row.customer, row.profile, row.day) == ("acme", "voice", DAY)
         assert "process_interaction_at" in row.reason
         assert words[row.scorecard_id] in row.reason
-    assert_equal(source, shard_clients, first_day=fleet.first_day)
+    assert_equal(source, shard_clients, first_day=fleet.first_day, kind="process")
     assert sum(write.written for write in outcome.writes.values()) == 8 + 16
-    [parity] = compare(fleet, CLUSTER, [SLICE])
+    [parity] = compare(fleet.dataset(CLUSTER, PROCESS), [SLICE])
     assert parity.quarantined == outcome.quarantined
     assert parity.is_equal
 
@@ -100,7 +100,7 @@ def test_a_scorecard_whose_template_revision_does_not_exist_is_quarantined_under
     assert revision in quarantined.reason
     assert "does not exist" in quarantined.reason
     assert not outcomes[SLICE].quarantined
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_a_time_that_clickhouse_cannot_hold_is_quarantined_and_never_clamped(
@@ -123,7 +123,7 @@ def test_a_time_that_clickhouse_cannot_hold_is_quarantined_and_never_clamped(
     assert {row.scorecard_id for row in outcome.quarantined} == bad
     assert all("outside the years 1900 to 2299" in row.reason for row in outcome.quarantined)
     # Those five and the two scores of each, which the oracle does not excuse; and nothing else.
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
     assert [line.split(":")[0] for line in found] == ["missing"] * 15
     assert {line.split()[3] for line in found} == bad
 
@@ -143,8 +143,8 @@ def test_the_first_and_the_last_microsecond_that_clickhouse_can_hold_arrive(
     outcomes = succeeded(reindex(early, [SLICE, *ends]))
 
     assert not any(outcome.quarantined for outcome in outcomes.values())
-    assert_equal(source, shard_clients)
-    assert [explain(parity) for parity in compare(early, CLUSTER, [SLICE, *ends])] == [None] * 3
+    assert_equal(source, shard_clients, kind="process")
+    assert [explain(parity) for parity in compare(early.dataset(CLUSTER, PROCESS), [SLICE, *ends])] == [None] * 3
 
 
 def test_a_scorecard_that_loses_its_time_leaves_clickhouse_and_is_reported(
@@ -160,7 +160,7 @@ def test_a_scorecard_that_loses_its_time_leaves_clickhouse_and_is_reported(
     assert [row.scorecard_id for row in outcome.quarantined] == [lost]
     assert sum(write.deleted for write in outcome.writes.values()) == 3
     assert sum(write.written for write in outcome.writes.values()) == 0
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_appeals_and_conversations_with_bad_times_are_not_reported(
@@ -174,7 +174,7 @@ def test_appeals_and_conversations_with_bad_times_are_not_reported(
     outcome = succeeded(reindex(fleet, [SLICE]))[SLICE]
 
     assert not outcome.quarantined
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_nan_infinity_and_minus_zero_are_copied_bit_for_bit_and_counted(
@@ -196,8 +196,8 @@ def test_nan_infinity_and_minus_zero_are_copied_bit_for_bit_and_counted(
     outcome = succeeded(reindex(fleet, [SLICE]))[SLICE]
 
     assert outcome.non_finite_values == 4
-    assert_equal(source, shard_clients)
-    assert compare(fleet, CLUSTER, [SLICE])[0].is_equal
+    assert_equal(source, shard_clients, kind="process")
+    assert compare(fleet.dataset(CLUSTER, PROCESS), [SLICE])[0].is_equal
     again = succeeded(reindex(fleet, [SLICE]))[SLICE]
     assert sum(write.written + write.deleted for write in again.writes.values()) == 0
 
@@ -208,12 +208,12 @@ def test_a_zero_that_became_minus_zero_is_a_change(
     scorecard = add_scorecard(source, NOON, score=0)
     succeeded(reindex(fleet, [SLICE]))
     update_scorecard(source, scorecard, score="-0")
-    assert not compare(fleet, CLUSTER, [SLICE])[0].is_equal
+    assert not compare(fleet.dataset(CLUSTER, PROCESS), [SLICE])[0].is_equal
 
     outcome = succeeded(reindex(fleet, [SLICE]))[SLICE]
 
     assert sum(write.changed for write in outcome.writes.values()) == 1
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_times_before_1970_stand_on_the_right_day_and_shard_and_are_repaired_there(
@@ -232,8 +232,8 @@ def test_times_before_1970_stand_on_the_right_day_and_shard_and_are_repaired_the
 
     succeeded(reindex(old, slices))
 
-    assert_equal(source, shard_clients)
-    parities = {parity.slice.day: parity for parity in compare(old, CLUSTER, slices)}
+    assert_equal(source, shard_clients, kind="process")
+    parities = {parity.slice.day: parity for parity in compare(old.dataset(CLUSTER, PROCESS), slices)}
     assert all(parity.is_equal for parity in parities.values())
     assert parities[date(1969, 12, 31)].scorecards.postgres_rows == 6
 
@@ -242,7 +242,7 @@ def test_times_before_1970_stand_on_the_right_day_and_shard_and_are_repaired_the
     update_scorecard(source, ids[1], process_interaction_at="1970-01-01 12:00:00.5+00")
     update_scorecard(source, ids[2], scorecard_type=1)
     succeeded(reindex(old, slices))
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_long_texts_and_texts_of_any_script_arrive_unharmed(
@@ -274,8 +274,8 @@ def test_long_texts_and_texts_of_any_script_arrive_unharmed(
     outcome = succeeded(reindex(all_profiles(fleet), [SLICE]))[SLICE]
 
     assert sum(write.written for write in outcome.writes.values()) == 2 * len(texts)
-    assert_equal(source, shard_clients)
-    assert compare(all_profiles(fleet), CLUSTER, [SLICE])[0].is_equal
+    assert_equal(source, shard_clients, kind="process")
+    assert compare(all_profiles(fleet).dataset(CLUSTER, PROCESS), [SLICE])[0].is_equal
 
 
 def test_strange_texts_in_the_key_can_be_deleted_and_moved(
@@ -291,7 +291,7 @@ def test_strange_texts_in_the_key_can_be_deleted_and_moved(
 
     succeeded(reindex(whole, [SLICE, Slice("acme", DAY + timedelta(days=1))]))
 
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def all_profiles(fleet: Fleet) -> Fleet:
@@ -313,5 +313,5 @@ def test_a_scorecard_without_scores_and_scores_without_a_scorecard_harm_nothing(
 
     succeeded(reindex(fleet, [SLICE]))
 
-    assert_equal(source, shard_clients)
-    assert compare(fleet, CLUSTER, [SLICE])[0].is_equal
+    assert_equal(source, shard_clients, kind="process")
+    assert compare(fleet.dataset(CLUSTER, PROCESS), [SLICE])[0].is_equal

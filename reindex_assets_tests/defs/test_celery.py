@@ -166,7 +166,7 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
         [again] = retries(instance, run)
         assert done_by[again.run_id] == "one", "the machine that is left took its place"
     assert len(done_by) == len(CUSTOMERS), "every run succeeded once"
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert instance.get_materialized_partitions(WRITES) == {item.partition_key for item in slices}
 
 

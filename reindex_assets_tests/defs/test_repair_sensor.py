@@ -65,7 +65,7 @@ def loop(
     make_source(source, PLAN)
     load_plainly(source, shard_clients)
     WatchStore(watched.dataset(CLUSTER, PROCESS)).save(WatchState())
-    loop = RepairLoop(watched, instance)
+    loop = RepairLoop(watched, instance, kind=PROCESS)
     assert "30 compared to the bit; nothing has drifted" in loop.tick().message
     return loop
 
@@ -110,7 +110,7 @@ def test_each_kind_of_drift_is_found_named_repaired_and_proved(
             assert re.search(rf"1 drifted: {item}: .*{names.get(drift, drift.value)}", request.tags[REPAIR_TAG])
             # The run is on its way: nobody asks twice.
             assert loop.run(request).success
-            oracle.assert_equal(source, shard_clients)
+            oracle.assert_equal(source, shard_clients, kind="process")
             tick = loop.tick()
             assert not tick.requests
             assert f"repaired: 1 ({item})" in tick.message
@@ -145,7 +145,7 @@ def test_scattered_drift_becomes_few_runs_and_the_same_day_may_drift_again(
         assert all(request.run_key is None for request in requests)
         for request in requests:
             assert loop.run(request).success
-        oracle.assert_equal(source, shard_clients)
+        oracle.assert_equal(source, shard_clients, kind="process")
         assert not loop.tick().requests
 
 
@@ -216,7 +216,7 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
     [request] = loop.tick().requests
     assert loop.slices(request) == {item}
     assert loop.run(request).success
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
     loop.tick()
     assert loop.ledger.repairs == ()
     assert loop.verdict("nothing_left_failed", item) is True
@@ -269,7 +269,7 @@ def blind_for(item: Slice, state: WatchState) -> WatchState:
 def test_an_engine_out_of_reach_fails_the_tick_and_what_was_known_stays_known(
     loop: RepairLoop, instance: DagsterInstance
 ) -> None:
-    cut_off = RepairLoop(with_shard_port(loop.fleet, 2, silent_port()), instance)
+    cut_off = RepairLoop(with_shard_port(loop.fleet, 2, silent_port()), instance, kind=PROCESS)
     cut_off.cursor = loop.cursor
     with pytest.raises(ShardUnreachableError, match="shard 2"):
         cut_off.tick()

@@ -134,7 +134,7 @@ def test_runs_that_the_repair_sensor_asks_for_carry_their_cluster(
     now = datetime.now(UTC)
     add_scorecard(source, now - timedelta(days=1))
     hasty = fleet.watch.model_copy(update={"settle_seconds": 0.1})
-    [request] = RepairLoop(fleet.model_copy(update={"watch": hasty}), instance).tick().requests
+    [request] = RepairLoop(fleet.model_copy(update={"watch": hasty}), instance, kind=PROCESS).tick().requests
     assert request.tags[CLUSTER_TAG] == CLUSTER
 
 

@@ -71,7 +71,7 @@ def test_the_steps_run_one_after_the_other_give_what_they_give_together(
     # What happens in Postgres afterwards belongs to the next run.
     reindex(own_store, FEW, steps=[Step.WRITE])
 
-    assert_equal(source, shard_clients, ["globex"], FEW[0].day, FEW[-1].day)
+    assert_equal(source, shard_clients, ["globex"], FEW[0].day, FEW[-1].day, kind="process")
     told = reported(reindex(own_store, FEW))
     assert told.read > 0
     assert (told.written, told.deleted) == (0, 0)
@@ -89,7 +89,7 @@ def test_a_write_of_older_files_does_not_cover_a_newer_run(
     reindex(own_store, FEW, steps=[Step.WRITE])
 
     assert count_rows(shard_clients, "scorecard", "version IN (SELECT max(version) FROM scorecard)") == before
-    stale = differences(source, shard_clients)
+    stale = differences(source, shard_clients, kind="process")
     assert not [line for line in stale if line.startswith("changed")]
 
 
@@ -182,7 +182,7 @@ def test_a_second_run_on_the_same_slices_is_refused_while_the_first_is_at_work(
     assert len(errors(second)) == len(FEW)
     assert all("another run is at work on globex" in (outcome.error or "") for outcome in second)
     assert errors(first.outcomes) == []
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []
 
 
@@ -205,7 +205,7 @@ def test_a_second_run_on_the_same_slices_waits_when_it_may_try_again(
 
     assert "another run is at work on globex" in waits[0]
     assert errors(first.outcomes) + errors(second) == []
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []
 
 
@@ -224,7 +224,7 @@ def test_a_run_on_other_slices_is_not_disturbed_and_keeps_the_tables_of_the_firs
         first.finish()
 
     assert errors(first.outcomes) == []
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def spoil(source: Connection, shard_clients: list[Client]) -> None:
@@ -249,7 +249,7 @@ def test_rows_of_profiles_that_are_not_listed_are_neither_read_nor_touched(
     assert reported(first, "scorecard").read < made.process_scorecards
 
     reindex(fleet, SLICES)
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     # Both profiles have something to repair, to delete and to move; only the listed one's is.
     change_source(source, PLAN, 1)
     with source.cursor() as cursor:
@@ -262,7 +262,7 @@ def test_rows_of_profiles_that_are_not_listed_are_neither_read_nor_touched(
     reindex(main_only, acme)
 
     assert content(shard_clients, "profile = 'voice'") == voice
-    found = differences(source, shard_clients, ["acme"])
+    found = differences(source, shard_clients, ["acme"], kind="process")
     assert found
     assert all(" acme/voice " in line for line in found)
 

@@ -136,7 +136,7 @@ def test_whatever_happens_in_postgres_has_the_slice_read_again(
         [card] = application.scorecards_of(source, item)
         EDITS[what](source, card)
     assert run(proven) == set(SLICES) - set(touched.values())
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.parametrize("what", ["a scorecard without a change", "a score deleted", "a scorecard added"])
@@ -146,7 +146,7 @@ def test_whatever_happens_in_postgres_anywhere_moves_the_mark_of_the_whole_table
     [card] = application.scorecards_of(source, ITEM)
     EDITS[what](source, card)
     assert run(proven) == set(SLICES) - {ITEM}
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_the_whole_tables_are_read_once_for_all_proofs_and_where_they_have_changed_the_slices_are(
@@ -175,7 +175,7 @@ def test_the_whole_tables_are_read_once_for_all_proofs_and_where_they_have_chang
     application.update(source, card, "score = coalesce(score, 0) + 1")
     assert run(proven) == set(SLICES) - {ITEM}
     assert len(asked) == 2
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_a_row_that_is_held_back_without_ever_having_belonged_has_its_slice_read_again(
@@ -195,7 +195,7 @@ def test_a_scorecard_that_moves_has_both_its_days_read_again(
     [card] = application.scorecards_of(source, ITEM)
     application.update(source, card, "process_interaction_at = process_interaction_at + interval '1 day'")
     assert run(proven) == set(SLICES) - {ITEM, Slice(ITEM.customer, date(2026, 2, 1))}
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_a_revision_that_changes_its_kind_has_its_slices_read_again(
@@ -210,7 +210,7 @@ def test_a_revision_that_changes_its_kind_has_its_slices_read_again(
         )
         assert cursor.rowcount
     assert ITEM not in run(proven)
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_drift_in_clickhouse_has_the_slice_read_again(
@@ -228,7 +228,7 @@ def test_drift_in_clickhouse_has_the_slice_read_again(
         assert run(proven).isdisjoint(found), drift
         # What a repair has superseded, and a duplicate, is folded away by a merge.
         merge_all(shard_clients)
-        oracle.assert_equal(source, shard_clients)
+        oracle.assert_equal(source, shard_clients, kind="process")
         assert prove(proven, SLICES) == set(SLICES)
         assert unchanged(proven) == set(SLICES)
 
@@ -245,7 +245,7 @@ def test_rows_that_a_merge_leaves_out_are_missed(
         client.command("ALTER TABLE score DROP PARTITION 202601")
     merge_all(shard_clients)
     assert run(proven) == {item for item in SLICES if item.day.month == 2}
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_rows_that_go_with_a_dropped_part_are_missed_even_after_a_merge_over_the_gap(
@@ -258,7 +258,7 @@ def test_rows_that_go_with_a_dropped_part_are_missed_even_after_a_merge_over_the
     lost = merge_over_a_dropped_part(source, shard_clients, SLICES, prove_what_was_written)
     assert run(proven) == set(SLICES) - {lost}
     merge_all(shard_clients)
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
@@ -274,7 +274,7 @@ def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
         patched.setattr("reindex_assets.comparison.comparison.read_quarantined", late)
         assert prove(proven, SLICES) == set(SLICES)
     assert ITEM not in run(proven)
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_what_an_operator_asks_for_is_done_whatever_is_proved(proven: Fleet) -> None:
@@ -297,7 +297,7 @@ def test_another_list_of_profiles_makes_the_proofs_of_its_customer_void(
 ) -> None:
     fewer = running.with_customers(proven, {**CUSTOMERS, "acme": ("main",)})
     assert run(fewer) == {item for item in SLICES if item.customer != "acme"}
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_a_slice_that_differs_is_not_proved(proven: Fleet, source: Connection, shard_clients: list[Client]) -> None:
@@ -384,7 +384,7 @@ def test_whatever_happens_between_runs_each_of_them_leaves_both_sides_equal(
         spared += len(run(proven))
         # A merge first: older versions are left to it, and would show.
         merge_all(shard_clients)
-        oracle.assert_equal(source, shard_clients)
+        oracle.assert_equal(source, shard_clients, kind="process")
         prove(proven, SLICES)
     assert spared
 

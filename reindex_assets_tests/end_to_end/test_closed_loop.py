@@ -160,7 +160,7 @@ def test_the_loop(
     until(lambda: _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.SUCCEEDED, 60)
     # What an edit has superseded is folded away by a merge, sooner or later: here now.
     merge_all(shard_clients)
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def _rescore(source: Connection, item: Slice, score: float) -> None:

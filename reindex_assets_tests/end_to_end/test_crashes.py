@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_one_more_run(
         seconds = {True: runs.seconds(first_load=True)}
         spoil(source, shard_clients, seed=1)
         seconds[False] = runs.seconds(first_load=False)
-        assert_equal(source, shard_clients)
+        assert_equal(source, shard_clients, kind="process")
 
         chance = random.Random(20)
         # Spread evenly over the run, in a random order.
@@ -144,11 +144,11 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_one_more_run(
                 continue
             at = f"kill {killed} at {moment:.0%} of a {'first load' if first_load else 'repair'}"
             killed += 1
-            left_unequal += bool(differences(source, shard_clients))
+            left_unequal += bool(differences(source, shard_clients, kind="process"))
 
             reindex(fleet, SLICES)
 
-            assert differences(source, shard_clients) == [], at
+            assert differences(source, shard_clients, kind="process") == [], at
             assert staging_tables(shard_clients) == [], at
     # Most kills must have left something to do.
     assert left_unequal >= KILLS // 2
@@ -211,7 +211,7 @@ def test_a_shard_that_is_killed_under_a_run_is_named_and_one_more_run_makes_it_g
     assert all("shard 2 (127.0.0.1:" in failure and "cannot be reached" in failure for failure in failures)
     stack.start_shard(2)
     reindex(fleet, SLICES)
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []
 
 
@@ -237,7 +237,7 @@ def test_a_shard_that_comes_back_in_time_fails_no_slice(
     starting.join()
     assert killed.done
     assert errors(outcomes) == []
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("loaded", "mended")
@@ -262,5 +262,5 @@ def test_a_postgres_that_is_killed_under_a_run_is_named_and_one_more_run_makes_i
     stack.up()
     reindex(fleet, SLICES)
     with contextlib.closing(connect_source(fleet)) as connection:
-        assert_equal(connection, shard_clients)
+        assert_equal(connection, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []

@@ -182,7 +182,7 @@ def test_no_reader_misses_a_row_while_changed_slices_are_reindexed(
             reindex(fleet, SLICES)
         samples += assert_no_hole(readers, shard_clients)
         changed += sum(len(reader.missed) for reader in readers)
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     # The readers did see rows go that had to: they looked while it happened.
     assert changed > 0
     assert samples >= 40
@@ -227,4 +227,4 @@ def test_no_reader_sees_a_scorecard_without_its_scores_during_a_first_load(
         took = time.monotonic() - begun
     samples = assert_no_hole(readers, shard_clients)
     assert samples >= 8, f"in {took:.1f} s"
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")

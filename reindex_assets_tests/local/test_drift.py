@@ -58,13 +58,13 @@ def test_each_kind_is_found_under_its_name_and_nothing_else_is(source: Connectio
         drift: plant(drift, shard_clients, CUSTOMER, DAY, count=2, source=source, kind=PROCESS) for drift in Drift
     }
 
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
 
     assert {line.split(":")[0] for line in found} == set(NAMES.values())
     for drift, plants in planted.items():
         assert len(planted_in(plants)) == 2
         assert scorecards_in(found, NAMES[drift]) == planted_in(plants)
-    assert_equal(source, shard_clients, customers=["globex"])
+    assert_equal(source, shard_clients, customers=["globex"], kind="process")
     # Nothing planted is newer than a run's snapshot, which would have to leave it alone.
     for client in shard_clients:
         for table in ("scorecard", "score"):
@@ -75,7 +75,7 @@ def test_each_kind_is_found_under_its_name_and_nothing_else_is(source: Connectio
 def test_every_column_of_both_tables_can_be_the_changed_one(source: Connection, shard_clients: list[Client]) -> None:
     planted = plant(Drift.CHANGED, shard_clients, CUSTOMER, DAY, count=len(CHANGES), seed=0, kind=PROCESS)
 
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
 
     # With FINAL and without alike: the old row is gone.
     assert not [line for line in found if line.endswith("only)")]
@@ -95,7 +95,7 @@ def test_every_column_of_both_tables_can_be_the_changed_one(source: Connection, 
 def test_missing_with_an_even_seed_is_one_score(source: Connection, shard_clients: list[Client]) -> None:
     [one] = plant(Drift.MISSING, shard_clients, CUSTOMER, DAY, seed=2, kind=PROCESS)
 
-    [found] = differences(source, shard_clients)
+    [found] = differences(source, shard_clients, kind="process")
 
     assert found.startswith(f"missing: score acme/{one.profile} {one.scorecard_id} ")
     assert one.tables == ("score",)
@@ -107,7 +107,7 @@ def test_a_duplicate_stands_twice_without_final_only(
 ) -> None:
     [one] = plant(Drift.DUPLICATED, shard_clients, CUSTOMER, DAY, seed=seed, kind=PROCESS)
 
-    [found] = differences(source, shard_clients)
+    [found] = differences(source, shard_clients, kind="process")
 
     assert found.startswith(f"duplicated: {table} acme/{one.profile} {one.scorecard_id} ")
     assert found.endswith(f": 2 times on shard {one.shard} (without FINAL only)")
@@ -122,8 +122,8 @@ def test_a_stale_copy_stands_on_a_neighbouring_day_that_has_rows(
             [one] = plant(Drift.STALE_AFTER_MOVE, shard_clients, CUSTOMER, day, seed=seed, kind=PROCESS)
             assert one.day == DAY
             assert f"which belong on {day}" in one.detail
-    assert_equal(source, shard_clients, first_day=PLAN.first_day, last_day=PLAN.first_day)
-    assert_equal(source, shard_clients, first_day=PLAN.last_day, last_day=PLAN.last_day)
+    assert_equal(source, shard_clients, first_day=PLAN.first_day, last_day=PLAN.first_day, kind="process")
+    assert_equal(source, shard_clients, first_day=PLAN.last_day, last_day=PLAN.last_day, kind="process")
 
 
 def undo(source: Connection, shard_clients: list[Client]) -> None:

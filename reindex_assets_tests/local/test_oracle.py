@@ -48,7 +48,7 @@ def test_the_oracle_compares_every_column_there_is() -> None:
 
 @pytest.mark.usefixtures("equal")
 def test_equal_data_have_no_difference(source: Connection, shard_clients: list[Client]) -> None:
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert sum(client.query("SELECT count() FROM score").result_rows[0][0] for client in shard_clients) > 1_000
 
 
@@ -60,12 +60,12 @@ def test_everything_is_missing_from_empty_shards_and_extra_for_an_empty_source(
     for client in shard_clients:
         client.command("TRUNCATE TABLE scorecard")
         client.command("TRUNCATE TABLE score")
-    assert [line.split(":")[0] for line in differences(source, shard_clients)] == ["missing"] * rows
+    assert [line.split(":")[0] for line in differences(source, shard_clients, kind="process")] == ["missing"] * rows
 
     load_plainly(source, shard_clients)
     with source.cursor() as cursor:
         cursor.execute("TRUNCATE director.scorecards, historic.scorecard_scores")
-    assert [line.split(":")[0] for line in differences(source, shard_clients)] == ["extra"] * rows
+    assert [line.split(":")[0] for line in differences(source, shard_clients, kind="process")] == ["extra"] * rows
 
 
 def _rows(source: Connection) -> int:
@@ -112,12 +112,12 @@ def test_an_edit_that_clickhouse_has_not_seen_is_a_change_of_that_column(
         with source.cursor() as cursor:
             cursor.execute(f"UPDATE {table} SET {edit}")
 
-        found = differences(source, shard_clients)
+        found = differences(source, shard_clients, kind="process")
 
         source.rollback()
         assert {line.split(":")[0] for line in found} == {"changed"}, edit
         assert any(words in line for line in found), (edit, found[:10])
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("equal")
@@ -127,7 +127,7 @@ def test_a_scorecard_that_moved_in_postgres_is_stale_where_it_was(
     scores = _update_one(
         source, "process_interaction_at = process_interaction_at + interval '1 day'", "process_interaction_at"
     )
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
     assert [line.split(":")[0] for line in found] == ["stale"] * (1 + scores)
     assert all("though Postgres has it on" in line and "where it is missing" in line for line in found)
 
@@ -135,7 +135,7 @@ def test_a_scorecard_that_moved_in_postgres_is_stale_where_it_was(
 @pytest.mark.usefixtures("equal")
 def test_a_scorecard_that_became_an_appeal_is_named_one(source: Connection, shard_clients: list[Client]) -> None:
     scores = _update_one(source, "scorecard_type = 2", "scorecard_type")
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
     assert [line.split(":")[0] for line in found] == ["appeal"] * (1 + scores)
 
 
@@ -148,7 +148,7 @@ def test_unplaceable_and_foreign_rows_of_postgres_are_not_expected(
         # Each leaves the day on which the next is looked for.
         scores += _update_one(source, f"process_interaction_at = {value}", "process_interaction_at")
 
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
 
     assert [line.split(":")[0] for line in found] == ["extra"] * (5 + scores)
     assert len({line.split()[3] for line in found}) == 5
@@ -191,7 +191,7 @@ def test_a_superseded_row_is_named_as_seen_without_final_only(source: Connection
             "INSERT INTO scorecard SELECT * REPLACE (version - 1 AS version, 'somebody' AS creator_user_id)"
             " FROM scorecard ORDER BY scorecard_id LIMIT 1"
         )
-        [found] = differences(source, shard_clients)
+        [found] = differences(source, shard_clients, kind="process")
     finally:
         client.command("SYSTEM START MERGES scorecard")
     assert found.startswith("changed: ")
@@ -209,20 +209,27 @@ def test_the_comparison_can_be_restricted_to_customers_and_days(
             " AND process_interaction_at < %s",
             (f"{FIRST_DAY + timedelta(days=1)} 00:00:00+00", f"{FIRST_DAY + timedelta(days=2)} 00:00:00+00"),
         )
-    assert_equal(source, shard_clients, customers=["globex"])
-    assert_equal(source, shard_clients, last_day=FIRST_DAY)
-    assert_equal(source, shard_clients, first_day=FIRST_DAY + timedelta(days=2))
+    assert_equal(source, shard_clients, customers=["globex"], kind="process")
+    assert_equal(source, shard_clients, last_day=FIRST_DAY, kind="process")
+    assert_equal(source, shard_clients, first_day=FIRST_DAY + timedelta(days=2), kind="process")
     with pytest.raises(
         AssertionError, match=r"differs from Postgres in \d+ rows: {'changed': \d+}\nchanged: scorecard"
     ):
-        assert_equal(source, shard_clients, ["acme"], FIRST_DAY + timedelta(days=1), FIRST_DAY + timedelta(days=1))
+        assert_equal(
+            source,
+            shard_clients,
+            ["acme"],
+            FIRST_DAY + timedelta(days=1),
+            FIRST_DAY + timedelta(days=1),
+            kind="process",
+        )
 
 
 @pytest.mark.usefixtures("equal")
 def test_shards_in_another_order_hold_everything_on_the_wrong_shard(
     source: Connection, shard_clients: list[Client]
 ) -> None:
-    found = differences(source, shard_clients[1:] + shard_clients[:1])
+    found = differences(source, shard_clients[1:] + shard_clients[:1], kind="process")
     assert [line.split(":")[0] for line in found] == ["wrong_shard"] * _rows(source)
 
 
@@ -231,4 +238,4 @@ def test_conversation_rows_are_not_judged(source: Connection, shard_clients: lis
     shard_clients[2].command(
         "INSERT INTO scorecard SELECT * REPLACE (1 AS template_type) FROM scorecard ORDER BY scorecard_id LIMIT 5"
     )
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")

@@ -361,4 +361,4 @@ def test_a_scorecard_that_becomes_one_of_the_other_kind_leaves_this_one(
     Reindex(fleet.dataset(CLUSTER, PROCESS)).run(SLICES)
     merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="conversation")
-    oracle.assert_equal(source, shard_clients)
+    oracle.assert_equal(source, shard_clients, kind="process")

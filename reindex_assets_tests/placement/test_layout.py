@@ -186,7 +186,7 @@ def test_a_layout_that_changes_under_a_run_stops_it_at_the_next_group(
     with pytest.raises(LayoutError, match="under way"):
         reindex(adopted, [Slice("acme", day) for day in days], options=options)
     assert asked == 3
-    assert_equal(source, shard_clients, last_day=days[0])
+    assert_equal(source, shard_clients, last_day=days[0], kind="process")
     assert [
         client.query(f"SELECT count() FROM scorecard WHERE day > '{days[0]}'").result_rows for client in shard_clients
     ] == [[(0,)]] * 4

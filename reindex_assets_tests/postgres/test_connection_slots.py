@@ -198,9 +198,9 @@ def test_a_run_a_check_a_verification_and_a_look_of_the_watch_need_one_connectio
     capped = granting(fleet, wait_seconds=20)
     with taken(capped, 1):
         succeeded(reindex(capped, SLICES))
-        assert_equal(source, shard_clients)
+        assert_equal(source, shard_clients, kind="process")
         add_scorecard(source, NOON)
-        settled = compare_settled(capped, CLUSTER, SLICES, settle_seconds=0.1)
+        settled = compare_settled(capped.dataset(CLUSTER, PROCESS), SLICES, settle_seconds=0.1)
         assert [parity.is_equal for parity in settled] == [False, True]
         assert not verify(capped, [], DAY, DAY, kind=PROCESS, depth=Depth.ROWS, settle_seconds=0.1).agrees
         watched = watched_by(capped.dataset(CLUSTER, PROCESS), Watch(settle_seconds=0.1))
@@ -227,13 +227,13 @@ def test_a_run_that_finds_every_connection_in_use_tries_again(
 
     assert "all 2 connections" in told[0]
     assert [outcome.error for outcome in outcomes] == [None, None]
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("rows")
 def test_a_comparison_that_gets_no_connection_says_nothing_about_the_rows(fleet: Fleet) -> None:
     with taken(granting(fleet), 2), pytest.raises(SourceBusyError):
-        compare_settled(granting(fleet, wait_seconds=0), CLUSTER, SLICES)
+        compare_settled(granting(fleet, wait_seconds=0).dataset(CLUSTER, PROCESS), SLICES)
 
 
 @pytest.mark.usefixtures("clean")
@@ -244,7 +244,7 @@ def test_a_tick_of_the_repair_sensor_waits_less_than_dagster_waits_for_it(
     monkeypatch.setattr(repair_sensor, "_CONNECTION_WAIT_SECONDS", 1)
     haste = r"connection_wait_seconds \(1 s\)"
     with taken(granting(fleet), 2), DagsterInstance.get() as instance, pytest.raises(SourceBusyError, match=haste):
-        RepairLoop(granting(fleet, wait_seconds=3600), instance).tick()
+        RepairLoop(granting(fleet, wait_seconds=3600), instance, kind=PROCESS).tick()
 
 
 def test_a_standby_has_slots_of_its_own_and_an_ordinary_role_may_take_them(

@@ -25,7 +25,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.postgres import USER
 from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.postgres.session import Snapshot, SourceSession
 from reindex_assets.postgres.standby import QUIET_SECONDS
 from reindex_assets_tests.support.comparing import compare
@@ -271,7 +271,7 @@ def test_the_comparison_on_a_standby_that_is_level_is_the_comparison_on_its_prim
     slices = [Slice(customer, NOON.date()) for customer in ("acme", "globex")]
 
     on_standby, on_primary = (
-        compare(at(fleet, port), CLUSTER, slices) for port in (pair.standby_port, pair.primary_port)
+        compare(at(fleet, port).dataset(CLUSTER, PROCESS), slices) for port in (pair.standby_port, pair.primary_port)
     )
 
     assert [found.tables for found in on_standby] == [found.tables for found in on_primary]

@@ -22,7 +22,7 @@ from reindex_assets.errors import (
 )
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets_tests.support.comparing import compare
 from reindex_assets_tests.support.hand_made_rows import (
@@ -76,7 +76,7 @@ def test_a_shard_out_of_reach_is_named_alone_and_the_next_run_mends_all(
     assert f"shard 3 (127.0.0.1:{port})" in str(error.value)
     assert not any(f"shard {number} " in str(error.value) for number in (0, 1, 2))
     succeeded(reindex(fleet, [SLICE]))
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("rows")
@@ -99,7 +99,7 @@ def test_a_wrong_password_is_said_without_the_password(
     assert "shard 0" in str(refused.value)
 
     with pytest.raises(ReindexError) as unknown:
-        compare(with_postgres(fleet, password=wrong_password), CLUSTER, [SLICE])
+        compare(with_postgres(fleet, password=wrong_password).dataset(CLUSTER, PROCESS), [SLICE])
     assert "password" in str(unknown.value)
     assert f"user '{fleet.clusters[CLUSTER].postgres.user}'" in str(unknown.value)
 
@@ -113,7 +113,7 @@ def test_a_password_variable_that_is_not_set_is_named(fleet: Fleet, monkeypatch:
     monkeypatch.delenv(WRONG.env, raising=False)
     for changed in (with_clickhouse(fleet, password=WRONG), with_postgres(fleet, password=WRONG)):
         with pytest.raises(ConfigurationError, match=f"environment variable {WRONG.env} is not set"):
-            compare(changed, CLUSTER, [SLICE])
+            compare(changed.dataset(CLUSTER, PROCESS), [SLICE])
 
 
 @pytest.mark.usefixtures("rows")
@@ -122,7 +122,7 @@ def test_missing_tables_on_one_shard_stop_the_run_before_any_shard_is_written(
 ) -> None:
     shard_clients[2].command("RENAME TABLE score TO score_put_aside")
     try:
-        for act in (lambda: reindex(fleet, [SLICE]), lambda: compare(fleet, CLUSTER, [SLICE])):
+        for act in (lambda: reindex(fleet, [SLICE]), lambda: compare(fleet.dataset(CLUSTER, PROCESS), [SLICE])):
             with pytest.raises(SchemaMismatchError, match="schema apply") as error:
                 act()
             assert "shard 2" in str(error.value)
@@ -135,7 +135,7 @@ def test_missing_tables_on_one_shard_stop_the_run_before_any_shard_is_written(
 
 def test_a_database_that_does_not_exist_is_named(fleet: Fleet) -> None:
     with pytest.raises(ReindexError, match="nowhere"):
-        compare(with_clickhouse(fleet, database="nowhere"), CLUSTER, [SLICE])
+        compare(with_clickhouse(fleet, database="nowhere").dataset(CLUSTER, PROCESS), [SLICE])
 
 
 @pytest.mark.usefixtures("rows")
@@ -144,7 +144,7 @@ def test_a_relation_that_postgres_does_not_have_is_named_with_the_remedy(
 ) -> None:
     changed = with_postgres(fleet, relations=Relations(scores="director.historic_scorecard_scores"))
     with pytest.raises(ReindexError, match="relations") as error:
-        compare(changed, CLUSTER, [SLICE])
+        compare(changed.dataset(CLUSTER, PROCESS), [SLICE])
     assert "director.historic_scorecard_scores" in str(error.value)
 
     outcome = reindex(changed, [SLICE])[SLICE]
@@ -166,7 +166,7 @@ def test_another_name_of_a_relation_is_configuration(
     finally:
         with source.cursor() as cursor:
             cursor.execute("DROP VIEW director.historic_scorecard_scores")
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def test_requests_that_make_no_sense_are_refused_in_words(fleet: Fleet) -> None:

@@ -27,7 +27,7 @@ OTHER_MONTH = PLAN.all_days[3]
 @pytest.fixture
 def equal(source: Connection, shard_clients: list[Client], request: pytest.FixtureRequest, fleet: Fleet) -> None:
     """Both engines hold the same. What an earlier test has left is taken when it is in order: loading costs more."""
-    if not holds_plan(shard_clients, PLAN) or differences(source, shard_clients):
+    if not holds_plan(shard_clients, PLAN) or differences(source, shard_clients, kind="process"):
         request.getfixturevalue("clean")
         make_source(source, PLAN)
         reindex(fleet, slices_of(PLAN))
@@ -81,11 +81,11 @@ def test_a_scorecard_leaves_its_old_place_when_it_is(
 ) -> None:
     [scorecard] = scorecards_of(source, Slice("acme", OLD))
     change(source, scorecard)
-    assert differences(source, shard_clients)
+    assert differences(source, shard_clients, kind="process")
 
     outcomes = reindex(fleet, [Slice("acme", day) for day in PLAN.all_days if day in days])
 
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
     assert reported(outcomes, "scorecard").deleted == 1
 
 
@@ -96,12 +96,12 @@ def test_scorecards_leave_when_their_template_revision_becomes_one_of_conversati
     [scorecard] = scorecards_of(source, Slice("acme", OLD))
     become_a_conversation(source, scorecard)
     # Every scorecard of the revision leaves, on whatever day it stands.
-    found = differences(source, shard_clients)
+    found = differences(source, shard_clients, kind="process")
     assert {line.split(":")[0] for line in found} == {"extra"}
 
     reindex(fleet, [item for item in slices_of(PLAN) if item.customer == "acme"])
 
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("equal")
@@ -113,8 +113,8 @@ def test_a_scorecard_that_moved_away_leaves_when_only_its_old_day_is_reindexed(
 
     reindex(fleet, [scorecard.slice])
 
-    assert_equal(source, shard_clients, customers=["acme"], first_day=OLD, last_day=OLD)
-    assert {line.split(":")[0] for line in differences(source, shard_clients)} == {"missing"}
+    assert_equal(source, shard_clients, customers=["acme"], first_day=OLD, last_day=OLD, kind="process")
+    assert {line.split(":")[0] for line in differences(source, shard_clients, kind="process")} == {"missing"}
 
 
 @pytest.mark.usefixtures("equal")
@@ -136,7 +136,7 @@ def test_the_same_scorecard_id_of_another_profile_stays_where_it_is(
 
     reindex(fleet, [Slice("acme", NEW)])
 
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("equal")
@@ -152,4 +152,4 @@ def test_a_dry_run_counts_the_rows_that_a_moved_scorecard_leaves_behind_outside_
 
     assert planned == done
     assert done.deleted > 1
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")

@@ -98,7 +98,7 @@ def test_what_another_writer_has_read_later_is_visible_once_after_the_run(
     reindex(fleet, [SLICE], options)
 
     assert written.done
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("clean")
@@ -118,7 +118,7 @@ def test_a_newer_row_survives_a_first_load_into_empty_shards(
     reindex(fleet, SLICES)
 
     assert written.done
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("loaded")
@@ -136,7 +136,7 @@ def test_a_row_that_is_newer_than_the_snapshot_is_counted_and_left_alone(
     told = reported(reindex(fleet, [SLICE]), "scorecard")
 
     assert (told.newer, told.written, told.deleted) == (1, 0, 0)
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("loaded")
@@ -158,7 +158,7 @@ def test_a_scorecard_that_moved_into_a_slice_after_the_snapshot_stays_there(
     reindex(fleet, [SLICE])
 
     assert written.done
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("loaded")
@@ -187,7 +187,7 @@ def test_what_another_writer_has_read_before_and_writes_late_is_superseded(
     reindex(fleet, [SLICE])
 
     assert written.done
-    assert_equal(source, shard_clients)
+    assert_equal(source, shard_clients, kind="process")
 
 
 def forget(shard_clients: list[Client], scorecard: Scorecard, condition: str = "1") -> None:

@@ -47,7 +47,7 @@ def drifted(clean: None, source: Connection, shard_clients: Sequence[Client], fl
 
 
 def found_on(source: Connection, shard_clients: Sequence[Client], day: date) -> list[str]:
-    return differences(source, shard_clients, first_day=day, last_day=day)
+    return differences(source, shard_clients, first_day=day, last_day=day, kind="process")
 
 
 def test_a_run_over_days_that_lie_apart_is_one_group_that_makes_just_them_equal(

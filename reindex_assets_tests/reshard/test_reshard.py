@@ -324,7 +324,7 @@ def test_the_repair_sensor_says_why_it_does_nothing(on_four: Shards, instance: D
             loop.tick()
         assert loop.ledger.given_up == {}
     begin_reshard(CLUSTER, on_four.of(SIX).clusters[CLUSTER])
-    loop = RepairLoop(on_four.of(SIX), instance)
+    loop = RepairLoop(on_four.of(SIX), instance, kind=PROCESS)
     for _ in range(3):
         tick = loop.tick()
         assert tick.requests == []

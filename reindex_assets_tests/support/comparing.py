@@ -6,23 +6,22 @@ from collections.abc import Iterable
 
 from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import PROCESS, Kind, Slice
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Slice
 
 
-def compare(fleet: Fleet, cluster_name: str, slices: Iterable[Slice], kind: Kind = PROCESS) -> list[SliceParity]:
+def compare(dataset: Dataset, slices: Iterable[Slice]) -> list[SliceParity]:
     """Slices by their sums, without a second look."""
-    with Comparison(fleet.dataset(cluster_name, kind)) as comparison:
+    with Comparison(dataset) as comparison:
         return comparison.sums(slices)
 
 
 def compare_settled(
-    fleet: Fleet,
-    cluster_name: str,
+    dataset: Dataset,
     slices: Iterable[Slice],
     settle_seconds: float = SETTLE_SECONDS,
     samples: int = 10,
 ) -> list[SliceParity]:
     """Slices by their sums, and where these differ by their rows."""
-    with Comparison(fleet.dataset(cluster_name, PROCESS)) as comparison:
+    with Comparison(dataset) as comparison:
         return comparison.settled(slices, settle_seconds, samples)

@@ -42,7 +42,7 @@ class Tick:
 class RepairLoop:
     """The sensor of the local cluster and a kind, with its cursor."""
 
-    def __init__(self, fleet: Fleet, instance: DagsterInstance, kind: Kind = PROCESS) -> None:
+    def __init__(self, fleet: Fleet, instance: DagsterInstance, kind: Kind) -> None:
         self.fleet = fleet
         self.kind = kind
         self.instance = instance

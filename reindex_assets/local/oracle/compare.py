@@ -58,10 +58,11 @@ def assert_equal(
     customers: Collection[str] | None = None,
     first_day: date | None = None,
     last_day: date | None = None,
-    kind: str = "process",
+    *,
+    kind: str,
 ) -> None:
     """Fails with the first differences, if there are any. See `differences`."""
-    found = differences(source_connection, shard_clients, customers, first_day, last_day, kind)
+    found = differences(source_connection, shard_clients, customers, first_day, last_day, kind=kind)
     if found:
         rest = f"\n... and {len(found) - LISTED} more" if len(found) > LISTED else ""
         kinds = Counter(line.split(":", 1)[0] for line in found)
@@ -75,7 +76,8 @@ def differences(
     customers: Collection[str] | None = None,
     first_day: date | None = None,
     last_day: date | None = None,
-    kind: str = "process",
+    *,
+    kind: str,
 ) -> list[str]:
     """Every difference between the scorecards of a kind in Postgres and what the shards show, with FINAL and without.
 
