@@ -1,1 +1,1 @@
-"""What is wrong, what of it people are told, and how it reaches them. Reading the Dagster instance belongs in defs/."""
+"""Which problems are reported to people, in which words, and how they are sent. Reading the Dagster instance belongs in defs/."""

@@ -1,8 +1,8 @@
 """What the alerts remember from one tick to the next: the sensor's cursor.
 
-What lives here: the state, its JSON, and the bound on its size. What does not: what the state means (alerts/problems.py).
+What lives here: the state, its JSON, and the limit on its size. What does not: what the state means (alerts/problems.py).
 
-Dagster stores the cursor again with every tick, so problems are kept by ranges of days: a customer's red month is one short row.
+Dagster stores the whole cursor at every tick, so it holds ranges of days: a customer's red month is one short row.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from reindex_assets.alerts.problems import Problem, ProblemKind, Rules, Severity, Standing, TargetState
+from reindex_assets.alerts.problems import OpenState, Problem, ProblemKind, Rules, Severity, TargetState
 from reindex_assets.model import Slice, days_between
 from reindex_assets.selection.days import day_ranges
 
-#: Ranges of days of open problems that are followed: about 100 KB of JSON. A month that is red everywhere is one for each customer.
-MOST_RANGES = 5_000
+#: Ranges of days of open problems that are followed: about 100 KB of JSON. A month that is red everywhere is one per customer.
+MAX_RANGES = 5_000
 
 _SINCE_STEP_SECONDS = 10
 _DAY_SECONDS = 86_400
@@ -27,30 +27,30 @@ _DAY_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class AlertState:
-    """All that is remembered.
+    """All that the alerts remember.
 
     Attributes:
-        position: events up to this storage id have been read.
-        reread_from: where the tick before had begun. The next tick reads from here: an event may get its id first and be
-            committed a moment after later ones.
-        failed_runs_seen: failed runs of the part that is read again.
-        target_states: by the fingerprint of the target.
-        incomplete: more was red than is followed; what was left out is looked up when there is room.
+        position: the storage id up to which events have been read.
+        reread_from: where the previous tick began. The next tick reads from here again, because an event can be committed a moment
+            after events with a later id.
+        failed_runs_seen: the failed runs in the part that is read again.
+        target_states: by the target's fingerprint.
+        incomplete: more checks are red than are followed. The others are looked up when there is room.
     """
 
     position: int
     reread_from: int
     failed_runs_seen: tuple[str, ...] = ()
-    open_checks: Mapping[Problem, Standing] = field(default_factory=dict)
+    open_checks: Mapping[Problem, OpenState] = field(default_factory=dict)
     target_states: Mapping[str, TargetState] = field(default_factory=dict)
     incomplete: bool = False
 
     @property
     def has_room(self) -> bool:
-        return count_ranges(self.open_checks) < MOST_RANGES // 2
+        return count_ranges(self.open_checks) < MAX_RANGES // 2
 
 
-#: kind, where, check, customer, days. Without days: the fourth is the whole partition key.
+#: kind, where, check, customer, days. When days is empty, the fourth is the whole partition key.
 _Row = tuple[str, str, str, str, str]
 
 
@@ -70,7 +70,7 @@ class _Told(_Model):
 
 
 class _TargetState(_Model):
-    """Targets that have been told the same share one."""
+    """Targets in the same state share one."""
 
     targets: list[str]
     told: list[_Told]
@@ -90,39 +90,39 @@ class _Cursor(_Model):
 
 def to_cursor(state: AlertState) -> str:
     """The state as JSON."""
-    opened: dict[Standing, list[Problem]] = defaultdict(list)
-    for problem, standing in state.open_checks.items():
-        opened[standing].append(problem)
-    shared: dict[str, list[str]] = defaultdict(list)
+    by_open_state: dict[OpenState, list[Problem]] = defaultdict(list)
+    for problem, open_state in state.open_checks.items():
+        by_open_state[open_state].append(problem)
+    targets_in: dict[str, list[str]] = defaultdict(list)
     for target, target_state in state.target_states.items():
-        told: dict[int, list[Problem]] = defaultdict(list)
+        by_time: dict[int, list[Problem]] = defaultdict(list)
         for problem, at in target_state.told.items():
-            told[at].append(problem)
+            by_time[at].append(problem)
         packed = _TargetState(
             targets=[],
-            told=[_Told(at=at, rows=_pack(problems)) for at, problems in sorted(told.items())],
+            told=[_Told(at=at, rows=_pack(problems)) for at, problems in sorted(by_time.items())],
             failed_runs=list(target_state.failed_runs),
             failed_runs_left_out=target_state.failed_runs_left_out,
         )
-        shared[packed.model_dump_json()].append(target)
+        targets_in[packed.model_dump_json()].append(target)
     return _Cursor(
         position=state.position,
         reread_from=state.reread_from,
         failed_runs_seen=list(state.failed_runs_seen),
         incomplete=state.incomplete,
         open=[
-            _Open(since=standing.since, severity=standing.severity, rows=_pack(problems))
-            for standing, problems in opened.items()
+            _Open(since=open_state.since, severity=open_state.severity, rows=_pack(problems))
+            for open_state, problems in by_open_state.items()
         ],
         ledgers=[
             _TargetState.model_validate_json(packed).model_copy(update={"targets": targets})
-            for packed, targets in shared.items()
+            for packed, targets in targets_in.items()
         ],
     ).model_dump_json()
 
 
 def from_cursor(cursor: str) -> AlertState | None:
-    """The state of a cursor; None when it is not one of this version's: the alerts then start afresh and tell all that is open."""
+    """The state in a cursor; None when this version can't read it. The alerts then start over and report everything that is open."""
     try:
         model = _Cursor.model_validate_json(cursor)
         target_states = {
@@ -135,34 +135,26 @@ def from_cursor(cursor: str) -> AlertState | None:
             for target in target_state.targets
         }
         open_checks = {
-            problem: Standing(group.since, group.severity) for group in model.open for problem in _unpack(group.rows)
+            problem: OpenState(group.since, group.severity) for group in model.open for problem in _unpack(group.rows)
         }
-    except (ValidationError, ValueError):
+    except ValueError:
         return None
     return AlertState(
         model.position, model.reread_from, tuple(model.failed_runs_seen), open_checks, target_states, model.incomplete
     )
 
 
-def _slice_of(partition: str) -> Slice | None:
-    try:
-        found = Slice.of(partition)
-    except ValueError:
-        return None
-    return found if found.partition_key == partition else None
-
-
 def _pack(problems: Iterable[Problem]) -> list[_Row]:
     rows: list[_Row] = []
-    by_customer: dict[tuple[str, str, str, str], list[Slice]] = defaultdict(list)
+    days: dict[tuple[str, str, str, str], list[date]] = defaultdict(list)
     for problem in problems:
-        found = _slice_of(problem.partition)
-        if found is None:
+        item = problem.slice
+        if item is None:
             rows.append((problem.kind.value, problem.where, problem.check, problem.partition, ""))
         else:
-            by_customer[problem.kind.value, problem.where, problem.check, found.customer].append(found)
-    for key, slices in by_customer.items():
-        ranges = day_ranges(item.day for item in slices)
+            days[problem.kind.value, problem.where, problem.check, item.customer].append(item.day)
+    for key, customer_days in days.items():
+        ranges = day_ranges(customer_days)
         rows.append((*key, ",".join(_short(a) if a == b else f"{_short(a)}-{_short(b)}" for a, b in ranges)))
     return sorted(rows)
 
@@ -178,52 +170,51 @@ def _unpack(rows: Iterable[_Row]) -> Iterable[Problem]:
             continue
         for part in days.split(","):
             first, _, last = part.partition("-")
-            begin, end = Slice.of(f"{customer}|{first}"), Slice.of(f"{customer}|{last or first}")
-            for day in days_between(begin.day, end.day):
+            for day in days_between(date.fromisoformat(first), date.fromisoformat(last or first)):
                 yield Problem(ProblemKind(kind), where, check, Slice(customer, day).partition_key)
 
 
-def coarse(open_checks: Mapping[Problem, Standing], rules: Rules, now: int) -> dict[Problem, Standing]:
-    """The same with rounded times, so that neighbouring days share a row: once the grace is over, the day is enough."""
-    rounded: dict[Problem, Standing] = {}
-    for problem, standing in open_checks.items():
-        if rules.is_ripe(problem, standing, now):
-            since = standing.since // _DAY_SECONDS * _DAY_SECONDS
+def rounded(open_checks: Mapping[Problem, OpenState], rules: Rules, now: int) -> dict[Problem, OpenState]:
+    """The same with rounded times, so that neighbouring days share a row. Once a problem is due, the day is precise enough."""
+    result: dict[Problem, OpenState] = {}
+    for problem, state in open_checks.items():
+        if rules.is_due(problem, state, now):
+            since = state.since // _DAY_SECONDS * _DAY_SECONDS
         else:
-            # Up: nothing is to be told before the grace is over.
-            since = -(-standing.since // _SINCE_STEP_SECONDS) * _SINCE_STEP_SECONDS
-        rounded[problem] = Standing(since, standing.severity)
-    return rounded
+            # Rounded up, so that nothing is reported before its grace is over.
+            since = -(-state.since // _SINCE_STEP_SECONDS) * _SINCE_STEP_SECONDS
+        result[problem] = OpenState(since, state.severity)
+    return result
 
 
-def count_ranges(open_checks: Mapping[Problem, Standing]) -> int:
-    """How many ranges the cursor needs for these."""
+def count_ranges(open_checks: Mapping[Problem, OpenState]) -> int:
+    """How many ranges of days the cursor needs for these problems."""
     return sum(count for _, count in _rows_with_ranges(open_checks))
 
 
-def _rows_with_ranges(open_checks: Mapping[Problem, Standing]) -> list[tuple[list[Problem], int]]:
-    """The problems that share a row, with the number of its ranges; the longest standing first."""
-    rows: dict[tuple[Standing, str, str, str], list[Problem]] = defaultdict(list)
-    days: dict[tuple[Standing, str, str, str], list[Slice]] = defaultdict(list)
-    for problem, standing in open_checks.items():
-        found = _slice_of(problem.partition)
-        key = (standing, problem.where, problem.check, found.customer if found else problem.partition)
-        rows[key].append(problem)
-        days[key] += [found] if found else []
-    counted = [(rows[key], max(1, len(day_ranges(item.day for item in days[key])))) for key in rows]
-    return sorted(counted, key=lambda row: open_checks[row[0][0]].since)
+def _rows_with_ranges(open_checks: Mapping[Problem, OpenState]) -> list[tuple[list[Problem], int]]:
+    """The problems that share a row, with the number of its ranges; the longest open first."""
+    rows: dict[tuple[OpenState, str, str, str], list[tuple[Problem, Slice | None]]] = defaultdict(list)
+    for problem, state in open_checks.items():
+        item = problem.slice
+        key = (state, problem.where, problem.check, item.customer if item else problem.partition)
+        rows[key].append((problem, item))
+    return [
+        ([problem for problem, _ in row], max(1, len(day_ranges(item.day for _, item in row if item))))
+        for _, row in sorted(rows.items(), key=lambda keyed: keyed[0][0].since)
+    ]
 
 
-def bounded(
-    open_checks: Mapping[Problem, Standing], told: set[Problem], most_ranges: int | None = None
-) -> tuple[dict[Problem, Standing], int]:
-    """What is followed of the open problems, and how many are left out.
+def within_limit(
+    open_checks: Mapping[Problem, OpenState], told: set[Problem], max_ranges: int | None = None
+) -> tuple[dict[Problem, OpenState], int]:
+    """The open problems to follow, and how many are left out.
 
-    What somebody has been told is always followed: its recovery must be noticed. Of the rest, the longest standing.
+    Problems that some target was told are always followed, so that their recovery is noticed. Then come those open the longest.
     """
-    kept = {problem: standing for problem, standing in open_checks.items() if problem in told}
-    others = {problem: standing for problem, standing in open_checks.items() if problem not in told}
-    room = (MOST_RANGES if most_ranges is None else most_ranges) - count_ranges(kept)
+    kept = {problem: state for problem, state in open_checks.items() if problem in told}
+    others = {problem: state for problem, state in open_checks.items() if problem not in told}
+    room = (MAX_RANGES if max_ranges is None else max_ranges) - count_ranges(kept)
     for problems, ranges in _rows_with_ranges(others):
         if ranges <= room:
             room -= ranges

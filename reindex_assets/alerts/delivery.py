@@ -1,9 +1,9 @@
-"""The delivery of alerts by Apprise: mail, Slack, Teams, PagerDuty, webhooks and a hundred others, each named by a URL.
+"""Sends alerts with Apprise: to mail, Slack, Teams, PagerDuty, webhooks and a hundred other services, each given by a URL.
 
-What lives here: the targets, sending to each of them, and the guard that keeps their URLs secret. What does not: what is sent.
+What lives here: the targets, sending to each of them, and keeping their URLs secret. What does not: what is sent.
 
-A target's URL holds its password or token. It is never logged, stored or put into an error: a target is named by its position in
-REINDEX_ALERT_URLS and its scheme, and remembered by a hash.
+A target's URL contains its password or token. It is never logged, stored or put into an error: messages name a target by its position in
+REINDEX_ALERT_URLS and its scheme, and the state identifies it by a hash.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import math
 import re
 import threading
 import time
@@ -26,24 +25,24 @@ from reindex_assets.alerts.message import Message
 from reindex_assets.alerts.problems import Severity
 from reindex_assets.errors import ConfigurationError, ReindexError
 
-#: All targets together: a sensor is given 60 s by Dagster, and reading comes first.
+#: For all targets together. Dagster allows a sensor 60 s, and reading comes first.
 DEADLINE_SECONDS = 30.0
-#: One connection, or one wait for an answer.
-MOST_SOCKET_SECONDS = 15.0
+#: For one connection, or one wait for an answer.
+MAX_SOCKET_SECONDS = 15.0
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 
 
 class UndeliveredError(ReindexError):
-    """No target of the alerts could be reached: nobody has been told."""
+    """No alert target could be reached, so nobody has been told."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Somebody who is told.
+    """A service that receives alerts.
 
     Attributes:
-        position: in REINDEX_ALERT_URLS, from 1.
+        position: in REINDEX_ALERT_URLS, counted from 1.
     """
 
     position: int
@@ -52,7 +51,7 @@ class Target:
 
     @property
     def fingerprint(self) -> str:
-        """What the target is remembered by; the URL can't be had from it."""
+        """Identifies the target in the state; the URL can't be derived from it."""
         return hashlib.sha256(self.url.get_secret_value().encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -60,12 +59,14 @@ class Target:
 
 
 def parse_targets(urls: SecretStr) -> tuple[Target, ...]:
-    """The targets of REINDEX_ALERT_URLS: separated by whitespace, because commas occur within Apprise URLs; one before the space may stand.
+    """The targets in REINDEX_ALERT_URLS, without repetitions.
+
+    Whitespace separates them, because Apprise URLs may contain commas. A comma before the whitespace is ignored.
 
     Raises:
         ConfigurationError: Apprise does not understand one of them.
     """
-    targets: list[Target] = []
+    targets: dict[str, Target] = {}
     for position, part in enumerate(urls.get_secret_value().split(), start=1):
         url = part.rstrip(",")
         scheme = _SCHEME.match(url)
@@ -74,16 +75,15 @@ def parse_targets(urls: SecretStr) -> tuple[Target, ...]:
             understood = scheme is not None and _service(target) is not None
         if not understood:
             raise ConfigurationError(
-                f"REINDEX_ALERT_URLS: {target} is not a URL that Apprise understands. Write scheme://... as its documentation "
-                "gives it for the service, separate several by spaces, and write %20 for a space within one"
+                f"REINDEX_ALERT_URLS: {target} is not a URL that Apprise understands. Write scheme://... as in Apprise's documentation "
+                "of the service, separate several URLs by spaces, and write a space within a URL as %20"
             )
-        if all(target.fingerprint != other.fingerprint for other in targets):
-            targets.append(target)
-    return tuple(targets)
+        targets.setdefault(target.fingerprint, target)
+    return tuple(targets.values())
 
 
 def deliver(messages: Mapping[Target, Message], deadline_seconds: float = DEADLINE_SECONDS) -> dict[Target, str]:
-    """Sends each target its message, all at the same time. Returns the targets that did not get it, with the reason."""
+    """Sends each target its message, to all at the same time. Returns the targets that did not get it, with the reason."""
     failures = dict.fromkeys(messages, f"it did not answer within {deadline_seconds:g} s")
 
     def send(target: Target, message: Message) -> None:
@@ -93,7 +93,7 @@ def deliver(messages: Mapping[Target, Message], deadline_seconds: float = DEADLI
         else:
             failures[target] = reason
 
-    # Daemon threads: one that hangs must not hold up this process when it ends.
+    # Daemon threads: a thread that hangs must not keep this process from ending.
     threads = [
         threading.Thread(target=send, args=item, name=f"alert-{item[0].position}", daemon=True)
         for item in messages.items()
@@ -107,16 +107,16 @@ def deliver(messages: Mapping[Target, Message], deadline_seconds: float = DEADLI
 
 
 def undelivered(failures: Mapping[Target, str]) -> UndeliveredError:
-    """The error when nobody could be told."""
-    named = "; ".join(f"{target}: {reason}" for target, reason in failures.items())
+    """The error when no target could be reached."""
+    reasons = "; ".join(f"{target}: {reason}" for target, reason in failures.items())
     return UndeliveredError(
-        f"no target of the alerts could be reached: {named}. Nothing is lost: it is tried again at the next tick. "
-        "Look at REINDEX_ALERT_URLS, and whether this machine reaches the services it names"
+        f"no alert target could be reached: {reasons}. Nothing is lost: the next tick tries again. "
+        "Check REINDEX_ALERT_URLS, and that this machine can reach the services it names"
     )
 
 
 def _send(target: Target, message: Message) -> str | None:
-    """Sends one message; the reason if it failed, None if it did not."""
+    """Sends one message. Returns the reason if that failed, else None."""
     import apprise
 
     kinds = {Severity.ERROR: apprise.NotifyType.FAILURE, Severity.WARNING: apprise.NotifyType.WARNING}
@@ -133,11 +133,11 @@ def _send(target: Target, message: Message) -> str | None:
                 notify_type=apprise.NotifyType.SUCCESS if message.worst is None else kinds[message.worst],
                 body_format=apprise.NotifyFormat.TEXT,
             )
-        except Exception as error:  # noqa: BLE001 - of a hundred plug-ins; its text may hold the URL
+        except Exception as error:  # noqa: BLE001 - from any of a hundred plug-ins; its text may contain the URL
             return f"Apprise failed with {type(error).__name__}"
     if sent:
         return None
-    status = next((found[1] for note in notes if (found := re.search(r"\berror=(\d{3})\b", note))), None)
+    status = next((match[1] for note in notes if (match := re.search(r"\berror=(\d{3})\b", note))), None)
     return (
         f"it answered with status {status}" if status else "no connection, no answer in time, or it refused the message"
     )
@@ -146,43 +146,43 @@ def _send(target: Target, message: Message) -> str | None:
 def _asset() -> Any:
     import apprise
 
-    # One service at a time and none besides: Apprise's own parallelism has nothing to do.
+    # Each call has one service, so Apprise's own parallelism would be useless.
     return apprise.AppriseAsset(async_mode=False)
 
 
 def _service(target: Target) -> Any | None:
-    """The Apprise service of a target, with finite timeouts; None when Apprise does not understand the URL."""
-    # Imported late: every run's process loads the definitions, and Apprise would cost each of them half a second.
+    """The Apprise service of a target, with bounded timeouts; None when Apprise does not understand the URL."""
+    # Imported here, because every run's process loads the definitions, and importing Apprise takes half a second.
     import apprise
 
     service = apprise.Apprise.instantiate(target.url.get_secret_value(), asset=_asset())
     if service is None:
         return None
-    service.socket_connect_timeout = _finite(service.socket_connect_timeout)
-    service.socket_read_timeout = _finite(service.socket_read_timeout)
+    service.socket_connect_timeout = _bounded(service.socket_connect_timeout)
+    service.socket_read_timeout = _bounded(service.socket_read_timeout)
     if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
-        # Sent whole, a long message is refused by services that take 2,000 characters, again at every tick.
+        # Services that accept 2,000 characters would refuse a longer message, at every tick anew.
         service.overflow_mode = apprise.OverflowMode.SPLIT
     return service
 
 
-def _finite(seconds: float | None) -> float:
-    usable = seconds is not None and math.isfinite(seconds) and 0 < seconds <= MOST_SOCKET_SECONDS
-    return seconds if usable and seconds is not None else MOST_SOCKET_SECONDS
+def _bounded(seconds: float | None) -> float:
+    """The timeout of a URL, if it is positive and not too long (nan is neither), else the longest allowed."""
+    return seconds if seconds is not None and 0 < seconds <= MAX_SOCKET_SECONDS else MAX_SOCKET_SECONDS
 
 
-#: What is logged while a URL is handled; None while none is. Worker threads that Apprise starts inherit it.
-_kept: ContextVar[list[str] | None] = ContextVar("kept", default=None)
+#: What Apprise logs while a URL is in use; None while none is. Worker threads that Apprise starts inherit it.
+_apprise_log: ContextVar[list[str] | None] = ContextVar("apprise_log", default=None)
 
 
 class _Silence(logging.Filter):
-    """Drops what is logged while a URL is handled, whoever logs it: Apprise its URLs, urllib3 the path with the token.
+    """Drops every log record while a URL is in use: Apprise logs the URL, and urllib3 the path with the token.
 
-    It is added to each logger once and stays: a filter that is taken away while another thread passes it lets that one through.
+    It is added to each logger once and stays there: removing it while another thread is logging would let a record through.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        notes = _kept.get()
+        notes = _apprise_log.get()
         if notes is not None and record.name == "apprise":
             notes.append(record.getMessage())
         return notes is None and record.name != "apprise"
@@ -193,13 +193,13 @@ _SILENCE = _Silence()
 
 @contextlib.contextmanager
 def _nothing_logged() -> Iterator[list[str]]:
-    """Drops what is logged meanwhile; the texts of Apprise's own records are given to the caller, and must go no further."""
+    """Drops all log records meanwhile. Yields the texts of Apprise's own, which the caller must not pass on."""
     for logger in [logging.root, *list(logging.root.manager.loggerDict.values())]:
         if isinstance(logger, logging.Logger) and _SILENCE not in logger.filters:
             logger.addFilter(_SILENCE)
     notes: list[str] = []
-    token = _kept.set(notes)
+    token = _apprise_log.set(notes)
     try:
         yield notes
     finally:
-        _kept.reset(token)
+        _apprise_log.reset(token)

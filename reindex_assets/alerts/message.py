@@ -1,6 +1,6 @@
-"""The words of an alert: one message for all that is new, grouped, with what differs, where to look and what to do.
+"""Writes an alert: one message for all that is new, in groups, with what differs, where to look and what to do.
 
-What lives here: title, body and their caps. What does not: what is told and when (alerts/problems.py), and the look-up of details
+What lives here: title, body and their limits. What does not: what is reported and when (alerts/problems.py), and looking up details
 (defs/automation/alert_sensor.py).
 """
 
@@ -13,18 +13,18 @@ from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import quote
 
-from reindex_assets.alerts.problems import News, Problem, ProblemKind, Severity, Standing
+from reindex_assets.alerts.problems import News, OpenState, Problem, ProblemKind, Severity
 from reindex_assets.model import APPEALS_CHECK, Slice
 from reindex_assets.selection.days import day_ranges, range_text
 
-#: Lines of details in one message, shared by the groups it has.
-MOST_LINES = 30
+#: Lines of details in one message, shared among its groups.
+MAX_LINES = 30
 #: Ranges of days in one line.
-_MOST_RANGES = 8
-_MOST_CHARACTERS = 400
+_MAX_RANGES = 8
+_MAX_CHARACTERS = 400
 
 _HEADINGS = {
-    ProblemKind.ENGINE: "ENGINE OUT OF REACH",
+    ProblemKind.ENGINE: "ENGINE UNREACHABLE",
     ProblemKind.GIVEN_UP: "REPAIR GIVEN UP",
     ProblemKind.CHECK: "RED CHECKS",
     ProblemKind.RUN: "FAILED RUNS",
@@ -32,37 +32,37 @@ _HEADINGS = {
 }
 _REMEDIES = {
     ProblemKind.ENGINE: (
-        "Nothing is known about the data meanwhile, and nothing is repaired. Bring the engine back, or correct its address in the "
-        "fleet file; the rest happens by itself."
+        "Until it answers, its data are neither checked nor repaired. Bring the engine back, or correct its address in the fleet file. "
+        "Checks and repairs then resume automatically."
     ),
     ProblemKind.GIVEN_UP: (
         "The automatic repair has stopped trying. Open the last run of the partition, correct the cause, then materialize the "
         "partition again."
     ),
     ProblemKind.CHECK: (
-        "The automatic repair has not made it green. Materialize these partitions again; what stays red is written wrongly by "
-        "something else, and quarantined rows are to be corrected in Postgres."
+        "The automatic repair has not fixed this. Materialize the partitions again. If a check stays red after that, something else "
+        "writes wrong rows. Quarantined rows have to be corrected in Postgres."
     ),
     ProblemKind.RUN: (
-        "Open the run and correct what it names, then materialize its partitions again: 'failed and missing' in the backfill "
-        "dialog picks them."
+        "Open the run and correct the cause, then materialize its partitions again: 'failed and missing' in the backfill dialog "
+        "selects them."
     ),
     ProblemKind.AUTOMATION: (
-        "It does not do its work until this is corrected. Its page under Automation in the UI has the whole error."
+        "It does nothing until this is corrected. Its page under Automation in the UI shows the whole error."
     ),
 }
 
-#: What else helps against some of the red checks.
+#: What else helps against some red checks.
 _OF_CHECKS = {
     APPEALS_CHECK: (
-        "Appeals of all customers and days at once are removed by the job purge_appeals_<cluster>, or by 'reindex-assets appeals --purge'."
+        "The job purge_appeals_<cluster>, or 'reindex-assets appeals --purge', removes the appeals of all customers and days at once."
     ),
 }
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What is known about a problem or a failed run beyond its name."""
+    """What is known about a problem or a failed run besides its name."""
 
     sentence: str
     run_id: str = ""
@@ -70,7 +70,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it is sent. `worst` is None when all it tells is good."""
+    """A message as it is sent. `worst` is None when all of it is good news."""
 
     title: str
     body: str
@@ -78,8 +78,8 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How details are looked up, only for what is shown: `None` when nothing is known."""
+class Details:
+    """How to look up details. Only those that a message shows are looked up. A look-up returns None when nothing is known."""
 
     problem: Callable[[Problem], Detail | None]
     failed_run: Callable[[str], Detail | None]
@@ -87,50 +87,51 @@ class Look:
 
 @dataclass(frozen=True)
 class _Item:
-    """A few lines on some problems. The lines are made, and their details looked up, only if they are shown."""
+    """A few lines about some problems. The lines are written, and their details looked up, only if they are shown."""
 
     problems: int
     lines: Callable[[], list[str]]
 
 
 def compose(
-    news: News, open_problems: Mapping[Problem, Standing], look: Look, ui_url: str = "", incomplete: bool = False
+    news: News, open_problems: Mapping[Problem, OpenState], details: Details, ui_url: str = "", incomplete: bool = False
 ) -> Message:
-    """The message that tells `news`.
+    """The message that reports `news`.
 
     Args:
-        incomplete: more is red than is followed, and so nothing is told of the rest.
+        incomplete: more checks are red than are followed, so the message leaves some out.
     """
-    links = _Links(ui_url.rstrip("/"))
-    told = (*news.first, *news.again)
+    writer = _Writer(open_problems, details, ui_url.rstrip("/"))
+    reported = (*news.first, *news.again)
     groups: list[tuple[str, list[_Item], str]] = []
     for kind in ProblemKind:
+        problems = [problem for problem in reported if problem.kind is kind]
         if kind is ProblemKind.RUN:
-            items = _run_items(news, look, links)
+            items = writer.runs(news)
+        elif kind in (ProblemKind.ENGINE, ProblemKind.AUTOMATION):
+            items = writer.automation(problems)
         else:
-            items = _items([problem for problem in told if problem.kind is kind], open_problems, look, links)
-        checks = {problem.check for problem in told if problem.kind is kind}
+            items = writer.checks(problems)
+        checks = {problem.check for problem in problems}
         remedies = [_REMEDIES[kind], *(text for check, text in _OF_CHECKS.items() if check in checks)]
         groups.append((_HEADINGS[kind], items, f"What to do: {' '.join(remedies)}"))
-    groups.append(("GREEN AGAIN", _recovered_items(news.recovered), ""))
+    groups.append(("GREEN AGAIN", _recovered(news.recovered), ""))
     groups = [group for group in groups if group[1]]
-    lines_each = MOST_LINES // max(1, len(groups))
-    blocks = [_block(*group, lines_each) for group in groups]
+    blocks = [_block(*group, MAX_LINES // len(groups)) for group in groups]
     if incomplete:
-        blocks.append("More checks are red than are followed one by one: the others are told when fewer are open.")
-    if links.base:
-        blocks.append(f"All of it: {links.base}")
+        blocks.append("More checks are red than the alerts can follow. The others are reported when fewer are open.")
+    if writer.ui_url:
+        blocks.append(f"Dagster UI: {writer.ui_url}")
     worst: Severity | None = None
     if news.problems:
         only_checks = not news.failed_runs and not news.failed_runs_left_out
-        warnings = only_checks and all(open_problems[problem].severity is Severity.WARNING for problem in told)
+        warnings = only_checks and all(open_problems[problem].severity is Severity.WARNING for problem in reported)
         worst = Severity.WARNING if warnings else Severity.ERROR
     return Message(f"reindex_assets: {summary(news)}", "\n\n".join(blocks), worst)
 
 
 def summary(news: News) -> str:
-    """The counts.
-
+    """
     >>> summary(News(failed_runs=("a", "b", "c"), recovered=(Problem(ProblemKind.CHECK, "x"),)))
     '3 problems, 1 recovered'
     """
@@ -152,82 +153,46 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
 
 
 def days_text(days: Iterable[date]) -> str:
-    """Days as a reader wants them.
+    """Days as ranges, of which a few are named and the others counted.
 
     >>> days_text([date(2026, 1, 2), date(2026, 1, 3), date(2026, 1, 9)])
     '2026-01-02 to 2026-01-03, 2026-01-09'
     """
     ranges = day_ranges(days)
-    shown = [range_text(*days_of) for days_of in ranges[:_MOST_RANGES]]
-    hidden = sum((b - a).days + 1 for a, b in ranges[_MOST_RANGES:])
-    return ", ".join(shown) + (f" and {plural(hidden, 'more day')}" if hidden else "")
-
-
-@dataclass(frozen=True)
-class _Links:
-    base: str
-
-    def lines(self, run_id: str = "", asset: str = "", partition: str = "") -> list[str]:
-        links = []
-        if self.base and run_id:
-            links.append(f"run {self.base}/runs/{run_id}")
-        if self.base and asset:
-            path = "/".join(quote(part, safe="") for part in asset.split("/"))
-            query = f"?partition={quote(partition, safe='')}&view=partitions" if partition else ""
-            links.append(f"partition {self.base}/assets/{path}{query}" if query else f"asset {self.base}/assets/{path}")
-        return [f"    {link}" for link in links]
+    hidden = sum((last - first).days + 1 for first, last in ranges[_MAX_RANGES:])
+    shown = ", ".join(range_text(*days_of) for days_of in ranges[:_MAX_RANGES])
+    return shown + (f" and {plural(hidden, 'more day')}" if hidden else "")
 
 
 def one_line(text: str) -> str:
-    """Text of others as one line of bounded length."""
+    """Text from elsewhere as one line of limited length."""
     line = "; ".join(part.strip().rstrip(";") for part in text.splitlines() if part.strip())
-    return line if len(line) <= _MOST_CHARACTERS else line[: _MOST_CHARACTERS - 3] + "..."
+    return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 3] + "..."
 
 
-def _block(heading: str, items: list[_Item], remedy: str, most_lines: int) -> str:
-    """A group: as many whole items as fit, what is left out, and what to do. The first item always stands."""
+def _block(heading: str, items: list[_Item], remedy: str, max_lines: int) -> str:
+    """A group: as many whole items as fit (at least one), the number of problems not shown, and what to do."""
     lines: list[str] = []
     shown = 0
     for item in items:
-        made = item.lines()
-        if not made or (shown and len(lines) + len(made) > most_lines):
+        item_lines = item.lines()
+        if not item_lines or (shown and len(lines) + len(item_lines) > max_lines):
             break
-        lines += made
+        lines += item_lines
         shown += 1
-        if len(lines) >= most_lines:
+        if len(lines) >= max_lines:
             break
     hidden = sum(item.problems for item in items[shown:])
-    more = [f"- and {hidden} more, left out here"] if hidden else []
+    more = [f"- and {hidden} more, not shown here"] if hidden else []
     return "\n".join([heading, *lines, *more, *([remedy] if remedy else [])])
-
-
-def _items(
-    problems: list[Problem], open_problems: Mapping[Problem, Standing], look: Look, links: _Links
-) -> list[_Item]:
-    if problems and problems[0].of_automation:
-        return _automation_items(problems, look)
-    return [
-        _Item(len(group.problems), partial(_group_lines, group, open_problems, look, links))
-        for group in _grouped(problems)
-    ]
-
-
-def _automation_items(problems: list[Problem], look: Look) -> list[_Item]:
-    """Sensors that fail for the same reason stand together: an engine out of reach stops several."""
-    by_sentence: dict[str, list[str]] = defaultdict(list)
-    for problem in problems:
-        detail = look.problem(problem)
-        by_sentence[one_line(detail.sentence) if detail else "no reason was recorded"].append(problem.where)
-    lines = {f"- {sentence} ({', '.join(where)})": len(where) for sentence, where in by_sentence.items()}
-    return [_Item(count, partial(list, [line])) for line, count in lines.items()]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """The days of a customer on which the same checks of an asset are concerned.
+    """The days of a customer on which the same checks of an asset are red or green again.
 
     Attributes:
-        customer: the whole partition key where it is not of a customer's day; then `slices` is empty.
+        customer: the whole partition key when that is not a slice's; `slices` is then empty.
     """
 
     asset: str
@@ -243,64 +208,90 @@ class _Group:
 
 
 def _grouped(problems: Iterable[Problem]) -> list[_Group]:
-    of_partition: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+    by_partition: dict[tuple[str, str], list[Problem]] = defaultdict(list)
     for problem in problems:
-        of_partition[problem.where, problem.partition].append(problem)
-    groups: dict[tuple[str, str, tuple[str, ...]], list[tuple[Slice | None, list[Problem]]]] = defaultdict(list)
-    for (asset, partition), together in of_partition.items():
-        try:
-            found: Slice | None = Slice.of(partition)
-        except ValueError:
-            found = None
+        by_partition[problem.where, problem.partition].append(problem)
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Problem]] = defaultdict(list)
+    for (asset, partition), together in by_partition.items():
+        item = together[0].slice
         checks = tuple(sorted(problem.check for problem in together))
-        groups[asset, found.customer if found else partition, checks].append((found, together))
+        groups[asset, item.customer if item else partition, checks] += together
     return [
         _Group(
             *key,
-            slices=tuple(sorted(found for found, _ in parts if found)),
-            problems=tuple(problem for _, together in parts for problem in together),
+            slices=tuple(sorted({item for problem in together if (item := problem.slice)})),
+            problems=tuple(together),
         )
-        for key, parts in sorted(groups.items())
+        for key, together in sorted(groups.items())
     ]
 
 
-def _group_lines(group: _Group, open_problems: Mapping[Problem, Standing], look: Look, links: _Links) -> list[str]:
-    """What is red, what differs on the latest of its days, and where to look at that."""
-    latest = group.slices[-1] if group.slices else None
-    partition = latest.partition_key if latest else group.customer
-    shown = sorted(problem for problem in group.problems if problem.partition == partition)
-    checks = [
-        f"{problem.check} (warning)" if open_problems[problem].severity is Severity.WARNING else problem.check
-        for problem in shown
-    ]
-    since = datetime.fromtimestamp(min(open_problems[problem].since for problem in group.problems), UTC)
-    count = f" ({len(group.slices)} days)" if len(group.slices) > 1 else ""
-    details = [detail for problem in shown if (detail := look.problem(problem))]
-    # The sentences of checks begin with the slice, which stands before them already.
-    what = "; ".join(detail.sentence.removeprefix(f"{latest}: ").rstrip(".") for detail in details)
-    day = f"{latest.day}: " if latest else ""
-    return [
-        f"- {group.title}{count}: {', '.join(checks)}, since {since:%Y-%m-%d}",
-        *([f"    {day}{one_line(what)}"] if what else []),
-        *links.lines(next((detail.run_id for detail in details if detail.run_id), ""), group.asset, partition),
-    ]
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the lines about open problems and failed runs, with details and links."""
+
+    open_problems: Mapping[Problem, OpenState]
+    details: Details
+    ui_url: str
+
+    def checks(self, problems: Iterable[Problem]) -> list[_Item]:
+        return [_Item(len(group.problems), partial(self._group_lines, group)) for group in _grouped(problems)]
+
+    def _group_lines(self, group: _Group) -> list[str]:
+        """Which checks are red, what differs on the latest of the days, and links to it."""
+        latest = group.slices[-1] if group.slices else None
+        partition = latest.partition_key if latest else group.customer
+        shown = sorted(problem for problem in group.problems if problem.partition == partition)
+        checks = [
+            f"{problem.check} (warning)" if self.open_problems[problem].severity is Severity.WARNING else problem.check
+            for problem in shown
+        ]
+        since = datetime.fromtimestamp(min(self.open_problems[problem].since for problem in group.problems), UTC)
+        count = f" ({len(group.slices)} days)" if len(group.slices) > 1 else ""
+        details = [detail for problem in shown if (detail := self.details.problem(problem))]
+        # The sentences of checks begin with the slice, which the line names already.
+        sentences = "; ".join(detail.sentence.removeprefix(f"{latest}: ").rstrip(".") for detail in details)
+        day = f"{latest.day}: " if latest else ""
+        return [
+            f"- {group.title}{count}: {', '.join(checks)}, since {since:%Y-%m-%d}",
+            *([f"    {day}{one_line(sentences)}"] if sentences else []),
+            *self._links(next((detail.run_id for detail in details if detail.run_id), ""), group.asset, partition),
+        ]
+
+    def automation(self, problems: Iterable[Problem]) -> list[_Item]:
+        """One item for all that fail for the same reason: an unreachable engine stops several sensors."""
+        by_sentence: dict[str, list[str]] = defaultdict(list)
+        for problem in problems:
+            by_sentence[_sentence(self.details.problem(problem))].append(problem.where)
+        return [
+            _Item(len(where), partial(list, [f"- {sentence} ({', '.join(where)})"]))
+            for sentence, where in by_sentence.items()
+        ]
+
+    def runs(self, news: News) -> list[_Item]:
+        """The failed runs, the latest first."""
+        items = [_Item(1, partial(self._run_lines, run_id)) for run_id in reversed(news.failed_runs)]
+        return [*items, _Item(news.failed_runs_left_out, list)] if news.failed_runs_left_out else items
+
+    def _run_lines(self, run_id: str) -> list[str]:
+        return [f"- run {run_id[:8]}: {_sentence(self.details.failed_run(run_id))}", *self._links(run_id)]
+
+    def _links(self, run_id: str = "", asset: str = "", partition: str = "") -> list[str]:
+        links = []
+        if self.ui_url and run_id:
+            links.append(f"    run {self.ui_url}/runs/{run_id}")
+        if self.ui_url and asset:
+            url = f"{self.ui_url}/assets/{'/'.join(quote(part, safe='') for part in asset.split('/'))}"
+            query = f"?partition={quote(partition, safe='')}&view=partitions"
+            links.append(f"    partition {url}{query}" if partition else f"    asset {url}")
+        return links
 
 
-def _run_items(news: News, look: Look, links: _Links) -> list[_Item]:
-    """The latest first."""
-    items = [_Item(1, partial(_run_lines, run_id, look, links)) for run_id in reversed(news.failed_runs)]
-    return [*items, _Item(news.failed_runs_left_out, list)] if news.failed_runs_left_out else items
+def _sentence(detail: Detail | None) -> str:
+    return one_line(detail.sentence) if detail else "no reason was recorded"
 
 
-def _run_lines(run_id: str, look: Look, links: _Links) -> list[str]:
-    detail = look.failed_run(run_id)
-    return [
-        f"- run {run_id[:8]}: {one_line(detail.sentence) if detail else 'no reason was recorded'}",
-        *links.lines(run_id),
-    ]
-
-
-def _recovered_items(problems: Iterable[Problem]) -> list[_Item]:
+def _recovered(problems: Iterable[Problem]) -> list[_Item]:
     of_automation = [problem for problem in problems if problem.of_automation]
     items = [
         _Item(len(group.problems), partial(list, [f"- {group.title}: {', '.join(group.checks)}"]))

@@ -1,7 +1,7 @@
-"""Alerts: what a problem is, and which problems a person is told now, again, or no more.
+"""Alerts: what a problem is, and which problems each target hears of now, again, or as recovered.
 
-What lives here: problems, whether each is open, and what each target has been told of them. What does not: reading them from Dagster
-(defs/automation/alert_sensor.py), the words (alerts/message.py), what is remembered between ticks (alerts/cursor.py), sending
+What lives here: problems, which of them are open, and what each target has heard of them. What does not: reading them from Dagster
+(defs/automation/alert_sensor.py), wording (alerts/message.py), the state between ticks (alerts/cursor.py), sending
 (alerts/delivery.py).
 """
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reindex_assets.model import GIVEN_UP_CHECK
+from reindex_assets.model import GIVEN_UP_CHECK, Slice
 
-#: Failed runs that wait for one target that can't be reached; of more, only the number is kept.
-MOST_WAITING_RUNS = 100
+#: Failed runs kept for a target that can't be reached; of any more, only the number is kept.
+MAX_WAITING_RUNS = 100
 
 
 class ProblemKind(StrEnum):
-    """The kinds of problems, the most urgent first."""
+    """The kinds of problems, the most urgent first. The cursor stores these values."""
 
     ENGINE = "engine out of reach"
     GIVEN_UP = "repair given up"
@@ -34,12 +34,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """What can be open and closed again: a check on a partition, a sensor, a schedule. Equal means the same problem.
+    """What can be open or recovered: a check on a partition, a sensor or a schedule. Equal values are the same problem.
 
     Attributes:
-        where: the asset's path, or `sensor name` or `schedule name`.
-        check: of an asset; empty for a sensor or schedule.
-        partition: its key; empty when the check judges the whole asset.
+        where: the asset's path, or `sensor NAME` or `schedule NAME`.
+        check: the check's name; empty for a sensor or schedule.
+        partition: the partition key; empty when the check is about the whole asset.
     """
 
     kind: ProblemKind
@@ -51,16 +51,25 @@ class Problem:
     def of_automation(self) -> bool:
         return self.kind in (ProblemKind.ENGINE, ProblemKind.AUTOMATION)
 
+    @property
+    def slice(self) -> Slice | None:
+        """The slice of its partition; None when its partition key is not a slice's."""
+        try:
+            item = Slice.of(self.partition)
+        except ValueError:
+            return None
+        return item if item.partition_key == self.partition else None
+
 
 def check_problem(asset: str, check: str, partition: str) -> Problem:
-    """The problem that a red check is."""
+    """The problem of a red check."""
     kind = ProblemKind.GIVEN_UP if check == GIVEN_UP_CHECK else ProblemKind.CHECK
     return Problem(kind, asset, check, partition)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """An open problem: since when (epoch seconds), and how bad."""
+class OpenState:
+    """Since when (epoch seconds) a problem is open, and how bad it is."""
 
     since: int
     severity: Severity
@@ -68,7 +77,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One verdict of a check, in the order in which they were recorded."""
+    """One result of a check. `time` is in epoch seconds."""
 
     problem: Problem
     passed: bool
@@ -76,42 +85,44 @@ class Evaluation:
     time: int
 
 
-def judged(open_problems: Mapping[Problem, Standing], evaluations: Iterable[Evaluation]) -> dict[Problem, Standing]:
-    """What is open after some evaluations.
+def after_evaluations(
+    open_problems: Mapping[Problem, OpenState], evaluations: Iterable[Evaluation]
+) -> dict[Problem, OpenState]:
+    """The open problems after some evaluations, oldest first.
 
-    Evaluations may be given a second time, as long as none after them is left out: only the last one of a problem counts.
+    Only the last evaluation of a problem counts, so it does no harm to pass the latest ones a second time.
     """
     result = dict(open_problems)
     for evaluation in evaluations:
         if evaluation.passed:
             result.pop(evaluation.problem, None)
         else:
-            known = result.get(evaluation.problem)
-            since = evaluation.time if known is None else known.since
-            result[evaluation.problem] = Standing(since, evaluation.severity)
+            before = result.get(evaluation.problem)
+            since = evaluation.time if before is None else before.since
+            result[evaluation.problem] = OpenState(since, evaluation.severity)
     return result
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When a problem is told.
+    """When a problem is reported.
 
     Attributes:
-        grace_seconds: a red check is told when it is still red after this time: mostly it has been repaired by then.
-        repeat_seconds: an open problem is told again after this time.
+        grace_seconds: a red check is reported if it is still red after this time; by then it has usually been repaired.
+        repeat_seconds: an open problem is reported again after this time.
     """
 
     grace_seconds: int
     repeat_seconds: int
 
-    def is_ripe(self, problem: Problem, standing: Standing, now: int) -> bool:
-        """Nothing repairs the other kinds by itself: they don't wait."""
-        return problem.kind is not ProblemKind.CHECK or now - standing.since >= self.grace_seconds
+    def is_due(self, problem: Problem, state: OpenState, now: int) -> bool:
+        """Whether to report a problem. Only red checks wait for the grace: nothing repairs the other kinds automatically."""
+        return problem.kind is not ProblemKind.CHECK or now - state.since >= self.grace_seconds
 
-    def remembered_time(self, now: int) -> int:
-        """The time under which a telling is remembered: the end of a 24th of the repeat window.
+    def report_time(self, now: int) -> int:
+        """The time to remember for a report: `now`, rounded up to a 24th of the repeat window.
 
-        So problems told shortly after each other are told again in one message, and what is remembered stays small.
+        Problems reported shortly after each other are then repeated in one message, and the state stays small.
         """
         step = max(1, self.repeat_seconds // 24)
         return -(-now // step) * step
@@ -119,12 +130,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class TargetState:
-    """What one target has been told, and what waits for it.
+    """What one target has heard of, and which failed runs it has not.
 
     Attributes:
-        told: problems told and not yet told to be over, with the time.
-        failed_runs: runs it has not been told of.
-        failed_runs_left_out: how many more there were than are kept.
+        told: the problems reported to it and not yet reported as recovered, with the time of the report.
+        failed_runs: the runs still to be reported to it.
+        failed_runs_left_out: how many more there are than are kept.
     """
 
     told: Mapping[Problem, int] = field(default_factory=dict)
@@ -133,18 +144,18 @@ class TargetState:
 
     def with_failed_runs(self, run_ids: Iterable[str]) -> TargetState:
         waiting = (*self.failed_runs, *run_ids)
-        left_out = max(0, len(waiting) - MOST_WAITING_RUNS)
+        left_out = max(0, len(waiting) - MAX_WAITING_RUNS)
         return TargetState(self.told, waiting[left_out:], self.failed_runs_left_out + left_out)
 
     def keeping(self, is_watched: Callable[[Problem], bool]) -> TargetState:
-        """Without the problems that nobody watches any more: they are neither open nor over."""
+        """This state without the problems that nothing watches any more: they are neither open nor recovered."""
         told = {problem: at for problem, at in self.told.items() if is_watched(problem)}
         return TargetState(told, self.failed_runs, self.failed_runs_left_out)
 
 
 @dataclass(frozen=True)
 class News:
-    """What one target is to be told now."""
+    """What to report to one target now."""
 
     first: tuple[Problem, ...] = ()
     again: tuple[Problem, ...] = ()
@@ -160,17 +171,18 @@ class News:
         return bool(self.problems or self.recovered)
 
 
-def news_for(target_state: TargetState, open_problems: Mapping[Problem, Standing], rules: Rules, now: int) -> News:
-    """What a target in this state is to be told."""
-    ripe = sorted(p for p, standing in open_problems.items() if rules.is_ripe(p, standing, now))
-    # A sensor that failed for an engine and now fails for another reason proves nothing about the engine.
+def news_for(target_state: TargetState, open_problems: Mapping[Problem, OpenState], rules: Rules, now: int) -> News:
+    """What to report to a target in this state."""
+    due = sorted(problem for problem, state in open_problems.items() if rules.is_due(problem, state, now))
+    told = target_state.told
+    # A sensor that failed because of an engine and now fails for another reason proves nothing about the engine.
     still_failing = {problem.where for problem in open_problems if problem.of_automation}
     return News(
-        first=tuple(problem for problem in ripe if problem not in target_state.told),
-        again=tuple(p for p in ripe if p in target_state.told and now - target_state.told[p] >= rules.repeat_seconds),
+        first=tuple(problem for problem in due if problem not in told),
+        again=tuple(problem for problem in due if problem in told and now - told[problem] >= rules.repeat_seconds),
         recovered=tuple(
             problem
-            for problem in sorted(target_state.told)
+            for problem in sorted(told)
             if problem not in open_problems and not (problem.of_automation and problem.where in still_failing)
         ),
         failed_runs=target_state.failed_runs,
@@ -178,9 +190,8 @@ def news_for(target_state: TargetState, open_problems: Mapping[Problem, Standing
     )
 
 
-def after_telling(target_state: TargetState, news: News, rules: Rules, now: int) -> TargetState:
-    """The state of a target that has got `news`."""
-    over = set(news.recovered)
-    told = {problem: at for problem, at in target_state.told.items() if problem not in over}
-    told |= dict.fromkeys((*news.first, *news.again), rules.remembered_time(now))
-    return TargetState(told)
+def after_news(target_state: TargetState, news: News, rules: Rules, now: int) -> TargetState:
+    """The state of a target that has received `news`."""
+    recovered = set(news.recovered)
+    told = {problem: at for problem, at in target_state.told.items() if problem not in recovered}
+    return TargetState(told | dict.fromkeys((*news.first, *news.again), rules.report_time(now)))

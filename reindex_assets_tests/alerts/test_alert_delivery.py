@@ -82,7 +82,7 @@ def test_a_target_that_hangs_is_given_up_after_the_time_of_its_url(web: WebRecei
 
 @pytest.mark.parametrize("patience", ["86400", "inf", "nan", "0", "-1"])
 def test_no_url_can_ask_for_endless_patience(web: WebReceiver, patience: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reindex_assets.alerts.delivery.MOST_SOCKET_SECONDS", 0.5)
+    monkeypatch.setattr("reindex_assets.alerts.delivery.MAX_SOCKET_SECONDS", 0.5)
     web.mood = Mood.HANGING
     with at_most(4):
         (reason,) = send_to(web.url(rto=patience, cto=patience)).values()

@@ -28,7 +28,7 @@ def test_without_urls_the_tick_says_how_to_set_them_and_a_later_url_is_told_what
     alerting.judge(True)
     alerting.tick()
     tell(web.url())
-    assert alerting.tick() == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 1 open"
     assert "globex" in web.take()["message"]
 
 
@@ -40,17 +40,17 @@ def test_a_target_that_missed_something_gets_it_later_and_the_others_only_once(
     failed = alerting.fail_a_run()
     alerting.judge(False)
     said = alerting.tick(after=200)
-    assert said.startswith("told 2 problems to 1 target; target 2 (mailto) did not get it (")
+    assert said.startswith("sent 2 problems to 1 target; target 2 (mailto) did not get it (")
     assert web.take()["title"] == "reindex_assets: 2 problems"
 
     # In the meantime one more: the first hears of that only, the second is missing all of it.
     alerting.judge(False, "globex|2026-01-02")
-    assert alerting.tick(after=200).startswith("told 1 problem to 1 target; target 2 (mailto)")
+    assert alerting.tick(after=200).startswith("sent 1 problem to 1 target; target 2 (mailto)")
     assert "acme" not in web.take()["message"]
 
     mail.refuses = False
     alerting.judge(True)
-    assert alerting.tick() == "told 1 recovery to 1 target; told 2 problems to 1 target; 1 open"
+    assert alerting.tick() == "sent 1 recovery to 1 target; sent 2 problems to 1 target; 1 open"
     assert "GREEN AGAIN" in web.take()["message"]
     text = mail.received[0].get_content()
     assert failed in text
@@ -69,13 +69,13 @@ def test_when_nobody_can_be_reached_the_tick_fails_and_nothing_is_lost(
     failed = alerting.fail_a_run()
     alerting.judge(False)
     for _ in range(2):
-        with pytest.raises(Exception, match="no target of the alerts could be reached") as raised:
+        with pytest.raises(Exception, match="no alert target could be reached") as raised:
             alerting.tick(after=200)
         info = serializable_error_info_from_exc_info((type(raised.value), raised.value, raised.value.__traceback__))  # type: ignore[arg-type]
         assert "target 1 (json): it answered with status 500; target 2 (json): no connection" in info.to_string()
         assert SECRET not in info.to_string()
     web.mood = other_web.mood = Mood.WELL
-    assert alerting.tick() == "told 2 problems to 2 targets; 1 open"
+    assert alerting.tick() == "sent 2 problems to 2 targets; 1 open"
     for receiver in (web, other_web):
         assert failed in receiver.take()["message"]
     assert SECRET not in (alerting.cursor or "")

@@ -15,21 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reindex_assets.alerts.cursor import AlertState, bounded, coarse, count_ranges, from_cursor, to_cursor
-from reindex_assets.alerts.message import MOST_LINES, Detail, Look, compose, days_text
+from reindex_assets.alerts.cursor import AlertState, count_ranges, from_cursor, rounded, to_cursor, within_limit
+from reindex_assets.alerts.message import MAX_LINES, Detail, Details, compose, days_text
 from reindex_assets.alerts.problems import (
-    MOST_WAITING_RUNS,
+    MAX_WAITING_RUNS,
     Evaluation,
     News,
+    OpenState,
     Problem,
     ProblemKind,
     Rules,
     Severity,
-    Standing,
     TargetState,
-    after_telling,
+    after_evaluations,
+    after_news,
     check_problem,
-    judged,
     news_for,
 )
 from reindex_assets.model import GIVEN_UP_CHECK
@@ -38,8 +38,8 @@ from reindex_assets.selection.days import day_ranges
 ASSET = "local/process/shard_writes"
 RULES = Rules(grace_seconds=120, repeat_seconds=86_400)
 NOW = int(datetime(2026, 2, 1, 12, tzinfo=UTC).timestamp())
-OPEN_LONG = Standing(NOW - 3_600, Severity.ERROR)
-NOTHING = Look(lambda problem: None, lambda run_id: None)
+OPEN_LONG = OpenState(NOW - 3_600, Severity.ERROR)
+NOTHING = Details(lambda problem: None, lambda run_id: None)
 
 
 def red(partition: str = "acme|2026-01-02", check: str = "rows_agree", asset: str = ASSET) -> Problem:
@@ -99,12 +99,12 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
             else:
                 red_since.setdefault(problem, now)
         now += step.seconds
-        open_checks = coarse(judged(state.open_checks, evaluations), RULES, now)
+        open_checks = rounded(after_evaluations(state.open_checks, evaluations), RULES, now)
         target_state = state.target_states["target"]
         news = news_for(target_state, open_checks, RULES, now)
         assert set(open_checks) == set(red_since)
         if step.reached:
-            target_state = after_telling(target_state, news, RULES, now)
+            target_state = after_news(target_state, news, RULES, now)
             # A problem is new to the target exactly when it knows of none, and it waits for the grace, not much longer.
             for problem in news.first:
                 assert problem not in told_at
@@ -135,13 +135,13 @@ def test_reading_the_latest_evaluations_again_changes_nothing_that_is_open(
     verdicts: list[tuple[int, bool, int]], start: int
 ) -> None:
     evaluations = [Evaluation(PROBLEMS[number], passed, Severity.ERROR, at) for number, passed, at in verdicts]
-    once = judged({}, evaluations)
-    assert set(judged(once, evaluations[start:])) == set(once)
+    once = after_evaluations({}, evaluations)
+    assert set(after_evaluations(once, evaluations[start:])) == set(once)
 
 
 def test_a_sensor_that_fails_for_another_reason_does_not_tell_its_engine_is_back() -> None:
     engine, other = Problem(ProblemKind.ENGINE, "sensor drift"), Problem(ProblemKind.AUTOMATION, "sensor drift")
-    target_state = after_telling(TargetState(), News(first=(engine,)), RULES, NOW)
+    target_state = after_news(TargetState(), News(first=(engine,)), RULES, NOW)
     news = news_for(target_state, {other: OPEN_LONG}, RULES, NOW)
     assert (news.first, news.recovered) == ((other,), ())
     assert news_for(target_state, {}, RULES, NOW).recovered == (engine,)
@@ -151,11 +151,11 @@ def test_of_many_failed_runs_that_wait_the_latest_are_kept_and_the_others_counte
     target_state = (
         TargetState().with_failed_runs(f"run-{number}" for number in range(250)).with_failed_runs(["run-250"])
     )
-    assert len(target_state.failed_runs) == MOST_WAITING_RUNS
+    assert len(target_state.failed_runs) == MAX_WAITING_RUNS
     assert target_state.failed_runs[-1] == "run-250"
     news = news_for(target_state, {}, RULES, NOW)
     assert news.problems == 251
-    assert after_telling(target_state, news, RULES, NOW) == TargetState()
+    assert after_news(target_state, news, RULES, NOW) == TargetState()
     assert "- and 2" in compose(news, {}, NOTHING).body
 
 
@@ -188,7 +188,7 @@ ANY_PROBLEM = st.builds(
 
 @settings(deadline=None)
 @given(
-    st.dictionaries(ANY_PROBLEM, st.builds(Standing, st.integers(0, 5), st.sampled_from(Severity)), max_size=30),
+    st.dictionaries(ANY_PROBLEM, st.builds(OpenState, st.integers(0, 5), st.sampled_from(Severity)), max_size=30),
     st.dictionaries(
         st.sampled_from(["a1", "b2", "c3"]),
         st.builds(
@@ -201,7 +201,7 @@ ANY_PROBLEM = st.builds(
     st.booleans(),
 )
 def test_the_cursor_holds_the_whole_state(
-    open_checks: dict[Problem, Standing], target_states: dict[str, TargetState], incomplete: bool
+    open_checks: dict[Problem, OpenState], target_states: dict[str, TargetState], incomplete: bool
 ) -> None:
     state = AlertState(7, 5, ("run-1",), open_checks, target_states, incomplete)
     assert from_cursor(to_cursor(state)) == state
@@ -220,9 +220,9 @@ def test_a_fleet_that_is_red_everywhere_for_months_needs_a_small_cursor() -> Non
         for problem in reds(f"customer-{customer}", date(2026, 1, 1), range(120), check)
     ]
     # They turned red one after the other, over half a day.
-    open_checks = {problem: Standing(NOW + number * 2, Severity.ERROR) for number, problem in enumerate(problems)}
-    open_checks = coarse(open_checks, RULES, NOW + 3 * 86_400)
-    kept, left_out = bounded(open_checks, set())
+    open_checks = {problem: OpenState(NOW + number * 2, Severity.ERROR) for number, problem in enumerate(problems)}
+    open_checks = rounded(open_checks, RULES, NOW + 3 * 86_400)
+    kept, left_out = within_limit(open_checks, set())
     assert (len(kept), left_out) == (len(problems), 0)
     told = TargetState(dict.fromkeys(problems, NOW))
     assert len(to_cursor(AlertState(0, 0, open_checks=kept, target_states={"a": told, "b": told}))) < 50_000
@@ -233,23 +233,23 @@ def test_when_too_much_is_red_what_was_told_is_followed_and_then_the_oldest() ->
         problem for customer in range(20) for problem in reds(f"c{customer}", date(2026, 1, 1), range(0, 20, 2))
     ]
     open_checks = {
-        problem: Standing(NOW - int(problem.partition[1:].split("|")[0]), Severity.ERROR) for problem in scattered
+        problem: OpenState(NOW - int(problem.partition[1:].split("|")[0]), Severity.ERROR) for problem in scattered
     }
     told = set(reds("c0", date(2026, 1, 1), range(0, 20, 2)))
-    kept, left_out = bounded(open_checks, told, most_ranges=50)
+    kept, left_out = within_limit(open_checks, told, max_ranges=50)
     assert told <= set(kept)
     assert (len(kept), left_out) == (50, 150)
     assert count_ranges(kept) == 50
     assert {problem.partition.split("|")[0] for problem in set(kept) - told} == {"c19", "c18", "c17", "c16"}
     # Even when they alone are too many.
-    assert set(bounded(open_checks, told, most_ranges=3)[0]) == told
+    assert set(within_limit(open_checks, told, max_ranges=3)[0]) == told
 
 
 # --- the words ---------------------------------------------------------------------------------------------------------------
 
 
-def all_open(problems: Iterable[Problem], severity: Severity = Severity.ERROR) -> Mapping[Problem, Standing]:
-    return dict.fromkeys(problems, Standing(NOW, severity))
+def all_open(problems: Iterable[Problem], severity: Severity = Severity.ERROR) -> Mapping[Problem, OpenState]:
+    return dict.fromkeys(problems, OpenState(NOW, severity))
 
 
 def test_a_message_names_what_where_why_and_the_remedy() -> None:
@@ -263,7 +263,7 @@ def test_a_message_names_what_where_why_and_the_remedy() -> None:
         "score_counts_agree": "acme 2026-01-09: 12 scores in Postgres, 11 in ClickHouse.",
         "right_shard": "acme 2026-01-02: 3 scorecards and 9 scores stand on a wrong shard.",
     }
-    look = Look(lambda problem: Detail(sentences[problem.check], "0a1b2c3d-run"), lambda run_id: None)
+    look = Details(lambda problem: Detail(sentences[problem.check], "0a1b2c3d-run"), lambda run_id: None)
     message = compose(News(first=problems), all_open(problems), look, "http://ui:3000/")
     assert message.title == "reindex_assets: 11 problems"
     assert message.body.splitlines()[:8] == [
@@ -278,12 +278,12 @@ def test_a_message_names_what_where_why_and_the_remedy() -> None:
         "    2026-01-09: the rows of table score are not the same on both sides; 12 scores in Postgres, 11 in ClickHouse",
         "    run http://ui:3000/runs/0a1b2c3d-run",
     ]
-    assert message.body.splitlines()[-1] == "All of it: http://ui:3000"
-    assert "What to do: The automatic repair has not made it green." in message.body
+    assert message.body.splitlines()[-1] == "Dagster UI: http://ui:3000"
+    assert "What to do: The automatic repair has not fixed this." in message.body
 
 
 def test_without_the_address_of_the_ui_there_are_no_links() -> None:
-    look = Look(lambda problem: Detail("red", "0a1b2c3d"), lambda run_id: Detail("broken", run_id))
+    look = Details(lambda problem: Detail("red", "0a1b2c3d"), lambda run_id: Detail("broken", run_id))
     body = compose(News(first=(red(),), failed_runs=("0a1b2c3d-4",)), all_open([red()]), look).body
     assert "http" not in body
     assert "- run 0a1b2c3d: broken" in body
@@ -299,7 +299,7 @@ def test_the_most_urgent_kinds_stand_first_and_each_says_what_to_do() -> None:
     news = News(first=problems, failed_runs=("r1",), recovered=(red("globex|2026-01-05"),))
     blocks = compose(news, all_open(problems), NOTHING).body.split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == [
-        "ENGINE OUT OF REACH",
+        "ENGINE UNREACHABLE",
         "REPAIR GIVEN UP",
         "RED CHECKS",
         "FAILED RUNS",
@@ -330,16 +330,16 @@ def test_however_much_is_told_a_message_stays_short_and_says_what_it_leaves_out(
         failed_runs=tuple(f"r{number}" for number in range(runs)),
         recovered=tuple(red(f"d{number}|2026-01-01") for number in range(recovered)),
     )
-    look = Look(detail, lambda run_id: Detail("y" * 1_000, run_id))
+    look = Details(detail, lambda run_id: Detail("y" * 1_000, run_id))
     message = compose(news, all_open(problems), look, "http://ui")
     groups = message.body.split("\n\n")
-    assert len(message.body.splitlines()) <= MOST_LINES + 5 * len(groups)
+    assert len(message.body.splitlines()) <= MAX_LINES + 5 * len(groups)
     assert len(message.body) < 12_000
-    assert len(looked_up) <= MOST_LINES
+    assert len(looked_up) <= MAX_LINES
     shown = sum(line.startswith("- run") for line in message.body.splitlines())
-    hidden = [line for line in message.body.splitlines() if line.endswith("left out here")]
+    hidden = [line for line in message.body.splitlines() if line.endswith("not shown here")]
     if runs > shown:
-        assert f"- and {runs - shown} more, left out here" in hidden
+        assert f"- and {runs - shown} more, not shown here" in hidden
     assert f"{len(problems) + runs} problem" in message.title
 
 
@@ -358,6 +358,6 @@ def test_only_warnings_are_a_warning_and_only_recoveries_are_good_news() -> None
 
 def test_it_is_said_when_more_is_red_than_is_followed() -> None:
     assert (
-        "the others are told when fewer are open"
+        "The others are reported when fewer are open"
         in compose(News(first=(red(),)), all_open([red()]), NOTHING, incomplete=True).body
     )

@@ -44,7 +44,7 @@ def elsewhere() -> None:
 def test_a_failed_run_is_told_once_with_its_reason_and_link(alerting: Alerting, tell: Tell, web: WebReceiver) -> None:
     tell(web.url())
     run_id = failing_run(alerting, {})
-    assert alerting.tick() == "told 1 problem to 1 target; 0 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 0 open"
     body = web.take()["message"]
     assert f"FAILED RUNS\n- run {run_id[:8]}: acme 2026-01-01 to initech 2026-01-04: Postgres" in body
     assert f"run {UI}/runs/{run_id}" in body
@@ -67,7 +67,7 @@ def test_failed_runs_of_the_checks_alone_are_told_and_those_of_others_are_not(
         alerting.instance.create_run_for_job(Definitions(jobs=[elsewhere]).resolve_job_def("elsewhere")),
     ):
         alerting.instance.report_run_failed(run, "its process died")
-    assert alerting.tick() == "told 1 problem to 1 target; 0 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 0 open"
     assert "its process died" in web.take()["message"]
 
 
@@ -99,7 +99,7 @@ def test_a_failing_sensor_is_told_with_its_cause_and_so_is_its_recovery(
     tell(web.url())
     broken = Automated(alerting.instance, "broken")
     broken.ticks(TickStatus.FAILURE, lambda: other_sensor(build_sensor_context()))
-    assert alerting.tick() == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 1 open"
     body = web.take()["message"]
     assert "FAILING SENSORS AND SCHEDULES\n- KeyError: 'no such thing' (sensor broken)" in body
     assert "Traceback" not in body
@@ -109,7 +109,7 @@ def test_a_failing_sensor_is_told_with_its_cause_and_so_is_its_recovery(
     broken.ticks(TickStatus.STARTED)
     assert alerting.tick() == "nothing new; 1 open"
     broken.ticks(TickStatus.SKIPPED)
-    assert alerting.tick() == "told 1 recovery to 1 target; 0 open"
+    assert alerting.tick() == "sent 1 recovery to 1 target; 0 open"
     assert "- sensor broken works again" in web.take()["message"]
 
 
@@ -121,17 +121,17 @@ def test_an_engine_out_of_reach_is_told_once_for_all_who_need_it(
     nightly = Automated(alerting.instance, "nightly", InstigatorType.SCHEDULE)
     probe.ticks(TickStatus.FAILURE, lambda: broken_sensor(build_sensor_context()))
     nightly.ticks(TickStatus.FAILURE, lambda: broken_sensor(build_sensor_context()))
-    assert alerting.tick() == "told 2 problems to 1 target; 2 open"
+    assert alerting.tick() == "sent 2 problems to 1 target; 2 open"
     line = "- shard 2 of cluster local (127.0.0.1:9) did not answer (schedule nightly, sensor probe)"
-    assert f"ENGINE OUT OF REACH\n{line}\nWhat to do: " in web.take()["message"]
+    assert f"ENGINE UNREACHABLE\n{line}\nWhat to do: " in web.take()["message"]
 
     # It fails for another reason now: that says nothing of the engine, and is news.
     probe.ticks(TickStatus.FAILURE, lambda: other_sensor(build_sensor_context()))
-    assert alerting.tick() == "told 1 problem to 1 target; 2 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 2 open"
     assert "KeyError" in web.take()["message"]
     for automated in (probe, nightly):
         automated.ticks(TickStatus.SUCCESS)
-    assert alerting.tick() == "told 3 recoveries to 1 target; 0 open"
+    assert alerting.tick() == "sent 3 recoveries to 1 target; 0 open"
     assert "- sensor probe reaches its engine again" in web.take()["message"]
 
 
@@ -158,7 +158,7 @@ def test_sensors_that_were_stopped_or_removed_or_are_the_alerts_themselves_are_n
     broken = Automated(alerting.instance, "broken")
     for automated in (broken, Automated(alerting.instance, "renamed_since"), Automated(alerting.instance, "alerts")):
         automated.ticks(TickStatus.FAILURE, lambda: other_sensor(build_sensor_context()))
-    assert alerting.tick() == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 1 open"
     # Switched off while it failed: it is neither failing nor well.
     broken.stop()
     assert alerting.tick(after=48 * HOUR) == "nothing new; 0 open"

@@ -48,7 +48,7 @@ def test_a_red_check_is_told_after_the_grace_again_after_the_window_and_once_whe
     alerting.judge(False, run_id=run_id)
     assert alerting.tick() == "nothing new; 1 open, 1 of them red for less than 120 s"
     assert alerting.tick(after=100) == "nothing new; 1 open, 1 of them red for less than 120 s"
-    assert alerting.tick(after=45) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=45) == "sent 1 problem to 1 target; 1 open"
     message = web.take()
     assert message["title"] == "reindex_assets: 1 problem"
     assert message["type"] == "failure"
@@ -61,12 +61,12 @@ def test_a_red_check_is_told_after_the_grace_again_after_the_window_and_once_whe
 
     alerting.judge(False)
     assert alerting.tick(after=23 * HOUR) == "nothing new; 1 open"
-    assert alerting.tick(after=2.5 * HOUR) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=2.5 * HOUR) == "sent 1 problem to 1 target; 1 open"
     assert web.take()["title"] == "reindex_assets: 1 problem (1 still open)"
     assert alerting.tick() == "nothing new; 1 open"
 
     alerting.judge(True)
-    assert alerting.tick() == "told 1 recovery to 1 target; 0 open"
+    assert alerting.tick() == "sent 1 recovery to 1 target; 0 open"
     message = web.take()
     assert (message["title"], message["type"]) == ("reindex_assets: 1 recovered", "success")
     assert "GREEN AGAIN\n- local/process/shard_writes: acme 2026-01-02: rows_agree" in message["message"]
@@ -89,7 +89,7 @@ def test_many_problems_are_one_message_with_days_as_ranges(alerting: Alerting, t
         alerting.judge(False, f"acme|2026-01-0{day}")
         alerting.judge(False, f"acme|2026-01-0{day}", "scorecard_counts_agree")
     alerting.judge(False, "globex|2026-01-02", "nothing_quarantined", AssetCheckSeverity.WARN)
-    assert alerting.tick(after=200) == "told 11 problems to 1 target; 11 open"
+    assert alerting.tick(after=200) == "sent 11 problems to 1 target; 11 open"
     body = web.take()["message"]
     assert "acme 2026-01-02 to 2026-01-05, 2026-01-09 (5 days): rows_agree, scorecard_counts_agree, since " in body
     assert "globex 2026-01-02: nothing_quarantined (warning)" in body
@@ -105,7 +105,7 @@ def test_warnings_alone_are_a_warning(alerting: Alerting, tell: Tell, web: WebRe
 def test_a_repair_that_was_given_up_is_told_at_once(alerting: Alerting, tell: Tell, web: WebReceiver) -> None:
     tell(web.url())
     alerting.judge(False, check=GIVEN_UP_CHECK)
-    assert alerting.tick() == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick() == "sent 1 problem to 1 target; 1 open"
     assert "REPAIR GIVEN UP\n- local/process/shard_writes: acme 2026-01-02" in web.take()["message"]
 
 
@@ -118,7 +118,7 @@ def test_what_is_red_before_the_first_tick_is_told(
     alerting.judge(False, "acme|2026-01-03", "nothing_quarantined", AssetCheckSeverity.WARN)
     alerting.judge(False, "globex|2026-01-02")
     alerting.judge(True, "globex|2026-01-02")
-    # Being judged anew at this moment does not make it green.
+    # Being evaluated again at this moment does not make it green.
     alerting.judge(False, "initech|2026-01-02")
     partitions = build_defs(fleet).resolve_asset_graph().get(WRITES).partitions_def
     assert partitions is not None
@@ -129,14 +129,14 @@ def test_what_is_red_before_the_first_tick_is_told(
         DagsterEvent(kind, job_name(dataset_named("local", PROCESS)), event_specific_data=planned), str(uuid.uuid4())
     )
     assert "3 open" in alerting.tick()
-    assert alerting.tick(after=200) == "told 3 problems to 1 target; 3 open"
+    assert alerting.tick(after=200) == "sent 3 problems to 1 target; 3 open"
     body = web.take()["message"]
     assert "acme 2026-01-02: rows_agree" in body
     assert "acme 2026-01-03: nothing_quarantined (warning)" in body
     assert "initech 2026-01-02: rows_agree" in body
     assert "globex" not in body
     alerting.judge(True)
-    assert alerting.tick() == "told 1 recovery to 1 target; 2 open"
+    assert alerting.tick() == "sent 1 recovery to 1 target; 2 open"
 
 
 def test_checks_of_other_assets_and_of_customers_who_left_are_nobodys_problem(
@@ -146,7 +146,7 @@ def test_checks_of_other_assets_and_of_customers_who_left_are_nobodys_problem(
     alerting.judge(False, asset=AssetKey(["somebody", "elses"]))
     alerting.judge(False, "departed|2026-01-02")
     alerting.judge(False, None)
-    assert alerting.tick(after=200) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=200) == "sent 1 problem to 1 target; 1 open"
     assert "- local/process/shard_writes: the whole asset: rows_agree" in web.take()["message"]
 
 
@@ -155,7 +155,7 @@ def test_a_customer_who_leaves_the_fleet_takes_its_problems_along(
 ) -> None:
     tell(web.url())
     alerting.judge(False, "initech|2026-01-02")
-    assert alerting.tick(after=200) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=200) == "sent 1 problem to 1 target; 1 open"
     local = alerting.fleet.clusters["local"]
     fewer = {name: customer for name, customer in local.customers.items() if name != "initech"}
     fleet = alerting.fleet.model_copy(update={"clusters": {"local": local.model_copy(update={"customers": fewer})}})
@@ -192,27 +192,27 @@ def test_while_events_are_left_to_read_nothing_is_told(
     alerting: Alerting, tell: Tell, web: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reindex_assets.defs.automation.alert_sensor._PAGE", 2)
-    monkeypatch.setattr("reindex_assets.defs.automation.alert_sensor.MOST_EVALUATIONS", 4)
+    monkeypatch.setattr("reindex_assets.defs.automation.alert_sensor.MAX_EVALUATIONS", 4)
     tell(web.url())
     for partition in ("acme|2026-01-02", "acme|2026-01-03", "acme|2026-01-04", "acme|2026-01-05"):
         alerting.judge(False, partition)
     alerting.judge(True)
     assert (
-        alerting.tick(after=200) == "read 4 evaluations of checks, and there are more: telling waits for the next tick"
+        alerting.tick(after=200) == "read 4 evaluations of checks, and there are more: sending waits for the next tick"
     )
-    assert alerting.tick() == "told 3 problems to 1 target; 3 open"
+    assert alerting.tick() == "sent 3 problems to 1 target; 3 open"
     assert "acme 2026-01-03 to 2026-01-05" in web.take()["message"]
 
 
 def test_when_more_is_red_than_is_followed_the_rest_is_told_when_there_is_room(
     alerting: Alerting, tell: Tell, web: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindex_assets.alerts.cursor.MOST_RANGES", 4)
+    monkeypatch.setattr("reindex_assets.alerts.cursor.MAX_RANGES", 4)
     tell(web.url())
     for customer in CUSTOMERS:
         for check in ("rows_agree", "right_shard"):
             alerting.judge(False, f"{customer}|2026-01-02", check)
-    assert alerting.tick(after=200) == "told 4 problems to 1 target; 4 open"
+    assert alerting.tick(after=200) == "sent 4 problems to 1 target; 4 open"
     told = web.take()["message"]
     assert "More checks are red than are followed one by one" in told
     # Until those events are not read again.
@@ -221,18 +221,18 @@ def test_when_more_is_red_than_is_followed_the_rest_is_told_when_there_is_room(
         if f"{customer} 2026-01-02" in told:
             for check in ("rows_agree", "right_shard"):
                 alerting.judge(True, f"{customer}|2026-01-02", check)
-    assert alerting.tick() == "told 4 recoveries to 1 target; 0 open"
+    assert alerting.tick() == "sent 4 recoveries to 1 target; 0 open"
     # Found anew, and their grace begins now.
     assert alerting.tick() == "nothing new; 2 open, 2 of them red for less than 120 s"
-    assert alerting.tick(after=200) == "told 2 problems to 1 target; 2 open"
+    assert alerting.tick(after=200) == "sent 2 problems to 1 target; 2 open"
 
 
 def test_after_the_events_were_wiped_nothing_stays_open(alerting: Alerting, tell: Tell, web: WebReceiver) -> None:
     tell(web.url())
     alerting.judge(False)
-    assert alerting.tick(after=200) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=200) == "sent 1 problem to 1 target; 1 open"
     alerting.instance.wipe()
-    assert alerting.tick() == "told 1 recovery to 1 target; 0 open"
+    assert alerting.tick() == "sent 1 recovery to 1 target; 0 open"
 
 
 def test_a_cursor_of_another_version_starts_afresh(alerting: Alerting, tell: Tell, web: WebReceiver) -> None:
@@ -240,5 +240,5 @@ def test_a_cursor_of_another_version_starts_afresh(alerting: Alerting, tell: Tel
     alerting.judge(False)
     alerting.cursor = '{"version": 99}'
     assert "1 open" in alerting.tick()
-    assert alerting.tick(after=200) == "told 1 problem to 1 target; 1 open"
+    assert alerting.tick(after=200) == "sent 1 problem to 1 target; 1 open"
     assert web.take()

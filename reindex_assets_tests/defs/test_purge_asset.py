@@ -23,8 +23,8 @@ from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner, Result
 
 from reindex_assets.__main__ import app
-from reindex_assets.alerts.message import Look, compose
-from reindex_assets.alerts.problems import News, Severity, Standing, check_problem
+from reindex_assets.alerts.message import Details, compose
+from reindex_assets.alerts.problems import News, OpenState, Severity, check_problem
 from reindex_assets.appeals.purge import AppealPurge, PurgeOptions, PurgeProgress
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets import appeals as appeals_asset
@@ -203,11 +203,11 @@ def test_a_red_check_leads_to_the_purge_and_is_green_after_it(fleet: Fleet, inst
 
 def test_its_alert_says_how_to_purge() -> None:
     writes = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE).to_user_string()
-    look = Look(lambda problem: None, lambda run_id: None)
+    look = Details(lambda problem: None, lambda run_id: None)
     bodies = []
     for check in (APPEALS_CHECK, "rows_agree"):
         problem = check_problem(writes, check, "acme|2026-01-05")
-        bodies.append(compose(News(first=(problem,)), {problem: Standing(0, Severity.ERROR)}, look).body)
+        bodies.append(compose(News(first=(problem,)), {problem: OpenState(0, Severity.ERROR)}, look).body)
     assert ["purge_appeals_<cluster>" in body for body in bodies] == [True, False]
 
 

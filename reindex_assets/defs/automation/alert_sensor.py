@@ -29,17 +29,17 @@ from dagster import (
 from reindex_assets import errors
 from reindex_assets.alerts.cursor import AlertState, from_cursor, to_cursor
 from reindex_assets.alerts.delivery import parse_targets
-from reindex_assets.alerts.message import Detail, Look
+from reindex_assets.alerts.message import Detail, Details
 from reindex_assets.alerts.problems import (
     Evaluation,
+    OpenState,
     Problem,
     ProblemKind,
     Rules,
     Severity,
-    Standing,
     check_problem,
 )
-from reindex_assets.alerts.round import Observed, play_round
+from reindex_assets.alerts.round import Observations, run_round
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.settings import Settings
 from reindex_assets.defs.checks.specs import CHECKS
@@ -58,7 +58,7 @@ from reindex_assets.model import Slice, Step
 SENSOR_NAME = "alerts"
 
 #: New evaluations read in one tick. A tick that could reach nobody reads them again, so this also bounds what it costs to wait.
-MOST_EVALUATIONS = 10_000
+MAX_EVALUATIONS = 10_000
 _PAGE = 1_000
 #: Of a check that runs at this moment, the results before it that the first tick looks through.
 _MOST_HISTORY = 5_000
@@ -107,13 +107,13 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
     observed = _read(instance, watch, state, end)
     if starts_afresh or (state.incomplete and state.has_room):
         observed = replace(observed, red_now=_red_now(context, fleet, now))
-    return play_round(
+    return run_round(
         state,
         replace(observed, failing={problem: standing for problem, (standing, _) in automation.failing.items()}),
         watch.sees,
         targets,
         Rules(settings.alert_grace_seconds, int(settings.alert_repeat_hours * 3600)),
-        Look(
+        Details(
             lambda problem: automation.failing[problem][1] if problem.of_automation else _result(instance, problem),
             lambda run_id: _failure(instance, run_id),
         ),
@@ -142,7 +142,7 @@ class _Watch:
         return cluster is not None and (not day or not customer or customer in self.fleet.clusters[cluster].customers)
 
 
-def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int) -> Observed:
+def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int) -> Observations:
     """What the instance has recorded since the tick before the last one, up to `end`."""
     storage = instance.event_log_storage
     evaluations: list[Evaluation] = []
@@ -163,7 +163,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
             position = end
             break
         position = page[-1].storage_id
-        if new >= MOST_EVALUATIONS:
+        if new >= MAX_EVALUATIONS:
             behind = True
             break
     failed = EventRecordsFilter(
@@ -174,10 +174,10 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
     # The repair sensor tries again by itself, and says when it gives up.
     told = [r for r in unknown if r in runs and is_of_fleet(runs[r], watch.fleet) and REPAIR_TAG not in runs[r].tags]
-    return Observed(evaluations, told, seen, position, behind)
+    return Observations(evaluations, told, seen, position, behind)
 
 
-def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, Standing]:
+def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, OpenState]:
     """Every check that is red at present, from Dagster's table of the latest executions."""
     keys = {
         AssetCheckKey(asset_key(dataset, Step.WRITE), check.name) for dataset in fleet.datasets() for check in CHECKS
@@ -199,13 +199,13 @@ def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[P
             if record.partition in partitions and record.partition not in judged_before:
                 judged_before.add(record.partition)
                 red[key] |= {record.partition} if record.status is _FAILED else set()
-    found: dict[Problem, Standing] = {}
+    found: dict[Problem, OpenState] = {}
     for key, partitions in red.items():
         latest = storage.get_asset_check_execution_history(key, 1, status={_FAILED})
         warns = any(r.evaluation is not None and r.evaluation.severity is AssetCheckSeverity.WARN for r in latest)
         for partition in partitions:
             problem = check_problem(key.asset_key.to_user_string(), key.name, partition or "")
-            found[problem] = Standing(now, Severity.WARNING if warns else Severity.ERROR)
+            found[problem] = OpenState(now, Severity.WARNING if warns else Severity.ERROR)
     return found
 
 
@@ -214,7 +214,7 @@ class _Automation:
     """The sensors and schedules that are switched on, and those whose latest tick failed."""
 
     running: set[str]
-    failing: dict[Problem, tuple[Standing, Detail]]
+    failing: dict[Problem, tuple[OpenState, Detail]]
 
     @staticmethod
     def of(context: SensorEvaluationContext) -> _Automation:
@@ -241,7 +241,7 @@ class _Automation:
                 cause = _cause(ticks[0].error) if ticks[0].error is not None else None
                 unreachable = cause is not None and cause.cls_name in _UNREACHABLE
                 problem = Problem(ProblemKind.ENGINE if unreachable else ProblemKind.AUTOMATION, where)
-                standing = Standing(int(ticks[0].timestamp), Severity.ERROR)
+                standing = OpenState(int(ticks[0].timestamp), Severity.ERROR)
                 result.failing[problem] = (standing, Detail(_sentence(cause) if cause else "no reason was recorded"))
         return result
 
