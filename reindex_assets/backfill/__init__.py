@@ -1,1 +1,1 @@
-"""The plan of a backfill over many customers and days, and how long it will take."""
+"""The plan of a backfill over many customers and days, and a forecast of how long it takes."""

@@ -1,6 +1,6 @@
-"""How long a backfill is going to take, from the runs that this instance has done before and from its limits.
+"""Forecasts how long a backfill will take, from past runs and the limits on concurrent runs.
 
-What lives here: arithmetic. What does not: reading past runs (defs/history/past_runs.py), and estimates of rows
+What lives here: the arithmetic. What does not: reading past runs (defs/history/past_runs.py) and estimating rows
 (backfill/row_estimates.py).
 """
 
@@ -10,14 +10,14 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """What a successful run has done: its slices, the rows that it read of them, and how long it was in progress."""
+    """A successful run: how many slices it reindexed, how many rows it read for them, and how long it took."""
 
     slices: int
     rows: int
@@ -26,10 +26,10 @@ class PastRun:
 
 @dataclass(frozen=True)
 class Speed:
-    """What runs cost here: so much each, and for each slice and row in it.
+    """What a run costs: a fixed time, plus a time for each slice and each row.
 
     Attributes:
-        runs: how many past runs say so.
+        runs: how many past runs this is based on.
     """
 
     seconds_a_run: float
@@ -38,13 +38,13 @@ class Speed:
     runs: int
 
     def seconds(self, slices: int, rows: float) -> float:
-        """How long a run over so much takes."""
+        """How long a run over so many slices and rows takes."""
         return self.seconds_a_run + slices * self.seconds_a_slice + rows * self.seconds_a_row
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many runs may be in progress at once: in all, of backfills, and of those that share a cluster or a customer. None: any number."""
+    """How many runs may be in progress at once: in all, of backfills, of one cluster, and of one customer. None means unlimited."""
 
     runs: int | None = None
     backfill_runs: int | None = None
@@ -54,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Work:
-    """A run to come: whose it is, and how long it takes by itself."""
+    """A future run: its cluster and customer, and how long it takes."""
 
     cluster_name: str
     customer: str
@@ -62,33 +62,30 @@ class Work:
 
 
 def speed_of(past: Sequence[PastRun]) -> Speed | None:
-    """The costs that fit past runs best, none of them negative, each run's error by its own length; None without any past run.
+    """The costs, none of them negative, that fit the past runs with the least squared relative errors. None without past runs.
 
-    >>> found = speed_of([PastRun(10, 1_000_000, 24.0), PastRun(10, 0, 4.0), PastRun(1, 100_000, 5.3), PastRun(20, 500_000, 15.0)])
-    >>> found is not None and round(found.seconds(10, 500_000))
+    >>> speed = speed_of([PastRun(10, 1_000_000, 24.0), PastRun(10, 0, 4.0), PastRun(1, 100_000, 5.3), PastRun(20, 500_000, 15.0)])
+    >>> speed is not None and round(speed.seconds(10, 500_000))
     14
     """
     if not past:
         return None
     lengths = np.array([max(run.seconds, 0.001) for run in past])
-    costs = np.array([[1.0, run.slices, run.rows] for run in past]) / lengths[:, None]
-    found = [0.0, 0.0, 0.0]
-    least = float("inf")
-    # Three unknowns: every set of those that are not nought, and the best of the solutions without a negative one.
-    for chosen in (chosen for size in (1, 2, 3) for chosen in combinations(range(3), size)):
-        solution, *_ = np.linalg.lstsq(costs[:, chosen], np.ones(len(past)), rcond=None)
-        error = float(np.sum((costs[:, chosen] @ solution - 1.0) ** 2))
-        if (solution >= 0).all() and error < least - 1e-9:
-            least = error
-            found = [0.0, 0.0, 0.0]
-            for place, value in zip(chosen, solution, strict=True):
-                found[place] = float(value)
-    a_run, a_slice, a_row = found
+    shares = np.array([[1.0, run.slices, run.rows] for run in past]) / lengths[:, None]
+    best, least = np.zeros(3), float("inf")
+    # Plain least squares may give negative costs. So solve for every subset of the three, with the others zero, and keep the best.
+    for subset in (list(chosen) for size in (1, 2, 3) for chosen in combinations(range(3), size)):
+        costs = np.zeros(3)
+        costs[subset] = np.linalg.lstsq(shares[:, subset], np.ones(len(past)), rcond=None)[0]
+        error = float(np.sum((shares @ costs - 1.0) ** 2))
+        if (costs >= 0).all() and error < least - 1e-9:
+            best, least = costs, error
+    a_run, a_slice, a_row = map(float, best)
     return Speed(a_run, a_slice, a_row, len(past))
 
 
 def expected_seconds(work: Sequence[Work], limits: Limits) -> float:
-    """How long all of it takes: each run begins when the limits have room for it, earlier ones first, as Dagster's queue does it.
+    """How long all the runs take. As in Dagster's queue, each starts as soon as the limits allow it, earlier ones first.
 
     >>> runs = [Work("east", "acme", 10), Work("east", "acme", 10), Work("east", "globex", 10), Work("west", "hooli", 10)]
     >>> expected_seconds(runs, Limits(runs=2)), expected_seconds(runs, Limits(of_customer=1)), expected_seconds(runs, Limits())
@@ -96,38 +93,36 @@ def expected_seconds(work: Sequence[Work], limits: Limits) -> float:
     """
     most = min((limit for limit in (limits.runs, limits.backfill_runs) if limit is not None), default=len(work))
     waiting = list(work)
-    at_work: list[tuple[float, int]] = []
+    running: list[tuple[float, int, Work]] = []
+    order = count()
     clusters: Counter[str] = Counter()
     customers: Counter[str] = Counter()
     now = 0.0
-    begun: dict[int, Work] = {}
-    while waiting or at_work:
-        left = []
-        for one in waiting:
+    while waiting or running:
+        blocked = []
+        for run in waiting:
             if (
-                len(at_work) < most
-                and _has_room(clusters, one.cluster_name, limits.of_cluster)
-                and _has_room(customers, one.customer, limits.of_customer)
+                len(running) < most
+                and _has_room(clusters, run.cluster_name, limits.of_cluster)
+                and _has_room(customers, run.customer, limits.of_customer)
             ):
-                number = len(begun)
-                begun[number] = one
-                heapq.heappush(at_work, (now + one.seconds, number))
-                clusters[one.cluster_name] += 1
-                customers[one.customer] += 1
+                heapq.heappush(running, (now + run.seconds, next(order), run))
+                clusters[run.cluster_name] += 1
+                customers[run.customer] += 1
             else:
-                left.append(one)
-        waiting = left
-        if not at_work:
-            # A limit of nought: it never begins.
+                blocked.append(run)
+        waiting = blocked
+        if not running:
+            # A limit is zero, so no run ever starts.
             return float("inf")
-        now, number = heapq.heappop(at_work)
-        clusters[begun[number].cluster_name] -= 1
-        customers[begun[number].customer] -= 1
+        now, _, ended = heapq.heappop(running)
+        clusters[ended.cluster_name] -= 1
+        customers[ended.customer] -= 1
     return now
 
 
-def _has_room(counted: Mapping[str, int], name: str, limit: int | None) -> bool:
-    return limit is None or counted[name] < limit
+def _has_room(running: Mapping[str, int], name: str, limit: int | None) -> bool:
+    return limit is None or running[name] < limit
 
 
 def duration_words(seconds: float) -> str:
