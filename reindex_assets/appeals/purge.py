@@ -1,16 +1,16 @@
 """The purge of appeals: looks for them in ClickHouse, deletes them, and looks again.
 
-What lives here: its order and its safety. What does not: the statements (appeals/queries.py, clickhouse/staging.py), what came out
+What lives here: its order and its safety. What does not: the statements (appeals/queries.py, clickhouse/staging.py), the report
 (appeals/report.py), and Dagster (defs/assets/appeals.py).
 
-1. Every appeal of the customers is read from Postgres and matched with the live rows on every shard. Meant are the rows that stand on one
-   of the days, and, wherever they stand, those of appeals that are of one of the days in Postgres. A dry run ends here.
-2. The first of them, by day and customer, are removed block by block. A block holds the slices in which its rows stand, by the locks that
-   runs take, and asks Postgres again whether they still are appeals: then scorecards go on every shard, and after that their scores.
-3. Everything is looked for again, on the real tables.
+1. It reads every appeal of the customers from Postgres and matches them with the live rows on every shard. It is going to remove the rows
+   that are on one of the days, and, on whatever day, the rows of appeals whose day in Postgres is one of them. A dry run ends here.
+2. It removes the first of them, by day and customer, in blocks. For each block it takes the locks of the slices that hold the rows, as runs
+   do, and asks Postgres again which are still appeals. Their scorecards go first, on every shard, then their scores.
+3. It looks for everything again, on the real tables.
 
-Nothing is kept between runs: the next one asks what is left. A row as new as the block's snapshot of Postgres, or newer, stays: whoever
-wrote it has seen a later Postgres, where the scorecard may be no appeal any more. The next run has a later snapshot.
+It keeps nothing between runs: the next one finds out what is left. A row as new as the block's snapshot of Postgres, or newer, stays: its
+writer has seen a later Postgres, in which the scorecard may no longer be an appeal. The next run has a later snapshot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from typing import TypeVar
+from itertools import chain
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ from reindex_assets.appeals import queries as appeal_places
 from reindex_assets.appeals.queries import FoundRows, Identity, identity_of
 from reindex_assets.appeals.report import AppealLook, CustomerAppeals, PurgeReport
 from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.schema import check_schema
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.clickhouse.staging import KEYS_PER_DELETE, Key, StagingNames
@@ -43,22 +44,20 @@ from reindex_assets.selection.groups import MAX_SLICES, SliceGroup, slice_group
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets.selection.source_sql import source_scope
 
-T = TypeVar("T")
-
-#: Appeals of which a look names the places.
+#: Places that a look names.
 _EXAMPLES = 20
-#: The chosen ones are held in memory, 100 bytes each and a few hundred at their turn.
-MOST_SCORECARDS = 500_000
+#: The appeals to remove are in memory: 100 bytes each, and a few hundred while their block is being removed.
+MAX_SCORECARDS = 500_000
 
 
 @dataclass(frozen=True)
 class PurgeOptions:
-    """What an operator may choose.
+    """The options of a purge.
 
     Attributes:
         dry_run: look, and delete nothing.
-        max_scorecards: appeals that one run removes; the next one goes on.
-        attempts: tries after a passing fault.
+        max_scorecards: how many appeals one run removes; the next run continues.
+        attempts: how often to try when a fault may pass.
     """
 
     dry_run: bool = True
@@ -68,25 +67,25 @@ class PurgeOptions:
 
 @dataclass(frozen=True)
 class PurgeProgress:
-    """How far a purge is, in appeals: of the `total` that this run removes, `done`."""
+    """How many appeals a run has removed, of the `total` that it is going to remove."""
 
     done: int
     total: int
 
 
 def plan_purges(fleet: Fleet, customers: Sequence[str], first_day: date, last_day: date) -> dict[str, SliceGroup]:
-    """What to look for in each cluster: the customers (none named: all) that live there.
+    """What to look for in each cluster: the named customers who live there, or all customers if none are named.
 
     Raises:
-        ConfigurationError: an unknown customer, a range that runs backwards, or days before the fleet's first.
+        ConfigurationError: a customer is unknown, the range runs backwards, or it begins before the fleet's first day.
     """
-    named: dict[str, list[str]] = defaultdict(list)
+    by_cluster: dict[str, list[str]] = defaultdict(list)
     for rectangle in plan_rectangles(fleet, customers, first_day, last_day):
-        named[rectangle.cluster_name] += rectangle.customers
+        by_cluster[rectangle.cluster_name] += rectangle.customers
     return {
-        # Its time is looked up; that of the other kind stands in the scorecard.
+        # The statements look up this kind's time. The other kind has its time in the scorecard.
         cluster_name: slice_group(fleet.dataset(cluster_name, CONVERSATION), names, days_between(first_day, last_day))
-        for cluster_name, names in named.items()
+        for cluster_name, names in by_cluster.items()
     }
 
 
@@ -94,9 +93,9 @@ class AppealPurge:
     """One run over some customers and days of one cluster.
 
     Args:
-        group: of `plan_purges`.
+        group: from `plan_purges`.
         on_progress: called after every block.
-        on_retry: called with a sentence whenever something is tried again.
+        on_retry: called with a sentence before every retry.
     """
 
     def __init__(
@@ -119,18 +118,18 @@ class AppealPurge:
         self._on_retry = on_retry
         self._looks = 0
         self._deleted: Counter[tuple[str, str]] = Counter()
-        if not 1 <= self._options.max_scorecards <= MOST_SCORECARDS:
+        if not 1 <= self._options.max_scorecards <= MAX_SCORECARDS:
             raise ConfigurationError(
-                f"{self._options.max_scorecards:,} appeals can't be removed by one run: name 1 to {MOST_SCORECARDS:,}; "
-                "the next run goes on with what is left"
+                f"one run can't remove {self._options.max_scorecards:,} appeals: choose 1 to {MAX_SCORECARDS:,}; "
+                "the next run continues with what is left"
             )
 
     def run(self) -> PurgeReport:
         """Looks, deletes and looks again.
 
         Raises:
-            ReindexError: an engine can't be reached, another run holds the slices, or the schema is wrong. What was deleted before is
-                deleted, and the message says so.
+            ReindexError: an engine can't be reached, another run holds the slices, or the schema is wrong. What was deleted until then
+                stays deleted, and the message says how much.
         """
         comment = f"reindex_assets purge {self._run_id}".rstrip()
         with Engines(self._cluster, comment, self._options.attempts, self._on_retry) as engines:
@@ -148,7 +147,7 @@ class AppealPurge:
         shards = engines.shards
         check_schema(shards)
         records = read_records(shards)
-        # Of shards that no run has written yet, all that can be known is the fleet file.
+        # When no run has written to the shards yet, there is no record to compare with the fleet file.
         refusal = None if is_unknown(records) else contradiction(shards, self._cluster_name, records)
         if refusal is not None:
             raise refusal
@@ -157,7 +156,11 @@ class AppealPurge:
     # --- the look
 
     def _look(self, engines: Engines, attempted: pa.RecordBatch | None = None) -> tuple[AppealLook, _Chosen | None]:
-        """What stands there; and the appeals that this run removes, unless it has removed them already: then whether they are gone."""
+        """What is there, and which appeals this run is to remove.
+
+        Args:
+            attempted: the appeals that it has already removed: the look then shows whether they are gone, and chooses no others.
+        """
         session, shards = engines.source, engines.shards
         self._looks += 1
         names = StagingNames(session.owner, self._looks)
@@ -166,7 +169,7 @@ class AppealPurge:
             if attempted is not None:
                 _insert(shards, names.identities, attempted)
             with session.snapshot(source_scope(self._group)) as snapshot:
-                # An appeal that this Postgres does not know yet would be left out in silence.
+                # A lagging standby would silently leave out the newest appeals.
                 session.assert_not_lagging(snapshot)
                 in_postgres: Counter[tuple[str, int]] = Counter()
                 for batch in appeal_places.read_appeals(session, self._group):
@@ -178,10 +181,10 @@ class AppealPurge:
                 return look, None
             return look, self._first(shards, names)
         finally:
-            # A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
-            mine = (names.appeals, names.appeal_places, names.identities)
+            # A shard that can't be reached keeps its tables. The next run sees that their owner is gone, and drops them.
+            tables = (names.appeals, names.appeal_places, names.identities)
             for connection in shards.connections:
-                shards.submit(connection.index, lambda shard: staging.drop(shard, mine)).exception()
+                shards.submit(connection.index, lambda shard: staging.drop(shard, tables)).exception()
 
     def _counted(
         self,
@@ -194,27 +197,23 @@ class AppealPurge:
         on_shards = shards.map(lambda shard: appeal_places.count_places(shard, names))
         stuck = shards.map(lambda shard: appeal_places.count_places(shard, names, attempted_only=True))
         examples = shards.map(lambda shard: appeal_places.examples(shard, names, _EXAMPLES, was_attempted))
-        return AppealLook(
-            snapshot,
-            tuple(
-                CustomerAppeals(
-                    customer,
-                    {type_: in_postgres[customer, type_] for type_ in appeal_places.TYPE_NAMES},
-                    {
-                        (shard, type_): found[customer, type_]
-                        for shard, found in enumerate(on_shards)
-                        for type_ in appeal_places.TYPE_NAMES
-                        if (customer, type_) in found
-                    },
-                    len(shards),
-                )
-                for customer in self._group.customer_names
-            ),
-            sum((rows for found in stuck for rows in found.values()), FoundRows()),
-            tuple(sorted((one for some in examples for one in some), key=lambda one: (one.day, one.customer)))[
-                :_EXAMPLES
-            ],
+        customers = tuple(
+            CustomerAppeals(
+                customer,
+                {type_: in_postgres[customer, type_] for type_ in appeal_places.TYPE_NAMES},
+                {
+                    (shard, type_): counts[customer, type_]
+                    for shard, counts in enumerate(on_shards)
+                    for type_ in appeal_places.TYPE_NAMES
+                    if (customer, type_) in counts
+                },
+                len(shards),
+            )
+            for customer in self._group.customer_names
         )
+        first = sorted(chain.from_iterable(examples), key=lambda place: (place.day, place.customer))[:_EXAMPLES]
+        stuck_rows = sum((rows for counts in stuck for rows in counts.values()), FoundRows())
+        return AppealLook(snapshot, customers, stuck_rows, tuple(first))
 
     def _first(self, shards: ShardSet, names: StagingNames) -> _Chosen:
         limit = self._options.max_scorecards
@@ -234,7 +233,7 @@ class AppealPurge:
                 engines.retrying(f"{len(block)} appeals", partial(self._delete_block, engines, block))
             except ReindexError as error:
                 raise type(error)(
-                    f"{error}. {done:,} of {total:,} appeals were removed before; run it again, and it goes on with what is left"
+                    f"{error}. {done:,} of {total:,} appeals were removed before that; run it again to continue with the others"
                 ) from None
             done += len(block)
             self._on_progress(PurgeProgress(done, total))
@@ -244,7 +243,7 @@ class AppealPurge:
         with ExitStack() as locks:
             for dataset in self._datasets:
                 locks.enter_context(session.locked(dataset.lock_scope, _slices(block, dataset.kind)))
-            # After the locks: a run that has just ended has seen this Postgres or an earlier one.
+            # After taking the locks, so that no run that has just ended has seen a later Postgres than this snapshot.
             with session.snapshot(source_scope(self._group)) as snapshot:
                 still = appeal_places.still_appeals(session, self._group, block)
             session.assert_alive()
@@ -254,13 +253,8 @@ class AppealPurge:
                     keys[shard].append(key)
             self._delete_rows(shards, SCORECARD, keys, snapshot.microseconds)
             # A scorecard that stays, because it is newer, keeps its scores.
-            staying = {
-                identity_of(key)
-                for found in shards.map(
-                    lambda shard: staging.count_rows_at(shard, SCORECARD, keys[shard.index], _ANY_VERSION)
-                )
-                for key in found
-            }
+            left = shards.map(lambda shard: staging.count_rows_at(shard, SCORECARD, keys[shard.index], _ANY_VERSION))
+            staying = {identity_of(key) for counts in left for key in counts}
             keys = [[key for key in of_shard if identity_of(key) not in staying] for of_shard in keys]
             self._delete_rows(shards, SCORE, keys, snapshot.microseconds)
 
@@ -268,32 +262,32 @@ class AppealPurge:
         """Deletes on all shards at once, and counts the rows by customer."""
 
         def delete(shard: ShardConnection) -> dict[Key, int]:
-            there = staging.count_rows_at(shard, table, keys[shard.index], older_than)
-            staging.delete_rows(shard, table, list(there), older_than)
-            return there
+            counts = staging.count_rows_at(shard, table, keys[shard.index], older_than)
+            staging.delete_rows(shard, table, list(counts), older_than)
+            return counts
 
-        for there in shards.map(delete):
-            for key, rows in there.items():
+        for counts in shards.map(delete):
+            for key, rows in counts.items():
                 self._deleted[str(key[table.key.index("customer")]), table.name] += rows
 
 
 #: Above every version: the column is a UInt64.
 _ANY_VERSION = 2**64 - 1
 
-#: The places of each of some scorecards: shard and key.
+#: Scorecards, with their places: shard and key.
 _Block = dict[Identity, list[tuple[int, Key]]]
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The appeals that a run removes: their identities as rows, and their places by shard."""
+    """The appeals that a run is to remove: their identities as rows, and their places by shard."""
 
     identities: pa.RecordBatch
     places: list[list[Key]]
 
 
 def purge_blocks(places: list[list[Key]]) -> Iterator[_Block]:
-    """Whole scorecards by day and customer, in blocks of about as many places as one DELETE names and one session may lock slices."""
+    """Whole scorecards, by day and customer, in blocks that one DELETE can name and whose slices one session can lock."""
     day, customer = SCORECARD.key.index("day"), SCORECARD.key.index("customer")
     ordered = sorted(
         ((shard, key) for shard, keys in enumerate(places) for key in keys),
@@ -305,25 +299,24 @@ def purge_blocks(places: list[list[Key]]) -> Iterator[_Block]:
     block: _Block = {}
     slices: set[tuple[object, ...]] = set()
     size = 0
-    for identity, found in of_scorecard.items():
-        own = {key[: day + 1] for _, key in found}
-        if block and (size + len(found) > KEYS_PER_DELETE or len(slices | own) > MAX_SLICES):
+    for identity, its_places in of_scorecard.items():
+        its_slices = {key[: day + 1] for _, key in its_places}
+        if block and (size + len(its_places) > KEYS_PER_DELETE or len(slices | its_slices) > MAX_SLICES):
             yield block
             block, size, slices = {}, 0, set()
-        block[identity] = found
-        slices |= own
-        size += len(found)
+        block[identity] = its_places
+        slices |= its_slices
+        size += len(its_places)
     if block:
         yield block
 
 
 def _slices(block: _Block, kind: Kind) -> set[Slice]:
-    """The slices of a kind in which the places of a block stand."""
+    """The slices of a kind that hold the places of a block."""
     customer, type_, day = (SCORECARD.key.index(name) for name in ("customer", "template_type", "day"))
     return {
         Slice.of_row({"customer": key[customer], "day": key[day]})
-        for found in block.values()
-        for _, key in found
+        for _, key in chain.from_iterable(block.values())
         if key[type_] == kind.template_type
     }
 
@@ -334,6 +327,8 @@ def _create(shard: ShardConnection, names: StagingNames) -> None:
 
 
 def _insert(shards: ShardSet, table: str, rows: pa.RecordBatch) -> None:
-    """The same rows to every shard; returns when all have them, so that no more than one batch is in memory."""
-    block = appeal_places.block_of(rows).finish()
-    shards.map(lambda shard: shard.insert(table, block))
+    """Inserts the same rows on every shard. Returns when all have them, so that only one batch is in memory."""
+    block = InsertBlock()
+    block.add(rows)
+    stream = block.finish()
+    shards.map(lambda shard: shard.insert(table, stream))

@@ -1,9 +1,9 @@
-"""Where appeals stand in ClickHouse: those that Postgres knows, staged on every shard and matched there with the live rows.
+"""Finds the rows of appeals in ClickHouse: stages Postgres' appeals on every shard and matches them there with the live rows.
 
-What lives here: the statements on Postgres and on one shard. What does not: the order in which a purge goes (appeals/purge.py).
+What lives here: the statements on Postgres and on one shard. What does not: the order of a purge (appeals/purge.py).
 
-ClickHouse's tables don't say that a row is of an appeal, so the ids come from Postgres. Both tables are matched by themselves: of an appeal
-whose scorecard is gone already, the scores are found all the same.
+ClickHouse's tables don't show which rows belong to an appeal, so the ids come from Postgres. Each table is matched on its own, so scores
+are found even when their scorecard is already gone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from datetime import date
 
 import pyarrow as pa
 
-from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import Key, StagingNames, keys_of
 from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, UUID
@@ -23,10 +22,10 @@ from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, ON_DAYS, shard_scope
 from reindex_assets.selection.source_sql import IS_APPEAL, SCORECARDS_AND_REVISIONS, in_days_of_either_kind, source_sql
 
-#: What an appeal's `scorecard_type` means.
+#: The names of an appeal's `scorecard_type`.
 TYPE_NAMES = dict(zip(APPEAL_TYPES, ("replica", "request", "resolve"), strict=True))
 
-#: `is_asked`: in Postgres it is of one of the days that are asked for.
+#: `is_asked`: its day in Postgres is one of the requested days.
 _STAGED = pa.schema(
     [
         ("customer", pa.string()),
@@ -39,18 +38,18 @@ _STAGED = pa.schema(
 _IDENTITY = ", ".join(SCORECARD.identity)
 _KEY = ", ".join(SCORECARD.key)
 
-#: Customer, profile and scorecard id as text: what names a scorecard wherever it stands.
+#: Customer, profile and scorecard id as text: they name a scorecard wherever its rows are.
 Identity = tuple[object, ...]
 
 
 def identity_of(key: Key) -> Identity:
-    """The scorecard that stands at a key."""
+    """The scorecard of a key."""
     return tuple(key[SCORECARD.key.index(name)] for name in SCORECARD.identity)
 
 
 @dataclass(frozen=True)
 class FoundRows:
-    """Rows of appeals: `appeals` have some, `scorecards` and `scores` are the rows of the two tables."""
+    """How many `appeals` have rows, and how many rows they have in the tables `scorecards` and `scores`."""
 
     appeals: int = 0
     scorecards: int = 0
@@ -62,7 +61,7 @@ class FoundRows:
 
 @dataclass(frozen=True)
 class AppealPlace:
-    """One place where rows of an appeal stand."""
+    """One sorting key, on one shard, at which an appeal has rows."""
 
     shard: int
     customer: str
@@ -79,7 +78,7 @@ class AppealPlace:
 
 
 def read_appeals(session: SourceSession, group: SliceGroup) -> Iterator[pa.RecordBatch]:
-    """Streams every appeal of the group's customers, of whatever day, in the schema of the staging table; inside a snapshot."""
+    """Streams every appeal of the group's customers, of any day, in the schema of the staging table. Call it inside a snapshot."""
     sql = source_sql(
         f"""\
 SELECT c.customer, c.profile, c.scorecard_id, c.scorecard_type, {in_days_of_either_kind(group)} AS is_asked
@@ -95,7 +94,7 @@ WHERE {IS_APPEAL}""",
 
 
 def still_appeals(session: SourceSession, group: SliceGroup, identities: Collection[Identity]) -> set[Identity]:
-    """Those of some scorecards that are appeals in the open snapshot."""
+    """The given scorecards that are appeals in the open snapshot."""
     sql = source_sql(
         f"""\
 SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id
@@ -106,22 +105,22 @@ WHERE {IS_APPEAL}
         group,
     )
     ids = ",".join(sorted({str(identity[-1]) for identity in identities}))
-    found = {tuple(row[name] for name in SCORECARD.identity) for row in session.rows(sql, (ids,))}
-    return found & set(identities)
+    appeals = {tuple(row[name] for name in SCORECARD.identity) for row in session.rows(sql, (ids,))}
+    return appeals & set(identities)
 
 
 def count_asked(batch: pa.RecordBatch) -> dict[tuple[str, int], int]:
-    """How many appeals of a batch are of the days that are asked for, by customer and type."""
+    """How many appeals of a batch are of the requested days, by customer and type."""
     rows = pa.table(batch.filter(batch.column("is_asked")))
-    counted = rows.group_by(["customer", "scorecard_type"]).aggregate([([], "count_all")])
-    return {(row["customer"], row["scorecard_type"]): row["count_all"] for row in counted.to_pylist()}
+    counts = rows.group_by(["customer", "scorecard_type"]).aggregate([([], "count_all")])
+    return {(row["customer"], row["scorecard_type"]): row["count_all"] for row in counts.to_pylist()}
 
 
 # --- one shard
 
 
 def create(shard: ShardConnection, names: StagingNames) -> None:
-    """An empty table for the appeals."""
+    """Creates the empty table of the appeals."""
     shard.command(
         f"CREATE TABLE {quoted(names.appeals)} "
         "(customer LowCardinality(String), profile LowCardinality(String), scorecard_id UUID, scorecard_type UInt8, is_asked Bool) "
@@ -129,18 +128,11 @@ def create(shard: ShardConnection, names: StagingNames) -> None:
     )
 
 
-def block_of(batch: pa.RecordBatch) -> InsertBlock:
-    """A block of one batch."""
-    block = InsertBlock()
-    block.add(batch)
-    return block
-
-
 def match(shard: ShardConnection, names: StagingNames, group: SliceGroup) -> None:
-    """Fills a table with the places of one shard where rows of the staged appeals stand.
+    """Creates a table of the places on one shard where the staged appeals have rows.
 
-    A place counts when it is on one of the group's days, or its appeal is of one of them in Postgres. `is_attempted` says whether
-    its scorecard stands in the table of identities: a purge has tried to remove it.
+    A place counts if it is on one of the group's days, or if its appeal is of one of them in Postgres. `is_attempted` is true if its
+    scorecard is in the table of identities, which means that a purge has tried to remove it.
     """
     live = "\n    UNION ALL\n".join(
         f"""\
@@ -173,18 +165,16 @@ GROUP BY {_KEY}""",
 def count_places(
     shard: ShardConnection, names: StagingNames, attempted_only: bool = False
 ) -> dict[tuple[str, int], FoundRows]:
-    """What stands on a shard, by customer and type."""
-    found = shard.rows(
+    """The appeals' rows on a shard, by customer and type."""
+    rows = shard.rows(
         f"SELECT toString(customer) AS name, scorecard_type, uniqExact(profile, scorecard_id) AS appeals, "
         f"sum(scorecards) AS scorecards, sum(scores) AS scores FROM {quoted(names.appeal_places)} "
         f"WHERE is_attempted OR NOT {{attempted_only:Bool}} GROUP BY customer, scorecard_type",
         {"attempted_only": attempted_only},
     )
     return {
-        (str(row["name"]), _number(row["scorecard_type"])): FoundRows(
-            _number(row["appeals"]), _number(row["scorecards"]), _number(row["scores"])
-        )
-        for row in found
+        (row["name"], row["scorecard_type"]): FoundRows(row["appeals"], row["scorecards"], row["scores"])
+        for row in rows
     }
 
 
@@ -192,7 +182,7 @@ def examples(
     shard: ShardConnection, names: StagingNames, limit: int, attempted_only: bool = False
 ) -> list[AppealPlace]:
     """The first places of a shard, by day and customer."""
-    found = shard.rows(
+    rows = shard.rows(
         f"""\
 SELECT {_KEY}, scorecard_type, scorecards, scores, newest
 FROM {quoted(names.appeal_places)}
@@ -207,19 +197,19 @@ LIMIT {{limit:UInt64}}""",
             str(row["customer"]),
             str(row["profile"]),
             str(row["scorecard_id"]),
-            _day(row["day"]),
-            _number(row["template_type"]),
-            _number(row["scorecard_type"]),
-            FoundRows(1, _number(row["scorecards"]), _number(row["scores"])),
-            _number(row["newest"]),
+            row["day"],
+            row["template_type"],
+            row["scorecard_type"],
+            FoundRows(1, row["scorecards"], row["scores"]),
+            row["newest"],
         )
-        for row in found
+        for row in rows
     ]
 
 
 def first_appeals(shard: ShardConnection, names: StagingNames, limit: int) -> pa.Table:
-    """The first appeals of a shard, by the first day on which they stand there, and by customer: their identities and that `day`."""
-    found = shard.table(
+    """The identities of a shard's first appeals, by customer and the first `day` on which they have rows there; and that day."""
+    rows = shard.table(
         f"""\
 SELECT {_IDENTITY}, min(day) AS day
 FROM {quoted(names.appeal_places)}
@@ -228,19 +218,17 @@ ORDER BY day, customer, profile, toString(scorecard_id)
 LIMIT {{limit:UInt64}}""",
         {"limit": limit},
     )
-    if not found.num_rows:
-        return _FIRST.empty_table()
-    return found.cast(_FIRST)
+    return rows.cast(_FIRST) if rows.num_rows else _FIRST.empty_table()
 
 
 _FIRST = pa.schema([("customer", pa.string()), ("profile", pa.string()), ("scorecard_id", UUID), ("day", pa.date32())])
 
 
 def first_of_all(of_shards: list[pa.Table], limit: int) -> pa.RecordBatch:
-    """The identities of the first appeals of all shards, out of the first ones of each: rows for the table of identities
-    (clickhouse/staging.py).
+    """The identities of the first `limit` appeals on all shards, as rows for the table of identities (clickhouse/staging.py).
 
-    What is among the first of all is among the first of the shard where its first day is; so `limit` of each are enough.
+    The first `limit` of each shard suffice: an appeal that is among the first of all is also among the first on the shard that has its
+    first day.
     """
     days = pa.concat_tables(of_shards).group_by(list(SCORECARD.identity)).aggregate([("day", "min")])
     order = ["day_min", *SCORECARD.identity]
@@ -249,21 +237,11 @@ def first_of_all(of_shards: list[pa.Table], limit: int) -> pa.RecordBatch:
 
 
 def places_of_attempted(shard: ShardConnection, names: StagingNames) -> list[Key]:
-    """The places of one shard at which the scorecards of the table of identities stand: keys of scorecards, of both tables."""
-    found = shard.table(
+    """The places on one shard, in both tables, of the scorecards in the table of identities: keys of the scorecard table."""
+    rows = shard.table(
         f"""\
 SELECT {_KEY}
 FROM {quoted(names.appeal_places)}
 WHERE ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {quoted(names.identities)})"""
     )
-    return keys_of(found, SCORECARD) if found.num_rows else []
-
-
-def _number(value: object) -> int:
-    assert isinstance(value, int)
-    return value
-
-
-def _day(value: object) -> date:
-    assert isinstance(value, date)
-    return value
+    return keys_of(rows, SCORECARD) if rows.num_rows else []

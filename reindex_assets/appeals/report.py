@@ -1,6 +1,6 @@
-"""What a purge of appeals found and did, as numbers and one sentence.
+"""The report of a purge of appeals: what it found and did, in numbers and one sentence.
 
-What lives here: the reports, for the UI, the terminal and programs alike. What does not: how they come about (appeals/purge.py).
+What lives here: the reports for the UI, the terminal and programs. What does not: the purge itself (appeals/purge.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class CustomerAppeals:
     """One customer's appeals on both sides.
 
     Attributes:
-        in_postgres: of the days that were asked for, by type.
+        in_postgres: appeals of the requested days, by type.
         on_shards: rows in ClickHouse, by shard and type.
     """
 
@@ -30,24 +30,24 @@ class CustomerAppeals:
 
     @property
     def found(self) -> FoundRows:
-        """On all shards; an appeal that stands on two of them counts twice among the `appeals`."""
+        """On all shards. An appeal that is on two shards counts twice among the `appeals`."""
         return sum(self.on_shards.values(), FoundRows())
 
     def of_type(self, type_: int) -> FoundRows:
-        return sum((rows for (_, other), rows in self.on_shards.items() if other == type_), FoundRows())
+        return sum((rows for (_, row_type), rows in self.on_shards.items() if row_type == type_), FoundRows())
 
     def of_shard(self, shard: int) -> FoundRows:
-        return sum((rows for (other, _), rows in self.on_shards.items() if other == shard), FoundRows())
+        return sum((rows for (on_shard, _), rows in self.on_shards.items() if on_shard == shard), FoundRows())
 
 
 @dataclass(frozen=True)
 class AppealLook:
-    """What stood in both engines at one look.
+    """The appeals in both engines at one moment.
 
     Attributes:
-        snapshot: when Postgres was read, microseconds.
-        stuck: of what this run has tried to remove.
-        examples: some places; after a purge only of `stuck`.
+        snapshot: when Postgres was read, in microseconds.
+        stuck: the rows that this run has tried to remove and that are there.
+        examples: some places; after a purge, only of `stuck`.
     """
 
     snapshot: int
@@ -57,16 +57,16 @@ class AppealLook:
 
     @property
     def found(self) -> FoundRows:
-        return sum((one.found for one in self.customers), FoundRows())
+        return sum((customer.found for customer in self.customers), FoundRows())
 
 
 class Outcome(StrEnum):
     """How a purge ended, or what a dry run found."""
 
-    CLEAN = "no appeal stands in ClickHouse"
-    FOUND = "appeals stand in ClickHouse"
-    MORE_LEFT = "others are left for the next run"
-    STUCK = "some stand there still, or again"
+    CLEAN = "ClickHouse has no appeals"
+    FOUND = "ClickHouse has appeals, and none was to be deleted"
+    MORE_LEFT = "some appeals are left for the next run"
+    STUCK = "appeals that were deleted are still there, or again"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class PurgeReport:
     """One run over some customers and days of a cluster.
 
     Attributes:
-        after: the look that proves it; None when nothing was to be deleted, or it was a dry run.
-        attempted: appeals that the run was to remove.
-        deleted: rows, by customer and table.
+        after: what a second look found after the deletes; None when there was nothing to delete, and in a dry run.
+        attempted: how many appeals the run tried to remove.
+        deleted: how many rows, by customer and table.
     """
 
     cluster_name: str
@@ -100,30 +100,31 @@ class PurgeReport:
         return Outcome.STUCK if self.after.stuck.appeals else Outcome.MORE_LEFT
 
     def deleted_rows(self, table_name: str, customer: str | None = None) -> int:
-        """Rows deleted from a table, of one customer or all."""
+        """How many rows were deleted from a table, of one customer or of all."""
         return sum(
-            rows for (whose, name), rows in self.deleted.items() if name == table_name and customer in (None, whose)
+            rows for (owner, name), rows in self.deleted.items() if name == table_name and customer in (None, owner)
         )
 
     @property
     def sentence(self) -> str:
-        """The verdict, with what to do next."""
+        """What was found and done, and what to do next."""
         where = f"{self.cluster_name}, {self.group}"
         left = rows_words(self.latest.found)
         done = f"{self.deleted_rows(SCORECARD.name):,} scorecards and {self.deleted_rows(SCORE.name):,} scores of appeals deleted"
         match self.outcome:
             case Outcome.CLEAN:
-                shards = f"every one of {self.latest.customers[0].shard_count} shards was asked"
-                return f"{where}: {done if self.after else 'nothing to do'}; no appeal stands in ClickHouse, {shards}"
+                shards = f"{self.latest.customers[0].shard_count} shards"
+                return f"{where}: {done if self.after else 'nothing to do'}; ClickHouse has no appeals on any of its {shards}"
             case Outcome.FOUND:
-                return f"{where}: {left} in ClickHouse; nothing was deleted, this was a dry run"
+                return f"{where}: {left} in ClickHouse; nothing was deleted, because this was a dry run"
             case Outcome.MORE_LEFT:
-                return f"{where}: {done}; {left} are left: run it again, it goes on with them"
+                return f"{where}: {done}; left: {left}. Run it again to continue with them"
             case Outcome.STUCK:
-                named = ", ".join(place_words(place) for place in self.latest.examples[:3])
+                examples = ", ".join(place_words(place) for place in self.latest.examples[:3])
                 return (
-                    f"{where}: {done}, but of what was to go {rows_words(self.latest.stuck)} still there or again there: {named}. Somebody "
-                    "writes them: find out who. Run it again; rows that stay all the same have a version in the future"
+                    f"{where}: {done}, but some of what this run tried to delete is still there, or there again: "
+                    f"{rows_words(self.latest.stuck)}, for example {examples}. Find out what writes them, then run it again. Rows that "
+                    "still remain after that have a version in the future"
                 )
 
 
@@ -137,40 +138,32 @@ def rows_words(rows: FoundRows) -> str:
 
 
 def place_words(place: AppealPlace) -> str:
-    """Where rows of an appeal stand."""
     return f"{place.customer}/{place.profile} {place.scorecard_id} of {place.day} on shard {place.shard}"
 
 
 def customer_rows(report: PurgeReport) -> list[dict[str, str | int]]:
-    """A row for each customer: both sides, each shard, and what became of it."""
-    left = {one.customer: one.found for one in report.latest.customers}
-    return [
-        {
-            "customer": one.customer,
-            **{f"postgres_{name}": one.in_postgres[type_] for type_, name in TYPE_NAMES.items()},
-            **{f"clickhouse_{name}": one.of_type(type_).appeals for type_, name in TYPE_NAMES.items()},
-            "scorecard_rows": one.found.scorecards,
-            "score_rows": one.found.scores,
-            **{
-                f"shard_{shard}": one.of_shard(shard).scorecards + one.of_shard(shard).scores
-                for shard in range(one.shard_count)
-            },
-            **(
-                {}
-                if report.dry_run
-                else {
-                    "scorecards_deleted": report.deleted_rows(SCORECARD.name, one.customer),
-                    "scores_deleted": report.deleted_rows(SCORE.name, one.customer),
-                    "left": left[one.customer].appeals,
-                }
-            ),
+    """One row per customer: appeals on both sides, rows on each shard, and what was deleted."""
+    rows: list[dict[str, str | int]] = []
+    for before, latest in zip(report.before.customers, report.latest.customers, strict=True):
+        row: dict[str, str | int] = {
+            "customer": before.customer,
+            **{f"postgres_{name}": before.in_postgres[type_] for type_, name in TYPE_NAMES.items()},
+            **{f"clickhouse_{name}": before.of_type(type_).appeals for type_, name in TYPE_NAMES.items()},
+            "scorecard_rows": before.found.scorecards,
+            "score_rows": before.found.scores,
         }
-        for one in report.before.customers
-    ]
+        for shard in range(before.shard_count):
+            row[f"shard_{shard}"] = before.of_shard(shard).scorecards + before.of_shard(shard).scores
+        if not report.dry_run:
+            row["scorecards_deleted"] = report.deleted_rows(SCORECARD.name, before.customer)
+            row["scores_deleted"] = report.deleted_rows(SCORE.name, before.customer)
+            row["left"] = latest.found.appeals
+        rows.append(row)
+    return rows
 
 
 def example_rows(places: Sequence[AppealPlace]) -> list[dict[str, str | int]]:
-    """A row for each place."""
+    """One row per place."""
     return [
         {
             "customer": place.customer,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reindex_assets.appeals.purge import MOST_SCORECARDS, AppealPurge, PurgeOptions, plan_purges
+from reindex_assets.appeals.purge import MAX_SCORECARDS, AppealPurge, PurgeOptions, plan_purges
 from reindex_assets.appeals.report import Outcome, PurgeReport
 from reindex_assets.cli.options import (
     DIFFERENT,
@@ -38,7 +38,7 @@ def appeals(
     most: Annotated[
         int,
         typer.Option(
-            "--max", min=1, max=MOST_SCORECARDS, help="Appeals that are removed in each cluster; the next call goes on."
+            "--max", min=1, max=MAX_SCORECARDS, help="Appeals that are removed in each cluster; the next call goes on."
         ),
     ] = PurgeOptions().max_scorecards,
     yes: Annotated[bool, typer.Option("--yes", help="With --purge: don't ask.")] = False,

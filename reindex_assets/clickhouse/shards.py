@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import clickhouse_connect
 import pyarrow as pa
@@ -175,7 +175,7 @@ class ShardConnection:
         """Runs a statement that returns no rows."""
         self._guarded(lambda: self.client.command(sql, parameters=dict(parameters or {})))
 
-    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """The few rows of a small query, as dictionaries; tried again after a passing fault, as reading twice does no harm."""
         result = self._retrying(lambda: self.client.query(sql, parameters=dict(parameters or {})))
         return list(result.named_results())

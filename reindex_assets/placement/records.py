@@ -85,7 +85,7 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
             if has_layout_table(shard):
                 raise
             return None
-        return LayoutRecord(**{**found[0], "state": LayoutState(str(found[0]["state"]))}) if found else None  # type: ignore[arg-type]
+        return LayoutRecord(**{**found[0], "state": LayoutState(str(found[0]["state"]))}) if found else None
 
     return shards.map(read)
 

@@ -111,12 +111,12 @@ def test_the_job_looks_by_default_and_purges_when_it_is_told_to(
     )
     assert bounded is not None
     assert purged is not None
-    assert "1 appeal (1 scorecard rows, 2 score rows) are left: run it again" in str(bounded.metadata["verdict"].value)
+    assert "left: 1 appeal (1 scorecard rows, 2 score rows). Run it again" in str(bounded.metadata["verdict"].value)
     assert [row["customer"] for row in table(bounded.metadata["customers"])] == ["acme"]
     values = {name: value.value for name, value in purged.metadata.items()}
     assert (values["appeals_found"], values["scorecards_deleted"], values["scores_deleted"]) == (2, 2, 4)
     assert values["appeals_left"] == 0
-    assert "no appeal stands in ClickHouse, every one of 4 shards was asked" in str(values["verdict"])
+    assert "ClickHouse has no appeals on any of its 4 shards" in str(values["verdict"])
     for customer in table(purged.metadata["customers"]):
         assert {"postgres_replica", "postgres_request", "postgres_resolve", "shard_0", "shard_3", "left"} <= set(
             customer
@@ -247,7 +247,7 @@ def test_the_command_looks_asks_purges_and_ends_with_what_is_true(
     assert (report["outcome"], report["appeals_left"]) == ("more_left", 2)
     purged = command(stack, "--purge", answer="y\n")
     assert purged.exit_code == 0, purged.output
-    assert "no appeal stands in ClickHouse" in purged.output
+    assert "ClickHouse has no appeals" in purged.output
     assert appeals_left(source, shard_clients) == []
     clean = command(stack, "--json")
     assert clean.exit_code == 0

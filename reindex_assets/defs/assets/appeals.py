@@ -29,7 +29,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from reindex_assets.appeals.purge import MOST_SCORECARDS, AppealPurge, PurgeOptions, PurgeProgress, plan_purges
+from reindex_assets.appeals.purge import MAX_SCORECARDS, AppealPurge, PurgeOptions, PurgeProgress, plan_purges
 from reindex_assets.appeals.queries import TYPE_NAMES
 from reindex_assets.appeals.report import Outcome, PurgeReport, customer_rows, example_rows
 from reindex_assets.config.fleet import Fleet
@@ -182,7 +182,7 @@ class PurgeConfig(Config):
     max_scorecards: int = Field(
         default=PurgeOptions().max_scorecards,
         ge=1,
-        le=MOST_SCORECARDS,
+        le=MAX_SCORECARDS,
         description="Appeals that one run removes, by day and customer; the next run goes on with what is left. Fewer make shorter runs.",
     )
     attempts: int = Field(
