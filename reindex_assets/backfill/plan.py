@@ -1,8 +1,7 @@
-"""The plan of a backfill over the fleet: which days of which customers, cut into windows, put together into Dagster's own backfills.
+"""The plan of a backfill over the fleet: its customers and days, cut into windows and grouped into Dagster's own backfills.
 
-What lives here: the cutting, and the sums per customer that a person confirms. What does not: estimates of rows
-(backfill/row_estimates.py) and of time (backfill/forecast.py), what has been done (defs/runs/backfill_progress.py), and the launch
-(defs/runs/backfill_launch.py).
+What lives here: cutting and grouping. What does not: estimates of rows (backfill/row_estimates.py) and time (backfill/forecast.py), what
+has been done (defs/runs/backfill_progress.py), and the launch (defs/runs/backfill_launch.py).
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _WINDOW = re.compile(r"(\d{1,4})d?")
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive days of one customer of a dataset: what one run of Dagster does.
+    """Consecutive days of one customer of a dataset, which one run reindexes.
 
     Attributes:
-        days: the days that are to be done; some of the window's may be done already.
+        days: the days that are left to do.
     """
 
     dataset: Dataset
@@ -40,13 +39,12 @@ class Window:
 
     @property
     def name(self) -> str:
-        """The name of its days."""
         return window_name(self.first_day, self.last_day)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows over the same days of some customers of a dataset: one backfill of Dagster's, which makes a run for each."""
+    """Windows of several customers over the same days. Together they are one Dagster backfill, with a run for each window."""
 
     windows: tuple[Window, ...]
 
@@ -72,11 +70,11 @@ class BackfillPlan:
     """What a backfill over the fleet would do.
 
     Attributes:
-        name: under which it is found again.
-        windows: what is left to do, those of the same days side by side, the oldest first.
-        done: slices that were done since the first launch under this name.
-        under_way: slices that runs of an earlier launch are at work on, or will be.
-        last_begun: when it was first launched under this name, epoch seconds; None when this is the first launch.
+        name: identifies the backfill in later launches and in its status.
+        windows: what is left to do, the oldest days first.
+        done: how many slices have been done since the first launch under this name.
+        under_way: how many slices are in runs of an earlier launch that have not ended.
+        last_begun: when it was first launched under this name, in epoch seconds; None when it has not been.
     """
 
     name: str
@@ -94,7 +92,7 @@ class BackfillPlan:
 
 
 def window_name(first_day: date, last_day: date) -> str:
-    """How a window is called. Backfills are found again by it: it stands in their tags."""
+    """The name of a window. It is in the tags of Dagster's backfills, by which they are found again."""
     return f"{first_day} to {last_day}"
 
 
@@ -102,29 +100,27 @@ def days_of_window(text: str) -> int:
     """The number of days in '10d' or '10'.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: the text is anything else.
 
     >>> days_of_window("10d"), days_of_window("7")
     (10, 7)
     """
-    found = _WINDOW.fullmatch(text.strip())
-    if found is None or int(found[1]) < 1:
-        raise ConfigurationError(f"--window {text!r} is no number of days: write 10d")
-    return int(found[1])
+    match = _WINDOW.fullmatch(text.strip())
+    if match is None or int(match[1]) < 1:
+        raise ConfigurationError(f"--window {text!r} is not a number of days: write 10d")
+    return int(match[1])
 
 
 def chosen_customers(
     fleet: Fleet, kinds: Sequence[Kind], customers: Sequence[str], clusters: Sequence[str], *, everyone: bool
 ) -> dict[Dataset, list[str]]:
-    """The customers that somebody named, by dataset, in the order of the fleet file.
+    """The customers to backfill, by dataset, in the order of the fleet file.
 
     Raises:
-        ConfigurationError: nobody is named, somebody twice over, or somebody whom the fleet file doesn't have.
+        ConfigurationError: not exactly one of the last three arguments is given, or the fleet file lacks a customer or cluster.
     """
     if sum(map(bool, (customers, clusters, everyone))) != 1:
-        raise ConfigurationError(
-            "name the customers by --customers, a cluster by --cluster, or all of them by --all: one of the three"
-        )
+        raise ConfigurationError("choose the customers with exactly one of --customers, --cluster and --all")
     for name in clusters:
         if name not in fleet.clusters:
             raise ConfigurationError(f"unknown cluster {name!r}: the fleet file has {', '.join(fleet.clusters)}")
@@ -135,7 +131,7 @@ def chosen_customers(
         ]
         for name, cluster in fleet.clusters.items()
     }
-    return {fleet.dataset(name, kind): found for name, found in chosen.items() if found for kind in kinds}
+    return {fleet.dataset(name, kind): names for name, names in chosen.items() if names for kind in kinds}
 
 
 def plan_windows(
@@ -143,34 +139,35 @@ def plan_windows(
     windows: Iterable[tuple[date, date]],
     is_left: Callable[[Dataset, Slice], bool],
 ) -> list[Window]:
-    """The windows with something left to do: the oldest days of every cluster first, so that no cluster waits for another."""
-    found = []
+    """The windows with days left to do. The oldest days of all clusters come first, so that no cluster waits for another."""
+    planned = []
     for first, last in windows:
         for dataset, customers in chosen.items():
             for customer in customers:
                 days = tuple(day for day in days_between(first, last) if is_left(dataset, Slice(customer, day)))
                 if days:
-                    found.append(Window(dataset, customer, first, last, days))
-    return found
+                    planned.append(Window(dataset, customer, first, last, days))
+    return planned
 
 
 def batches(windows: Iterable[Window]) -> list[Batch]:
-    """Dagster's backfills for some windows, in the windows' order.
+    """Groups windows into Dagster's backfills, in the windows' order.
 
-    Dagster cuts a backfill with `BackfillPolicy.single_run()` into a run for each customer only when it has fewer customers than days
-    (1.13); else into runs for each day, which no limit per customer could tell apart. So a batch takes fewer customers than it has days.
-    A backfill for each window would be the plain way; but the daemon looks through every unfinished one all the time.
+    Dagster 1.13 cuts a backfill with `BackfillPolicy.single_run()` into one run per customer only if it has fewer customers than days.
+    Otherwise it makes one run per day, to which no limit per customer can apply. So each batch has fewer customers than days. One
+    backfill per window would be simpler, but the daemon keeps polling every unfinished backfill.
     """
-    together: dict[tuple[Dataset, str], list[Window]] = {}
+    by_days: dict[tuple[Dataset, str], list[Window]] = {}
     for window in windows:
-        together.setdefault((window.dataset, window.name), []).append(window)
-    found = []
-    for same in together.values():
+        by_days.setdefault((window.dataset, window.name), []).append(window)
+    groups: list[Batch] = []
+    for together in by_days.values():
         batch: list[Window] = []
-        for window in same:
-            if batch and len(batch) + 1 >= len({day for one in (*batch, window) for day in one.days}):
-                found.append(Batch(tuple(batch)))
+        for window in together:
+            days = {day for member in (*batch, window) for day in member.days}
+            if batch and len(batch) + 1 >= len(days):
+                groups.append(Batch(tuple(batch)))
                 batch = []
             batch.append(window)
-        found.append(Batch(tuple(batch)))
-    return found
+        groups.append(Batch(tuple(batch)))
+    return groups

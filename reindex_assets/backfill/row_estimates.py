@@ -1,7 +1,7 @@
-"""About how many rows a backfill is going to read: what Postgres' indexes and statistics say, before anything is read.
+"""Estimates how many rows a backfill is going to read, from Postgres' indexes and statistics.
 
-What lives here: the question to each cluster. What does not: the statement that counts scorecards (postgres/extract.py), and exact numbers
-(comparison/counts.py).
+What lives here: asking each dataset's Postgres. What does not: the statement that counts scorecards (postgres/extract.py), and exact
+counts (comparison/counts.py).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, slice_group
 from reindex_assets.selection.source_sql import source_sql
 
-#: A plan can wait for a connection, but a person waits for the plan.
+#: How long to wait for a connection, while a person waits for the plan.
 _WAIT_SECONDS = 15
-#: What the last ANALYZE counted; -1 where there was none.
+#: The number of rows as of the last ANALYZE; -1 if there was none.
 _TABLE_ROWS = "SELECT reltuples::bigint AS rows FROM pg_class WHERE oid = to_regclass($1)"
-#: Without statistics: what the domain's scorecards have.
+#: Assumed where Postgres has no statistics: a scorecard usually has 3 to 9.
 _SCORES_A_SCORECARD = 6.0
 
 
 @dataclass(frozen=True)
 class RowEstimate:
-    """Scorecards of each slice, of whatever type; scores of each scorecard, on average; or why Postgres didn't say."""
+    """How many scorecards each slice has, and how many scores a scorecard has on average; or why Postgres could not be asked."""
 
     scorecards: Mapping[Slice, int]
     scores_a_scorecard: float = _SCORES_A_SCORECARD
     error: str | None = None
 
     def rows(self, slices: Sequence[Slice]) -> tuple[int, int] | None:
-        """About so many scorecards and scores of some slices; None when Postgres didn't say."""
+        """About how many scorecards and scores some slices have; None when Postgres could not be asked."""
         if self.error is not None:
             return None
         scorecards = sum(self.scorecards.get(item, 0) for item in slices)
@@ -46,18 +46,15 @@ class RowEstimate:
 def estimate_rows(
     chosen: Mapping[Dataset, Sequence[str]], first_day: date, last_day: date
 ) -> dict[Dataset, RowEstimate]:
-    """Asks the Postgres of every dataset, all at once, by a statement that reads an index. One out of reach is no error.
+    """Asks every dataset's Postgres, all at the same time. The statement only reads an index. An unreachable Postgres is not an error.
 
     Args:
         chosen: customers by dataset.
     """
     days = days_between(first_day, last_day)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        asked = {
-            dataset: pool.submit(_estimate, dataset, slice_group(dataset, customers, days))
-            for dataset, customers in chosen.items()
-        }
-        return {dataset: answer.result() for dataset, answer in asked.items()}
+        groups = [slice_group(dataset, customers, days) for dataset, customers in chosen.items()]
+        return dict(zip(chosen, pool.map(_estimate, chosen, groups), strict=True))
 
 
 def _estimate(dataset: Dataset, group: SliceGroup) -> RowEstimate:

@@ -61,9 +61,9 @@ def test_customers_are_named_in_one_way() -> None:
     }
     assert chosen_customers(FLEET, [PROCESS], [], ["west"], everyone=False) == {WEST: ["hooli", "umbrella"]}
     assert [len(found) for found in chosen_customers(FLEET, [PROCESS], [], [], everyone=True).values()] == [12, 2]
-    with pytest.raises(ConfigurationError, match="one of the three"):
+    with pytest.raises(ConfigurationError, match="exactly one of"):
         chosen_customers(FLEET, [PROCESS], [], [], everyone=False)
-    with pytest.raises(ConfigurationError, match="one of the three"):
+    with pytest.raises(ConfigurationError, match="exactly one of"):
         chosen_customers(FLEET, [PROCESS], ["c1"], ["east"], everyone=False)
     with pytest.raises(ConfigurationError, match=r"unknown cluster 'north'.*east, west"):
         chosen_customers(FLEET, [PROCESS], [], ["north"], everyone=False)
