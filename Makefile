@@ -1,5 +1,5 @@
 # The two commands of a newcomer: `make demo` and `make test`. Everything is set up on first use, in .venv.
-.PHONY: demo demo-fleet test test-fast dev bench bench-spirit lint format setup clean
+.PHONY: demo demo-fleet test test-fast dev bench bench-spirit lint check-defs format setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,11 +57,18 @@ bench-spirit: .venv/bench
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,bench]'
 	@touch $@
 
-lint: setup
+lint: setup check-defs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# Dagster's own look at the project: its configuration, and its definitions with the example of a fleet file. Connects to nothing; the
+# instance is an empty one, as that of dagster.yaml asks for a Postgres.
+check-defs: setup
+	@mkdir -p .venv/dagster && echo 'telemetry: {enabled: false}' >.venv/dagster/dagster.yaml
+	$(BIN)/dg check toml
+	DAGSTER_HOME="$(CURDIR)/.venv/dagster" REINDEX_FLEET=deploy/fleet.example.yaml $(BIN)/dg check defs
 
 format: setup
 	$(BIN)/ruff check --fix .
