@@ -92,7 +92,7 @@ def _wait(storage: DagsterStorage, backfill_id: str, window: Window) -> None:
 
 @contextlib.contextmanager
 def dagster_on(target: Target) -> Iterator[RunningDagster]:
-    """Dagster's processes on a target, as `dagster dev` starts them."""
+    """Dagster's processes on a target, as `dg dev` starts them."""
     before = {child.pid for child in psutil.Process().children()}
     log = target.fleet_path.with_name(DAGSTER_LOG)
     with running_dagster(log, target.environment) as processes:

@@ -1,7 +1,7 @@
 """What a fleet of 8 clusters with 95 customers costs Dagster to load and to show: definitions, code location, and the pages of the UI.
 
 Nobody connects to an engine: the addresses of the made fleet file do not exist. Its days reach back a year, so that the largest cluster
-has 34 x 366 partitions an asset. Dagster runs as an operator starts it (`dagster dev`), with its storage in Postgres; some days of
+has 34 x 366 partitions an asset. Dagster runs as an operator starts it (`dg dev`), with its storage in Postgres; some days of
 the largest asset are marked as materialized, so that the partitions page has something to show.
 """
 
@@ -126,7 +126,7 @@ def _shown(bench: Bench, root: Path, fleet: Fleet, environment: Mapping[str, str
     begun = time.perf_counter()
     with running_dagster(root / "dagster.log", settings) as dagster:
         started = time.perf_counter() - begun
-        yield Figure(f"{NAME}.dagster.seconds", started, "s", "'dagster dev' until its code location is loaded", data)
+        yield Figure(f"{NAME}.dagster.seconds", started, "s", "'dg dev' until its code location is loaded", data)
         reloads = [_seconds(dagster, _RELOAD) for _ in range(bench.size.rounds)]
         yield Figure.median(f"{NAME}.reload.seconds", reloads, "s", "reloading the code location in the UI", data)
         sizes = sorted(

@@ -6,7 +6,6 @@ What lives here: their arguments. What does not: the demonstrations themselves (
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -49,13 +48,9 @@ def dev(
     """Opens the Dagster UI, with its daemon, on the local stack with data."""
     with exit_statuses():
         from reindex_assets.local.demo.demo import ensure_data
+        from reindex_assets.local.stack.dagster_processes import dev_command
 
         ensure_data(Console())
         # In place of this process: Ctrl-C and signals reach Dagster itself.
-        os.execv(
-            sys.executable,
-            [
-                *(sys.executable, "-m", "dagster", "dev", "-m", "reindex_assets.definitions"),
-                *("-h", "127.0.0.1", "-p", str(port)),
-            ],
-        )
+        command = dev_command(port)
+        os.execv(command[0], command)

@@ -76,11 +76,17 @@ def _selector(name: str) -> dict[str, str]:
     return {"repositoryName": "__repository__", "repositoryLocationName": _LOCATION, "sensorName": name}
 
 
+def dev_command(port: int) -> list[str]:
+    """`dg dev`: the webserver on loopback, the daemon, and the code location."""
+    # Not what `dg` finds in the directory: the name of the location is part of what the instance remembers of sensors and schedules.
+    return [sys.executable, "-m", "dagster_dg_cli.cli", "dev", "-m", _LOCATION, "-h", LOOPBACK, "-p", str(port)]
+
+
 @contextlib.contextmanager
 def running_dagster(
     log: Path, environment: Mapping[str, str], preferred_port: int | None = None
 ) -> Iterator[DagsterProcesses]:
-    """`dagster dev` in the DAGSTER_HOME of the environment, on the preferred port if that is free; everything is ended with the context.
+    """`dg dev` in the DAGSTER_HOME of the environment, on the preferred port if that is free; everything is ended with the context.
 
     Raises:
         LocalStackError: it ended while starting, or never answered; the message ends with its log.
@@ -88,7 +94,7 @@ def running_dagster(
     port = choose_port(preferred_port, taken=())
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-m", _LOCATION, "-h", LOOPBACK, "-p", str(port)],
+            dev_command(port),
             env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
