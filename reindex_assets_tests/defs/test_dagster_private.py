@@ -1,7 +1,7 @@
 """What this project relies on in Dagster though Dagster promises nothing: that it is there, and is as we use it. Needs no engine.
 
 What lives here: the names of `dagster_private.py`, and undocumented methods, fields, members and columns. What does not: how
-they are looked up (support/dagster_inside.py).
+they are looked up (support/dagster_inside.py), and whether our storages are still needed (defs/test_storages_needed.py).
 
 Run this first after an upgrade of Dagster. It imports nothing of `reindex_assets`, which may not load then: each failure names one thing
 that Dagster has changed, and the files of ours that use it.

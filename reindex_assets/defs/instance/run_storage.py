@@ -7,7 +7,7 @@ their assets "no longer exist", and it fails each of them and cancels its runs. 
 when the code location doesn't load. Nothing has to be given up in either case: the next look finds the assets again.
 
 The rows are Dagster's own, so a deployment can leave this class out of its dagster.yaml at any time; the same `reindex-assets backfill`
-again does what a backfill that failed so has left.
+again does what a backfill that failed so has left. reindex_assets_tests/defs/test_storages_needed.py fails when Dagster waits by itself.
 """
 
 from __future__ import annotations
