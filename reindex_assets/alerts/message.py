@@ -94,7 +94,12 @@ class _Item:
 
 
 def compose(
-    news: News, open_problems: Mapping[Problem, OpenState], details: Details, ui_url: str = "", incomplete: bool = False
+    news: News,
+    open_problems: Mapping[Problem, OpenState],
+    details: Details,
+    ui_url: str = "",
+    *,
+    incomplete: bool = False,
 ) -> Message:
     """The message that reports `news`.
 

@@ -81,7 +81,8 @@ def run_round(
     news = {target: its_news for target, its_news in news.items() if its_news}
     # Targets with the same news get the same message, composed once.
     messages = {
-        its_news: compose(its_news, open_problems, details, ui_url, state.incomplete) for its_news in set(news.values())
+        its_news: compose(its_news, open_problems, details, ui_url, incomplete=state.incomplete)
+        for its_news in set(news.values())
     }
     failures = deliver({target: messages[its_news] for target, its_news in news.items()})
     if news and len(failures) == len(news):

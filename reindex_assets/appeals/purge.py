@@ -176,7 +176,7 @@ class AppealPurge:
                     in_postgres.update(appeal_places.count_asked(batch))
                     _insert(shards, names.appeals, batch)
             shards.map(lambda shard: appeal_places.match(shard, names, self._group))
-            look = self._counted(shards, names, in_postgres, snapshot.microseconds, attempted is not None)
+            look = self._counted(shards, names, in_postgres, snapshot.microseconds, was_attempted=attempted is not None)
             if attempted is not None or self._options.dry_run or not look.found.appeals:
                 return look, None
             return look, self._first(shards, names)
@@ -192,11 +192,14 @@ class AppealPurge:
         names: StagingNames,
         in_postgres: Counter[tuple[str, int]],
         snapshot: int,
+        *,
         was_attempted: bool,
     ) -> AppealLook:
         on_shards = shards.map(lambda shard: appeal_places.count_places(shard, names))
         stuck = shards.map(lambda shard: appeal_places.count_places(shard, names, attempted_only=True))
-        examples = shards.map(lambda shard: appeal_places.examples(shard, names, _EXAMPLES, was_attempted))
+        examples = shards.map(
+            lambda shard: appeal_places.examples(shard, names, _EXAMPLES, attempted_only=was_attempted)
+        )
         customers = tuple(
             CustomerAppeals(
                 customer,

@@ -163,7 +163,7 @@ GROUP BY {_KEY}""",
 
 
 def count_places(
-    shard: ShardConnection, names: StagingNames, attempted_only: bool = False
+    shard: ShardConnection, names: StagingNames, *, attempted_only: bool = False
 ) -> dict[tuple[str, int], FoundRows]:
     """The appeals' rows on a shard, by customer and type."""
     rows = shard.rows(
@@ -179,7 +179,7 @@ def count_places(
 
 
 def examples(
-    shard: ShardConnection, names: StagingNames, limit: int, attempted_only: bool = False
+    shard: ShardConnection, names: StagingNames, limit: int, *, attempted_only: bool = False
 ) -> list[AppealPlace]:
     """The first places of a shard, by day and customer."""
     rows = shard.rows(

@@ -72,7 +72,7 @@ def reindex(
         if as_json:
             print_json([report_json(report) for report in reports])
         else:
-            print_reports(Console(), reports, dry_run)
+            print_reports(Console(), reports, dry_run=dry_run)
         if not all(report.success for report in reports):
             raise typer.Exit(COULD_NOT_TELL)
         if any(report.red_checks for report in reports):

@@ -44,6 +44,6 @@ def repairs(
                 ]
             )
         else:
-            print_given_up(Console(), found, again)
+            print_given_up(Console(), found, again=again)
         if found and not again:
             raise typer.Exit(DIFFERENT)

@@ -81,7 +81,7 @@ def reshard(
             if as_json:
                 print_json(plan_json(plan) | {"finished": not plan.reshard.is_needed, "retiring": retiring})
             raise typer.Exit(DIFFERENT if plan.reshard.is_needed else 0)
-        if not yes and not _confirmed(plan, as_json):
+        if not yes and not _confirmed(plan, as_json=as_json):
             raise typer.Exit(DIFFERENT)
         # Dagster takes seconds to import; a plan does without it.
         from reindex_assets.defs.instance.opening import open_instance
@@ -112,7 +112,7 @@ def _cluster(fleet: Fleet, named: str | None) -> str:
     return named
 
 
-def _confirmed(plan: ReshardPlan, as_json: bool) -> bool:
+def _confirmed(plan: ReshardPlan, *, as_json: bool) -> bool:
     if as_json:
         raise ConfigurationError("--json asks nothing: say --yes too, or --dry-run")
     begun = plan.reshard.is_begun

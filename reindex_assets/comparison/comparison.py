@@ -171,7 +171,7 @@ class _Sums:
     def parity(self) -> TableParity:
         by_template = {template: tally.counts() for template, tally in sorted(self.templates.items())}
         same = (self.postgres_digest - self.clickhouse_digest) % MODULUS == 0
-        return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, same)
+        return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, digests_agree=same)
 
     def row_versions(self) -> RowVersions:
         """Those of the rows that Postgres has digested."""
@@ -195,7 +195,7 @@ def _compare_group(
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(source_digests(table, group, session, placement, with_checkpoint))
+            found = session.table(source_digests(table, group, session, placement, versions=with_checkpoint))
             for row in placement.by_shard(
                 found, ("found", "digest", "versions") if with_checkpoint else ("found", "digest")
             ):
@@ -255,7 +255,7 @@ GROUP BY customer, day, template_id"""
 
 
 def source_digests(
-    table: Table, group: SliceGroup, session: SourceSession, placement: GroupPlacement, versions: bool = False
+    table: Table, group: SliceGroup, session: SourceSession, placement: GroupPlacement, *, versions: bool = False
 ) -> str:
     """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
 

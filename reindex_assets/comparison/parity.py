@@ -45,6 +45,7 @@ class TableParity:
         by_template: Mapping[str, TableCounts],
         shard_count: int,
         distinct_rows: int | None = None,
+        *,
         digests_agree: bool = True,
     ) -> TableParity:
         """The sums over templates. Without `distinct_rows`: no row stands twice."""

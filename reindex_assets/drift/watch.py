@@ -178,7 +178,9 @@ class _Look:
             now = time.time()
             self._looked |= {(table.name, day.isoformat()): now for day in due}
 
-    def _read_row_versions(self, slices: Iterable[Slice], tables: Iterable[Table], missing_only: bool = False) -> None:
+    def _read_row_versions(
+        self, slices: Iterable[Slice], tables: Iterable[Table], *, missing_only: bool = False
+    ) -> None:
         for table in tables:
             wanted = [item for item in slices if not missing_only or table.name not in self._fresh[item]]
             for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):

@@ -37,7 +37,7 @@ from reindex_assets.postgres.session import SourceSession
 # --- what the records say against a fleet file
 
 
-def assert_layout(shards: ShardSet, cluster_name: str, resharding: bool = False) -> None:
+def assert_layout(shards: ShardSet, cluster_name: str, *, resharding: bool = False) -> None:
     """Makes sure that the shards are those of the fleet file, in its order and number, and that nothing moves them just now.
 
     Costs one small query on each shard. Called with the locks of the slices that are going to be written: a reshard waits for those.
@@ -49,13 +49,13 @@ def assert_layout(shards: ShardSet, cluster_name: str, resharding: bool = False)
         LayoutError: they are not.
         ShardUnreachableError: a shard could not be asked.
     """
-    error = contradiction(shards, cluster_name, read_records(shards), resharding)
+    error = contradiction(shards, cluster_name, read_records(shards), resharding=resharding)
     if error is not None:
         raise error
 
 
 def contradiction(
-    shards: ShardSet, cluster_name: str, records: Records, resharding: bool = False
+    shards: ShardSet, cluster_name: str, records: Records, *, resharding: bool = False
 ) -> LayoutError | None:
     """What speaks against writing to these shards; None when nothing does."""
     labels = [connection.label for connection in shards.connections]

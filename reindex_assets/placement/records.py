@@ -91,7 +91,7 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
 
 
 def write_records(
-    shards: ShardSet, cluster: Cluster, records: Sequence[LayoutRecord], last_first: bool = False
+    shards: ShardSet, cluster: Cluster, records: Sequence[LayoutRecord], *, last_first: bool = False
 ) -> None:
     """Writes a record on each shard, one after the other, and makes sure that each is there.
 

@@ -133,7 +133,7 @@ class Reindex:
         dry_run = self._options.write.dry_run
         settle_layout(shards, lambda: engines.source, self._dataset, dry_run=dry_run)
         if not dry_run or not is_unknown(read_records(shards)):
-            assert_layout(shards, self._dataset.cluster_name, self._options.allow_reshard)
+            assert_layout(shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
         drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
@@ -230,11 +230,11 @@ class Reindex:
             return
         try:
             with writing(engines.source, self._dataset.cluster_name):
-                assert_layout(engines.shards, self._dataset.cluster_name, self._options.allow_reshard)
+                assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
                 yield
         except SliceBusyError:
             # A reshard waits for the writers: it has said so on the shards already.
-            assert_layout(engines.shards, self._dataset.cluster_name, self._options.allow_reshard)
+            assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
             raise
 
     def _pipeline(

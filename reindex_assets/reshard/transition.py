@@ -64,6 +64,7 @@ def plan_reshard(
     cluster: Cluster,
     from_shards: int | None = None,
     to_shards: int | None = None,
+    *,
     lost: bool = False,
 ) -> Reshard:
     """What the records say, and would say during the reshard; writes nothing.
@@ -78,7 +79,7 @@ def plan_reshard(
         ConfigurationError: from_shards or to_shards are others.
     """
     with ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards:
-        return _plan(shards, cluster_name, cluster, from_shards, to_shards, lost)
+        return _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
 
 
 def begin_reshard(
@@ -86,6 +87,7 @@ def begin_reshard(
     cluster: Cluster,
     from_shards: int | None = None,
     to_shards: int | None = None,
+    *,
     lost: bool = False,
 ) -> Reshard:
     """The same, and says on every shard that it is under way; when this returns, nobody else is writing any more.
@@ -98,7 +100,7 @@ def begin_reshard(
         ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards,
     ):
         with changing_layout(session, cluster_name):
-            found = _plan(shards, cluster_name, cluster, from_shards, to_shards, lost)
+            found = _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
             if not found.is_needed:
                 return found
             if found.is_ending:
@@ -162,6 +164,7 @@ def _plan(
     cluster: Cluster,
     from_shards: int | None,
     to_shards: int | None,
+    *,
     lost: bool,
 ) -> Reshard:
     check_schema(shards)

@@ -151,7 +151,9 @@ class ReshardWork:
             ShardUnreachableError: a shard could not be asked.
         """
         options = self._options
-        reshard = plan_reshard(self._cluster_name, self._cluster, options.from_shards, options.to_shards, options.lost)
+        reshard = plan_reshard(
+            self._cluster_name, self._cluster, options.from_shards, options.to_shards, lost=options.lost
+        )
         return ReshardPlan(
             reshard,
             self._first,
@@ -173,7 +175,9 @@ class ReshardWork:
             ReindexError: nothing could be begun, or an engine went out of reach between the runs.
         """
         options = self._options
-        reshard = begin_reshard(self._cluster_name, self._cluster, options.from_shards, options.to_shards, options.lost)
+        reshard = begin_reshard(
+            self._cluster_name, self._cluster, options.from_shards, options.to_shards, lost=options.lost
+        )
         if not reshard.is_needed:
             return ReshardOutcome(True, retiring=self.held_by_retiring())
         self._forget()

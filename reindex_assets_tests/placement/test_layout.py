@@ -173,12 +173,12 @@ def test_a_layout_that_changes_under_a_run_stops_it_at_the_next_group(
     asked = 0
     original = layout.assert_layout
 
-    def asking(shards: ShardSet, cluster_name: str, resharding: bool = False) -> None:
+    def asking(shards: ShardSet, cluster_name: str, *, resharding: bool = False) -> None:
         nonlocal asked
         asked += 1
         if asked == 3:
             edit(shard_clients[0], state="'moving'", next_shard=0, next_shards=6, members=6)
-        original(shards, cluster_name, resharding)
+        original(shards, cluster_name, resharding=resharding)
 
     monkeypatch.setattr("reindex_assets.reindex.job.assert_layout", asking)
     # Once for the run, and once a group.

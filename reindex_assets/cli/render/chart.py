@@ -105,7 +105,8 @@ def customer_chart(days: Sequence[DayReport], gap_days: frozenset[date]) -> Char
         height=panels[-1][0].bottom + _FOOT,
         panels=tuple(panel for panel, _ in panels),
         days=tuple(
-            _day(day, _LEFT + number * step, step, day.slice.day in gap_days, panels) for number, day in enumerate(days)
+            _day(day, _LEFT + number * step, step, gap=day.slice.day in gap_days, panels=panels)
+            for number, day in enumerate(days)
         ),
         dates=tuple(
             Mark(round(_LEFT + (number + 0.5) * step, 2), f"{day.slice.day:%d %b}")
@@ -138,7 +139,7 @@ def _scale(rows: int) -> tuple[int, int]:
     return math.ceil(rows / tick) * tick, tick
 
 
-def _day(day: DayReport, x: float, step: float, gap: bool, panels: Sequence[tuple[Panel, float]]) -> Day:
+def _day(day: DayReport, x: float, step: float, *, gap: bool, panels: Sequence[tuple[Panel, float]]) -> Day:
     inset = min(step * 0.12, 4.0)
     width = (step - 2 * inset) / 2
     bars = []

@@ -112,10 +112,10 @@ def print_outcome(console: Console, plan: ReshardPlan, outcome: ReshardOutcome) 
             "Add their customers to the fleet file, or set first_day earlier, and run again; or leave them there by --leave-behind.",
             soft_wrap=True,
         )
-    print_retiring(console, outcome.retiring, outcome.is_finished)
+    print_retiring(console, outcome.retiring, is_finished=outcome.is_finished)
 
 
-def print_retiring(console: Console, retiring: Mapping[str, Mapping[str, int]], is_finished: bool = True) -> None:
+def print_retiring(console: Console, retiring: Mapping[str, Mapping[str, int]], *, is_finished: bool = True) -> None:
     for label, rows in retiring.items():
         held = ", ".join(f"{number:,} rows of {table}" for table, number in rows.items() if number)
         if held:

@@ -57,7 +57,7 @@ def print_verification(console: Console, found: Verification) -> None:
     console.print(Text(found.sentence, style="red" if found.different else "green"))
 
 
-def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool) -> None:
+def print_reports(console: Console, reports: Sequence[RunReport], *, dry_run: bool) -> None:
     """What each run did, as a table; what ClickHouse held before and after; then the errors and the red checks."""
     table = _table("Dry run: nothing was written" if dry_run else "Reindexed", "run", "what")
     table.columns[1].overflow = "fold"
@@ -84,7 +84,7 @@ def print_reports(console: Console, reports: Sequence[RunReport], dry_run: bool)
             console.print(printable(line, "red"), soft_wrap=True)
 
 
-def print_given_up(console: Console, found: Sequence[GivenUp], again: bool) -> None:
+def print_given_up(console: Console, found: Sequence[GivenUp], *, again: bool) -> None:
     """The repairs that were given up, and what happens next."""
     if not found:
         console.print("[green]No repair is given up.[/green]")

@@ -80,7 +80,7 @@ class ReindexConfig(Config):
         "after the `settle_seconds` that the fleet file has for the cluster's watch.",
     )
 
-    def options(self, is_repair: bool) -> ReindexOptions:
+    def options(self, *, is_repair: bool) -> ReindexOptions:
         """The same, for the core. A repair was asked for because something differs: it leaves nothing out."""
         return ReindexOptions(
             WriteOptions(self.batch_rows, self.dry_run, self.clean_up),

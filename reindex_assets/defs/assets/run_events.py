@@ -64,7 +64,7 @@ def store_results(context: AssetExecutionContext, results: Sequence[AssetCheckEv
 
 
 def store_step_events(
-    context: AssetExecutionContext, outcomes: Sequence[SliceOutcome], keys: dict[Step, AssetKey], dry_run: bool
+    context: AssetExecutionContext, outcomes: Sequence[SliceOutcome], keys: dict[Step, AssetKey], *, dry_run: bool
 ) -> None:
     """Stores one event for each step of slices that are done. A dry run wrote nothing to the shards: it observes.
 
@@ -77,7 +77,7 @@ def store_step_events(
         batch = str(uuid.uuid4())
         for number, outcome in enumerate(done, 1):
             in_batch = DagsterEventBatchMetadata(batch, is_end=number == len(done))
-            partition, metadata = outcome.slice.partition_key, _step_metadata(outcome, step, dry_run)
+            partition, metadata = outcome.slice.partition_key, _step_metadata(outcome, step, dry_run=dry_run)
             if step is Step.WRITE and dry_run:
                 observation = AssetObservation(asset_key=key, partition=partition, metadata=metadata)
                 DagsterEvent.asset_observation(step_context, observation, in_batch)
@@ -86,7 +86,7 @@ def store_step_events(
                 DagsterEvent.asset_materialization(step_context, materialization, in_batch)
 
 
-def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str, Metadata]:
+def _step_metadata(outcome: SliceOutcome, step: Step, *, dry_run: bool) -> dict[str, Metadata]:
     assert outcome.snapshot is not None
     metadata: dict[str, Metadata] = {
         "snapshot": _time(outcome.snapshot),
@@ -114,7 +114,7 @@ def _step_metadata(outcome: SliceOutcome, step: Step, dry_run: bool) -> dict[str
         if outcome.scorecards_without_conversation_shard is not None:
             metadata["scorecards_of_conversations_on_no_shard"] = outcome.scorecards_without_conversation_shard
     if step is Step.WRITE:
-        metadata |= _write_metadata(outcome, dry_run)
+        metadata |= _write_metadata(outcome, dry_run=dry_run)
     return metadata
 
 
@@ -134,7 +134,7 @@ def _time(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC).isoformat(timespec="microseconds")
 
 
-def _write_metadata(outcome: SliceOutcome, dry_run: bool) -> dict[str, Metadata]:
+def _write_metadata(outcome: SliceOutcome, *, dry_run: bool) -> dict[str, Metadata]:
     """Totals as plottable numbers, and a table of tables and shards. What a dry run has not done is not said to be done."""
     writes = outcome.writes.values()
     table = [
