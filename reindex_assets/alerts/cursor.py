@@ -25,7 +25,7 @@ _SINCE_STEP_SECONDS = 10
 _DAY_SECONDS = 86_400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AlertState:
     """All that the alerts remember.
 
@@ -140,7 +140,12 @@ def from_cursor(cursor: str) -> AlertState | None:
     except ValueError:
         return None
     return AlertState(
-        model.position, model.reread_from, tuple(model.failed_runs_seen), open_checks, target_states, model.incomplete
+        position=model.position,
+        reread_from=model.reread_from,
+        failed_runs_seen=tuple(model.failed_runs_seen),
+        open_checks=open_checks,
+        target_states=target_states,
+        incomplete=model.incomplete,
     )
 
 

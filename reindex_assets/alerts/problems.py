@@ -75,7 +75,7 @@ class OpenState:
     severity: Severity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One result of a check. `time` is in epoch seconds."""
 
@@ -103,7 +103,7 @@ def after_evaluations(
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rules:
     """When a problem is reported.
 

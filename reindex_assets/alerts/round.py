@@ -26,7 +26,7 @@ from reindex_assets.alerts.problems import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observations:
     """What was read for a round.
 

@@ -50,7 +50,7 @@ _EXAMPLES = 20
 MAX_SCORECARDS = 500_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PurgeOptions:
     """The options of a purge.
 
@@ -135,7 +135,9 @@ class AppealPurge:
         with Engines(self._cluster, comment, self._options.attempts, self._on_retry) as engines:
             engines.retrying("the check of the shards", lambda: self._check_shards(engines))
             before, chosen = engines.retrying("the look for appeals", lambda: self._look(engines))
-            report = PurgeReport(self._cluster_name, self._group, self._options.dry_run, before)
+            report = PurgeReport(
+                cluster_name=self._cluster_name, group=self._group, dry_run=self._options.dry_run, before=before
+            )
             if self._options.dry_run or not before.found.appeals:
                 return report
             assert chosen is not None

@@ -59,7 +59,7 @@ class FoundRows:
         return FoundRows(self.appeals + other.appeals, self.scorecards + other.scorecards, self.scores + other.scores)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AppealPlace:
     """One sorting key, on one shard, at which an appeal has rows."""
 
@@ -193,15 +193,15 @@ LIMIT {{limit:UInt64}}""",
     )
     return [
         AppealPlace(
-            shard.index,
-            str(row["customer"]),
-            str(row["profile"]),
-            str(row["scorecard_id"]),
-            row["day"],
-            row["template_type"],
-            row["scorecard_type"],
-            FoundRows(1, row["scorecards"], row["scores"]),
-            row["newest"],
+            shard=shard.index,
+            customer=str(row["customer"]),
+            profile=str(row["profile"]),
+            scorecard_id=str(row["scorecard_id"]),
+            day=row["day"],
+            template_type=row["template_type"],
+            scorecard_type=row["scorecard_type"],
+            rows=FoundRows(1, row["scorecards"], row["scores"]),
+            newest_version=row["newest"],
         )
         for row in rows
     ]

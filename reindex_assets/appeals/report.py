@@ -69,7 +69,7 @@ class Outcome(StrEnum):
     STUCK = "appeals that were deleted are still there, or again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PurgeReport:
     """One run over some customers and days of a cluster.
 

@@ -42,7 +42,7 @@ class Speed:
         return self.seconds_a_run + slices * self.seconds_a_slice + rows * self.seconds_a_row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """How many runs may be in progress at once: in all, of backfills, of one cluster, and of one customer. None means unlimited."""
 

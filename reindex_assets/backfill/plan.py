@@ -65,7 +65,7 @@ class Batch:
         return [item for window in self.windows for item in window.slices]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackfillPlan:
     """What a backfill over the fleet would do.
 

@@ -61,13 +61,13 @@ def reshard(
     with exit_statuses():
         known = open_fleet(fleet)
         options = ReshardOptions(
-            first and first.date(),
-            last and last.date(),
-            from_shards,
-            to_shards,
-            lost,
-            leave_behind,
-            settle,
+            first_day=first and first.date(),
+            last_day=last and last.date(),
+            from_shards=from_shards,
+            to_shards=to_shards,
+            lost=lost,
+            leave_behind=leave_behind,
+            settle_seconds=settle,
         )
         console = Console(stderr=as_json)
         name = _cluster(known, cluster)

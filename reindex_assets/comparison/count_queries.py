@@ -54,7 +54,15 @@ def count_both_sides(comparison: Comparison, slices: Iterable[Slice]) -> Counts:
         for (item, template_id), tables in sorted(tallies.items(), key=lambda place: place[0])
     )
     titles, titles_error = _titles(comparison, wanted)
-    return Counts(wanted, templates, len(shards), tuple(snapshots), tuple(quarantined), titles, titles_error)
+    return Counts(
+        slices=wanted,
+        templates=templates,
+        shard_count=len(shards),
+        snapshots=tuple(snapshots),
+        quarantined=tuple(quarantined),
+        titles=titles,
+        titles_error=titles_error,
+    )
 
 
 def counts_of(comparison: Comparison, parities: Iterable[SliceParity]) -> Counts:
@@ -73,7 +81,16 @@ def counts_of(comparison: Comparison, parities: Iterable[SliceParity]) -> Counts
     wanted = tuple(parity.slice for parity in found)
     snapshots = tuple(sorted({parity.snapshot for parity in found}))
     quarantined = tuple(row for parity in found for row in parity.quarantined)
-    return Counts(wanted, templates, len(comparison.shards), snapshots, quarantined, *_titles(comparison, wanted))
+    titles, titles_error = _titles(comparison, wanted)
+    return Counts(
+        slices=wanted,
+        templates=templates,
+        shard_count=len(comparison.shards),
+        snapshots=snapshots,
+        quarantined=quarantined,
+        titles=titles,
+        titles_error=titles_error,
+    )
 
 
 def _titles(comparison: Comparison, slices: Iterable[Slice]) -> tuple[dict[tuple[str, str], str], str | None]:

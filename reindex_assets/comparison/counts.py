@@ -81,7 +81,7 @@ class TemplateCounts:
         return all(table.agrees for table in self.tables.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """Both sides, counted.
 
@@ -116,13 +116,13 @@ class Counts:
             parts += other.templates
             rows += other.quarantined
         return Counts(
-            tuple(sorted(kept.union(*(other.slices for other in others)))),
-            tuple(sorted(parts, key=lambda template: (template.slice, template.template_id))),
-            self.shard_count,
-            tuple(sorted({*self.snapshots, *(snapshot for other in others for snapshot in other.snapshots)})),
-            tuple(rows),
-            self.titles,
-            self.titles_error,
+            slices=tuple(sorted(kept.union(*(other.slices for other in others)))),
+            templates=tuple(sorted(parts, key=lambda template: (template.slice, template.template_id))),
+            shard_count=self.shard_count,
+            snapshots=tuple(sorted({*self.snapshots, *(snapshot for other in others for snapshot in other.snapshots)})),
+            quarantined=tuple(rows),
+            titles=self.titles,
+            titles_error=self.titles_error,
         )
 
     def by_slice(self) -> dict[Slice, Mapping[str, TableCounts]]:

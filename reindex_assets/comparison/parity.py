@@ -19,7 +19,7 @@ from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.postgres.extract import QuarantinedRow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TableParity:
     """One table of one slice on both engines.
 

@@ -34,7 +34,7 @@ class ColumnValues:
     clickhouse: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RowSample:
     """One differing row.
 
@@ -102,19 +102,19 @@ def _sample(row: dict[str, Any], values: Mapping[tuple[str, _Key], tuple[ColumnV
     _, profile, scorecard_id, score_id = _key(row)
     columns = values.get((table.name, _key(row)), ()) if difference is Difference.CHANGED else ()
     return RowSample(
-        table.name,
-        difference,
-        profile,
-        scorecard_id,
-        score_id,
-        row["shard"],
-        _WHAT[difference].format(
+        table=table.name,
+        difference=difference,
+        profile=profile,
+        scorecard_id=scorecard_id,
+        score_id=score_id,
+        shard=row["shard"],
+        what=_WHAT[difference].format(
             shard=row["shard"],
             belongs=row["source_shard"],
             day=row["source_day"] or "another day",
             columns="; ".join(f"{one.column}: Postgres {one.postgres}, ClickHouse {one.clickhouse}" for one in columns),
         ),
-        columns,
+        columns=columns,
     )
 
 

@@ -38,7 +38,7 @@ class Depth(StrEnum):
     ROWS = "rows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DayReport:
     """One customer-day as it is reported.
 
@@ -115,7 +115,7 @@ class ClusterVerification:
         return tuple(sorted({parity.snapshot for parity in self.parities}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verification:
     """Some customers over some days.
 
@@ -212,15 +212,15 @@ def verify(
             clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
-        kind.name,
-        depth,
-        first_day,
-        last_day,
-        settle_seconds,
-        samples,
-        tuple(clusters),
-        days,
-        tuple(find_missing_days(days)),
+        kind=kind.name,
+        depth=depth,
+        first_day=first_day,
+        last_day=last_day,
+        settle_seconds=settle_seconds,
+        samples=samples,
+        clusters=tuple(clusters),
+        days=days,
+        gaps=tuple(find_missing_days(days)),
     )
 
 
@@ -240,25 +240,25 @@ def _days(cluster: ClusterVerification) -> Iterator[DayReport]:
         unequal = set(cluster.counts.disagreeing())
         for item, tables in counted.items():
             yield DayReport(
-                cluster.name,
-                item,
-                {name: (table.postgres_rows, table.clickhouse_rows) for name, table in tables.items()},
-                explain_counts(tables) if item in unequal else None,
-                "",
-                tables,
-                tuple(row for row in cluster.counts.quarantined if row.slice == item),
+                cluster=cluster.name,
+                slice=item,
+                rows={name: (table.postgres_rows, table.clickhouse_rows) for name, table in tables.items()},
+                difference=explain_counts(tables) if item in unequal else None,
+                remark="",
+                counts=tables,
+                quarantined=tuple(row for row in cluster.counts.quarantined if row.slice == item),
             )
         return
     for parity in cluster.parities:
         yield DayReport(
-            cluster.name,
-            parity.slice,
-            {name: (table.postgres_rows, table.clickhouse_rows) for name, table in parity.tables.items()},
-            explain(parity),
-            _remark(parity),
-            counted[parity.slice],
-            parity.quarantined,
-            parity,
+            cluster=cluster.name,
+            slice=parity.slice,
+            rows={name: (table.postgres_rows, table.clickhouse_rows) for name, table in parity.tables.items()},
+            difference=explain(parity),
+            remark=_remark(parity),
+            counts=counted[parity.slice],
+            quarantined=parity.quarantined,
+            parity=parity,
         )
 
 

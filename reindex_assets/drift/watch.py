@@ -38,7 +38,7 @@ _SLICES_AT_ONCE = 20_000
 _SCORES_A_SCORECARD = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WatchLook:
     """What a look has found.
 
@@ -145,16 +145,18 @@ class _Look:
         turn = 1 + max((state.turn for state in self._known.values()), default=0)
         for parity in found:
             row_versions, shard_checksum = dict(self._fresh[parity.slice]), self._shard_checksums[parity.slice]
-            slices[parity.slice] = SliceState(row_versions, shard_checksum, is_equal=parity.sums_agree, turn=turn)
+            slices[parity.slice] = SliceState(
+                row_versions=row_versions, shard_checksum=shard_checksum, is_equal=parity.sums_agree, turn=turn
+            )
         compared = {parity.slice for parity in found}
         return WatchLook(
-            WatchState(slices, parts, self._looked, self._origin),
-            {parity.slice: parity for parity in sorted(found, key=_by_day) if not parity.is_equal},
-            frozenset(parity.slice for parity in found if parity.is_equal),
-            len(self._slices),
-            len(touched),
-            sum(not state.is_equal and item not in compared for item, state in slices.items()),
-            {name: round(seconds, 3) for name, seconds in self._seconds.items()},
+            state=WatchState(slices, parts, self._looked, self._origin),
+            drifted={parity.slice: parity for parity in sorted(found, key=_by_day) if not parity.is_equal},
+            equal=frozenset(parity.slice for parity in found if parity.is_equal),
+            watched=len(self._slices),
+            touched=len(touched),
+            waiting=sum(not state.is_equal and item not in compared for item, state in slices.items()),
+            seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
         )
 
     # --- what has been touched

@@ -40,7 +40,7 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceState:
     """A slice when it was last compared: row versions of Postgres by table name, and the checksum of its rows on the shards.
 
@@ -143,4 +143,10 @@ def _state(row: Mapping[str, object]) -> SliceState:
         if row[f"{name}_mark"] is not None
     }
     shard_checksum, turn = int(str(row["shard_mark"])), int(str(row["turn"]))
-    return SliceState(row_versions, shard_checksum, bool(row["is_equal"]), bool(row["is_touched"]), turn)
+    return SliceState(
+        row_versions=row_versions,
+        shard_checksum=shard_checksum,
+        is_equal=bool(row["is_equal"]),
+        is_touched=bool(row["is_touched"]),
+        turn=turn,
+    )

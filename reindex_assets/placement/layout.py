@@ -208,7 +208,14 @@ def adopt(shards: ShardSet, cluster_name: str, cluster: Cluster, count: int, ver
     layout_id = str(uuid4())
     for state in (LayoutState.ADOPTING, LayoutState.SETTLED):
         records = [
-            LayoutRecord(layout_id, cluster_name, state, index if index < count else NOWHERE, count, version=version)
+            LayoutRecord(
+                layout_id=layout_id,
+                cluster=cluster_name,
+                state=state,
+                shard=index if index < count else NOWHERE,
+                shards=count,
+                version=version,
+            )
             for index in range(len(shards.connections))
         ]
         write_records(shards, cluster, records)

@@ -31,7 +31,7 @@ class LayoutState(StrEnum):
     MOVING = "moving"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayoutRecord:
     """What a shard says of its place.
 

@@ -36,7 +36,7 @@ from reindex_assets.storage.slice_store import ExtractInfo, SliceStore
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReindexOptions:
     """What an operator may choose for a run; defs/assets/reindex.py describes each field.
 
@@ -148,7 +148,7 @@ class Reindex:
 
         found = engines.retrying("the look at what has been touched", ask)
         return [
-            SliceOutcome(item, tuple(Step), snapshot=parity.snapshot, unchanged=parity)
+            SliceOutcome(slice=item, steps=tuple(Step), snapshot=parity.snapshot, unchanged=parity)
             for item, parity in sorted(found.items())
             if self._store.is_whole(item, len(engines.shards))
         ]
@@ -188,7 +188,7 @@ class Reindex:
                     for alone in self._groups([item], {})
                     for outcome in self._attempt(alone, chain, engines, 1)
                 ]
-            outcomes = [SliceOutcome(item, chain, error=text) for item in group.slices]
+            outcomes = [SliceOutcome(slice=item, steps=chain, error=text) for item in group.slices]
         self._tell(outcomes)
         return outcomes
 

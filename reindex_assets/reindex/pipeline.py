@@ -31,7 +31,7 @@ from reindex_assets.storage.slice_store import ExtractInfo, SliceFile, SliceStor
 Reader = Callable[[Table], Iterator[pa.RecordBatch]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceOutcome:
     """What became of one slice in one run.
 
@@ -148,8 +148,8 @@ class GroupPipeline:
             kept_back[row.slice].append(row)
         return [
             SliceOutcome(
-                item,
-                self._chain,
+                slice=item,
+                steps=self._chain,
                 snapshot=self._extract.snapshot,
                 files=published[item],
                 writes=writes.get(item, {}),

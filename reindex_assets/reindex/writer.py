@@ -32,7 +32,7 @@ from reindex_assets.selection.groups import SliceGroup
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WriteOptions:
     """How a group is written.
 

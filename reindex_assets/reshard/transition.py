@@ -36,7 +36,7 @@ from reindex_assets.postgres.session import SourceSession
 _COMMENT = "reindex_assets reshard"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reshard:
     """A reshard of a cluster to the shards of its fleet file.
 
@@ -213,19 +213,28 @@ def _plan(
     version = later(records)
     planned = [
         LayoutRecord(
-            base.layout_id,
-            cluster_name,
-            LayoutState.MOVING,
-            number,
-            base.shards,
-            index if index < count else NOWHERE,
-            count,
-            members,
-            version,
+            layout_id=base.layout_id,
+            cluster=cluster_name,
+            state=LayoutState.MOVING,
+            shard=number,
+            shards=base.shards,
+            next_shard=index if index < count else NOWHERE,
+            next_shards=count,
+            members=members,
+            version=version,
         )
         for index, number in enumerate(numbers)
     ]
-    return Reshard(cluster_name, base.shards, count, not is_settled, is_begun or is_ending, is_ending, planned, labels)
+    return Reshard(
+        cluster_name=cluster_name,
+        from_shards=base.shards,
+        to_shards=count,
+        is_needed=not is_settled,
+        is_begun=is_begun or is_ending,
+        is_ending=is_ending,
+        records=planned,
+        labels=labels,
+    )
 
 
 def _number(record: LayoutRecord | None, base: LayoutRecord, settled: int) -> int:
@@ -306,7 +315,14 @@ def _former(
             ) from None
     layout_id, version = str(uuid4()), later([])
     return [
-        LayoutRecord(layout_id, cluster_name, LayoutState.SETTLED, index, from_shards, version=version)
+        LayoutRecord(
+            layout_id=layout_id,
+            cluster=cluster_name,
+            state=LayoutState.SETTLED,
+            shard=index,
+            shards=from_shards,
+            version=version,
+        )
         if index < from_shards
         else None
         for index in range(len(addresses))

@@ -36,7 +36,7 @@ _SLICES_A_COMPARISON = 1_000
 _ROUNDS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReshardOptions:
     """What an operator says.
 
@@ -56,7 +56,7 @@ class ReshardOptions:
     settle_seconds: float = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReshardPlan:
     """What a reshard would do.
 
@@ -73,7 +73,7 @@ class ReshardPlan:
     left_behind: Sequence[LeftBehind]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReshardOutcome:
     """How a reshard stands.
 
@@ -155,12 +155,12 @@ class ReshardWork:
             self._cluster_name, self._cluster, options.from_shards, options.to_shards, lost=options.lost
         )
         return ReshardPlan(
-            reshard,
-            self._first,
-            self._last,
-            (self._first, self._last) == self._days,
-            self._locations(self._slices(self._first, self._last)) if reshard.is_needed else RowLocations(),
-            self._left_behind(),
+            reshard=reshard,
+            first_day=self._first,
+            last_day=self._last,
+            is_whole=(self._first, self._last) == self._days,
+            chosen=self._locations(self._slices(self._first, self._last)) if reshard.is_needed else RowLocations(),
+            left_behind=self._left_behind(),
         )
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
@@ -179,7 +179,7 @@ class ReshardWork:
             self._cluster_name, self._cluster, options.from_shards, options.to_shards, lost=options.lost
         )
         if not reshard.is_needed:
-            return ReshardOutcome(True, retiring=self.held_by_retiring())
+            return ReshardOutcome(is_finished=True, retiring=self.held_by_retiring())
         self._forget()
         chosen = self._slices(self._first, self._last)
         reports = self._move(run_window, chosen)
@@ -194,7 +194,14 @@ class ReshardWork:
         may_finish = not rows_left and not different and (options.leave_behind or not left_behind)
         if may_finish:
             finish_reshard(reshard, self._cluster)
-        return ReshardOutcome(may_finish, reports, rows_left, different, left_behind, self.held_by_retiring())
+        return ReshardOutcome(
+            is_finished=may_finish,
+            reports=reports,
+            rows_left=rows_left,
+            different=different,
+            left_behind=left_behind,
+            retiring=self.held_by_retiring(),
+        )
 
     # --- its steps
 

@@ -85,7 +85,7 @@ STEPS = st.lists(
 def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_often_as_it_should(
     steps: list[Step],
 ) -> None:
-    state = AlertState(0, 0, target_states={"target": TargetState()})
+    state = AlertState(position=0, reread_from=0, target_states={"target": TargetState()})
     now = NOW
     red_since: dict[Problem, int] = {}
     told_at: dict[Problem, int] = {}
@@ -93,7 +93,7 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
         evaluations = []
         for number, passed in step.verdicts:
             problem = PROBLEMS[number]
-            evaluations.append(Evaluation(problem, passed, Severity.ERROR, now))
+            evaluations.append(Evaluation(problem=problem, passed=passed, severity=Severity.ERROR, time=now))
             if passed:
                 red_since.pop(problem, None)
             else:
@@ -122,7 +122,7 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
             assert set(news.recovered) == set(told_at) - set(red_since)
             told_at |= dict.fromkeys((*news.first, *news.again), now)
             told_at = {problem: at for problem, at in told_at.items() if problem in red_since}
-        state = AlertState(0, 0, open_checks=open_checks, target_states={"target": target_state})
+        state = AlertState(position=0, reread_from=0, open_checks=open_checks, target_states={"target": target_state})
         assert from_cursor(to_cursor(state)) == state
 
 
@@ -134,7 +134,10 @@ def test_over_any_history_each_problem_and_each_recovery_is_told_exactly_as_ofte
 def test_reading_the_latest_evaluations_again_changes_nothing_that_is_open(
     verdicts: list[tuple[int, bool, int]], start: int
 ) -> None:
-    evaluations = [Evaluation(PROBLEMS[number], passed, Severity.ERROR, at) for number, passed, at in verdicts]
+    evaluations = [
+        Evaluation(problem=PROBLEMS[number], passed=passed, severity=Severity.ERROR, time=at)
+        for number, passed, at in verdicts
+    ]
     once = after_evaluations({}, evaluations)
     assert set(after_evaluations(once, evaluations[start:])) == set(once)
 
@@ -203,7 +206,14 @@ ANY_PROBLEM = st.builds(
 def test_the_cursor_holds_the_whole_state(
     open_checks: dict[Problem, OpenState], target_states: dict[str, TargetState], incomplete: bool
 ) -> None:
-    state = AlertState(7, 5, ("run-1",), open_checks, target_states, incomplete)
+    state = AlertState(
+        position=7,
+        reread_from=5,
+        failed_runs_seen=("run-1",),
+        open_checks=open_checks,
+        target_states=target_states,
+        incomplete=incomplete,
+    )
     assert from_cursor(to_cursor(state)) == state
 
 
@@ -225,7 +235,10 @@ def test_a_fleet_that_is_red_everywhere_for_months_needs_a_small_cursor() -> Non
     kept, left_out = within_limit(open_checks, set())
     assert (len(kept), left_out) == (len(problems), 0)
     told = TargetState(dict.fromkeys(problems, NOW))
-    assert len(to_cursor(AlertState(0, 0, open_checks=kept, target_states={"a": told, "b": told}))) < 50_000
+    assert (
+        len(to_cursor(AlertState(position=0, reread_from=0, open_checks=kept, target_states={"a": told, "b": told})))
+        < 50_000
+    )
 
 
 def test_when_too_much_is_red_what_was_told_is_followed_and_then_the_oldest() -> None:

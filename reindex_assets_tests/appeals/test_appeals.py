@@ -52,7 +52,7 @@ def purge(
     max_scorecards: int = 1_000,
 ) -> PurgeReport:
     [(cluster_name, group)] = plan_purges(fleet, customers, first, last).items()
-    options = PurgeOptions(dry_run, max_scorecards, attempts=1)
+    options = PurgeOptions(dry_run=dry_run, max_scorecards=max_scorecards, attempts=1)
     return AppealPurge(fleet, cluster_name, group, options, on_progress=on_progress).run()
 
 

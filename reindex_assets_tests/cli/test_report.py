@@ -230,7 +230,15 @@ def test_each_day_has_a_column_with_its_numbers_and_a_mark_when_it_differs(
 def a_day(customer: str, day: date, scorecards: tuple[int, int], scores: tuple[int, int]) -> DayReport:
     rows = {"scorecard": scorecards, "score": scores}
     same = all(postgres == clickhouse for postgres, clickhouse in rows.values())
-    return DayReport("local", Slice(customer, day), rows, None if same else "+1 scores", "", {}, ())
+    return DayReport(
+        cluster="local",
+        slice=Slice(customer, day),
+        rows=rows,
+        difference=None if same else "+1 scores",
+        remark="",
+        counts={},
+        quarantined=(),
+    )
 
 
 @pytest.mark.parametrize("days", [1, 14, 60, 366])

@@ -46,7 +46,7 @@ PLAN = DataPlan(CUSTOMERS, date(2026, 2, 1), days=2, scale=0.002, seed=31)
 SLICES = slices_of(PLAN)
 #: The shard that has replicas.
 SHARD = 1
-TRIES = ReindexOptions(WriteOptions(batch_rows=500), attempts=3)
+TRIES = ReindexOptions(write=WriteOptions(batch_rows=500), attempts=3)
 
 
 def with_replicas(fleet: Fleet, *ports: int, number: int = SHARD, **fields: object) -> Fleet:

@@ -262,7 +262,11 @@ def blind_for(item: Slice, state: WatchState) -> WatchState:
     """The state of a watch that takes what it sees now for what equal data looks like."""
     now = state.slices[item]
     return dataclasses.replace(
-        state, slices={**state.slices, item: SliceState(now.row_versions, now.shard_checksum, is_equal=True)}
+        state,
+        slices={
+            **state.slices,
+            item: SliceState(row_versions=now.row_versions, shard_checksum=now.shard_checksum, is_equal=True),
+        },
     )
 
 

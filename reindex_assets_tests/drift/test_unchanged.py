@@ -279,8 +279,8 @@ def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
 
 def test_what_an_operator_asks_for_is_done_whatever_is_proved(proven: Fleet) -> None:
     assert run(proven, options=ReindexOptions(everything=True)) == set()
-    assert run(proven, options=ReindexOptions(WriteOptions(dry_run=True))) == set()
-    assert run(proven, options=ReindexOptions(WriteOptions(clean_up=True))) == set()
+    assert run(proven, options=ReindexOptions(write=WriteOptions(dry_run=True))) == set()
+    assert run(proven, options=ReindexOptions(write=WriteOptions(clean_up=True))) == set()
     [outcome, *_] = running.reindex(proven, SLICES, steps=[Step.EXTRACT, Step.ROWS])
     assert outcome.unchanged is None
 

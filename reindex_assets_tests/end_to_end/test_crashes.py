@@ -39,7 +39,7 @@ from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
 PLAN = DataPlan(CUSTOMERS, date(2026, 2, 1), days=2, scale=0.003, seed=12)
 SLICES = slices_of(PLAN)
 KILLS = 14
-ONCE = ReindexOptions(WriteOptions(batch_rows=300), attempts=1)
+ONCE = ReindexOptions(write=WriteOptions(batch_rows=300), attempts=1)
 
 
 class KilledRuns:

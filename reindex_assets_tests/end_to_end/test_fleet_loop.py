@@ -169,7 +169,7 @@ def test_a_repair_touches_no_row_of_another_cluster_in_the_same_engines(
             client.command(f"CREATE TABLE {left_over} (x UInt8) ENGINE = MergeTree ORDER BY x")
 
     reindex(fleet, FIRST, kind, days)
-    reindex(fleet, FIRST, kind, days, ReindexOptions(WriteOptions(clean_up=True)))
+    reindex(fleet, FIRST, kind, days, ReindexOptions(write=WriteOptions(clean_up=True)))
 
     assert differences(mine, kind) == []
     assert parts_of(mine, kind) != own

@@ -33,8 +33,8 @@ from reindex_assets_tests.support.running import (
 )
 
 SLICES = slices_of(PLAN)
-DRY_RUN = ReindexOptions(WriteOptions(dry_run=True))
-CLEAN_UP = ReindexOptions(WriteOptions(clean_up=True))
+DRY_RUN = ReindexOptions(write=WriteOptions(dry_run=True))
+CLEAN_UP = ReindexOptions(write=WriteOptions(clean_up=True))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_first_load_is_exact(
 def test_a_first_load_in_small_groups_and_inserts_is_exact(
     made: SourceSummary, fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
-    reindex(fleet, SLICES, ReindexOptions(WriteOptions(batch_rows=37), group_scorecards=150))
+    reindex(fleet, SLICES, ReindexOptions(write=WriteOptions(batch_rows=37), group_scorecards=150))
 
     assert_equal(source, shard_clients, kind="process")
 

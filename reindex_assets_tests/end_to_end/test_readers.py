@@ -31,7 +31,7 @@ from reindex_assets_tests.support.session_stack import CUSTOMERS, FIRST_DAY, con
 
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY, days=3, scale=0.003, seed=13)
 SLICES = slices_of(PLAN)
-SMALL_INSERTS = ReindexOptions(WriteOptions(batch_rows=50))
+SMALL_INSERTS = ReindexOptions(write=WriteOptions(batch_rows=50))
 ROUNDS = 2
 
 #: A scorecard where dashboards look for it: customer, profile, id, day.

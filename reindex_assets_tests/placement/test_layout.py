@@ -65,7 +65,7 @@ def test_a_dry_run_and_steps_that_write_no_row_write_no_record(
     fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:
     fill(source)
-    succeeded(reindex(fleet, [ITEM], options=ReindexOptions(WriteOptions(dry_run=True))))
+    succeeded(reindex(fleet, [ITEM], options=ReindexOptions(write=WriteOptions(dry_run=True))))
     succeeded(reindex(fleet, [ITEM], steps=[Step.EXTRACT, Step.ROWS]))
     assert records(shard_clients) == [[], [], [], []]
 

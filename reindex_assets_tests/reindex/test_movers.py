@@ -147,7 +147,7 @@ def test_a_dry_run_counts_the_rows_that_a_moved_scorecard_leaves_behind_outside_
     move(1, 1)(source, scorecard)
     new_day = [Slice("acme", NEW)]
 
-    planned = reported(reindex(fleet, new_day, ReindexOptions(WriteOptions(dry_run=True))))
+    planned = reported(reindex(fleet, new_day, ReindexOptions(write=WriteOptions(dry_run=True))))
     done = reported(reindex(fleet, new_day))
 
     assert planned == done

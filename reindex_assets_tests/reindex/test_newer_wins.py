@@ -32,7 +32,7 @@ from reindex_assets_tests.support.running import PLAN, Once, reindex, reported, 
 
 SLICES = slices_of(PLAN)
 SLICE = Slice("acme", PLAN.all_days[1])
-CLEAN_UP = ReindexOptions(WriteOptions(clean_up=True))
+CLEAN_UP = ReindexOptions(write=WriteOptions(clean_up=True))
 
 #: Between which two steps of a run the other writer comes, by the function that is about to be called.
 MOMENTS = {

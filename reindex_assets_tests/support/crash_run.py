@@ -40,7 +40,7 @@ def _run(fleet: Fleet, slices: list[Slice], group_scorecards: int) -> None:
     """A run, and the end of this process."""
     try:
         _say(f"begun {os.getpid()}")
-        options = ReindexOptions(WriteOptions(batch_rows=300), group_scorecards=group_scorecards, attempts=2)
+        options = ReindexOptions(write=WriteOptions(batch_rows=300), group_scorecards=group_scorecards, attempts=2)
         outcomes = Reindex(fleet.dataset(CLUSTER, PROCESS), options).run(slices)
         failed = [f"{outcome.slice}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
         _say("done" if not failed else "; ".join(failed))

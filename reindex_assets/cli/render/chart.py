@@ -32,7 +32,7 @@ class Bar:
     height: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Day:
     """One day: its column, its bars in both panels, and what a pointer resting on it reads."""
 
@@ -66,7 +66,7 @@ class Panel:
     ticks: tuple[Mark, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """Both tables of one customer, one above the other over the same days."""
 
@@ -157,7 +157,14 @@ def _day(day: DayReport, x: float, step: float, *, gap: bool, panels: Sequence[t
                         round(height, 2),
                     )
                 )
-    return Day(round(x, 2), round(step, 2), not day.agrees, gap, _title(day, day.rows), tuple(bars))
+    return Day(
+        x=round(x, 2),
+        width=round(step, 2),
+        differs=not day.agrees,
+        gap=gap,
+        title=_title(day, day.rows),
+        bars=tuple(bars),
+    )
 
 
 def _title(day: DayReport, rows: Mapping[str, tuple[int, int]]) -> str:

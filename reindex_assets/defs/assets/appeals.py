@@ -208,4 +208,4 @@ class PurgeConfig(Config):
 
     def options(self) -> PurgeOptions:
         """The same, for the core."""
-        return PurgeOptions(self.dry_run, self.max_scorecards, self.attempts)
+        return PurgeOptions(dry_run=self.dry_run, max_scorecards=self.max_scorecards, attempts=self.attempts)

@@ -83,9 +83,9 @@ class ReindexConfig(Config):
     def options(self, *, is_repair: bool) -> ReindexOptions:
         """The same, for the core. A repair was asked for because something differs: it leaves nothing out."""
         return ReindexOptions(
-            WriteOptions(self.batch_rows, self.dry_run, self.clean_up),
-            self.group_scorecards,
-            self.attempts,
-            self.allow_reshard,
-            self.everything or is_repair or self.allow_reshard,
+            write=WriteOptions(batch_rows=self.batch_rows, dry_run=self.dry_run, clean_up=self.clean_up),
+            group_scorecards=self.group_scorecards,
+            attempts=self.attempts,
+            allow_reshard=self.allow_reshard,
+            everything=self.everything or is_repair or self.allow_reshard,
         )

@@ -102,7 +102,11 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
     state = from_cursor(context.cursor) if context.cursor else None
     # The second: events have been deleted, maybe all.
     starts_afresh = state is None or end < state.position
-    state = replace(state or AlertState(end, end), position=end, reread_from=end) if starts_afresh else state
+    state = (
+        replace(state or AlertState(position=end, reread_from=end), position=end, reread_from=end)
+        if starts_afresh
+        else state
+    )
     assert state is not None
     observed = _read(instance, watch, state, end)
     if starts_afresh or (state.incomplete and state.has_room):
@@ -112,7 +116,7 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
         replace(observed, failing={problem: standing for problem, (standing, _) in automation.failing.items()}),
         watch.sees,
         targets,
-        Rules(settings.alert_grace_seconds, int(settings.alert_repeat_hours * 3600)),
+        Rules(grace_seconds=settings.alert_grace_seconds, repeat_seconds=int(settings.alert_repeat_hours * 3600)),
         Details(
             lambda problem: automation.failing[problem][1] if problem.of_automation else _result(instance, problem),
             lambda run_id: _failure(instance, run_id),
@@ -158,7 +162,9 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
             if found is not None:
                 severity = Severity.WARNING if found.severity is AssetCheckSeverity.WARN else Severity.ERROR
                 problem = check_problem(found.asset_key.to_user_string(), found.check_name, found.partition or "")
-                evaluations.append(Evaluation(problem, found.passed, severity, int(record.timestamp)))
+                evaluations.append(
+                    Evaluation(problem=problem, passed=found.passed, severity=severity, time=int(record.timestamp))
+                )
         if len(page) < _PAGE:
             position = end
             break
@@ -174,7 +180,9 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
     # The repair sensor tries again by itself, and says when it gives up.
     told = [r for r in unknown if r in runs and is_of_fleet(runs[r], watch.fleet) and REPAIR_TAG not in runs[r].tags]
-    return Observations(evaluations, told, seen, position, behind)
+    return Observations(
+        evaluations=evaluations, failed_runs=told, failed_runs_seen=seen, position=position, is_behind=behind
+    )
 
 
 def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, OpenState]:

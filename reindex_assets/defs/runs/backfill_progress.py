@@ -45,7 +45,7 @@ class PartitionRef:
         return PartitionRef(dataset.cluster_name, dataset.kind.name, item)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredBackfill:
     """One of Dagster's backfills, as it was launched for windows over the same days.
 
@@ -66,7 +66,7 @@ class StoredBackfill:
         return {PartitionRef(self.cluster_name, self.kind_name, item) for item in slices}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOfBackfill:
     """A run of a backfill.
 
@@ -171,7 +171,15 @@ def _request(stored: PartitionBackfill) -> StoredBackfill:
         for subset in (data.target_subset, data.failed_and_downstream_subset)
     )
     ended = stored.status in BULK_ACTION_TERMINAL_STATUSES
-    return StoredBackfill(stored.backfill_id, cluster_name, kind_name, stored.tags[WINDOW_TAG], asked, failed, ended)
+    return StoredBackfill(
+        backfill_id=stored.backfill_id,
+        cluster_name=cluster_name,
+        kind_name=kind_name,
+        window=stored.tags[WINDOW_TAG],
+        asked=asked,
+        failed=failed,
+        ended=ended,
+    )
 
 
 def _slices(subsets: Mapping[AssetKey, object], asset: AssetKey) -> list[Slice]:
@@ -189,5 +197,9 @@ def _run(record: RunRecord) -> RunOfBackfill:
         for day in days_between(start.day, end.day)
     }
     return RunOfBackfill(
-        run.status, frozenset(partitions), record.start_time, record.end_time, run.is_complete_and_waiting_to_retry
+        status=run.status,
+        partitions=frozenset(partitions),
+        began=record.start_time,
+        ended=record.end_time,
+        will_be_retried=run.is_complete_and_waiting_to_retry,
     )

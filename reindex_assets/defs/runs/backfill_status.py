@@ -33,7 +33,7 @@ class WindowState(StrEnum):
     LEFT = "left"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CustomerStatus:
     """One customer and kind of a backfill.
 
