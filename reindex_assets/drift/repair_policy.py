@@ -1,11 +1,11 @@
-"""The ledger of repairs: which drifted slices are to be repaired now, which have to wait, and which are given up.
+"""When a drifted slice is repaired, when it has to wait, and when it is given up.
 
-What lives here: the rules, as pure functions of the ledger, the time and what a look has found. What does not: looking
-(drift/watch.py), and runs (defs/automation/repair_sensor.py).
+What lives here: the rules, as pure functions of the ledger, the time and the result of a look. What does not: looking (drift/watch.py),
+and starting runs (defs/automation/repair_sensor.py).
 
-Drift is recognised by its rows: rows that are there in the same state after a repair are a repair that failed; other rows are new
-drift. A given-up slice is tried again when anything about its drift changes (with growing pauses, as a busy slice changes all the time),
-or when an operator asks for it.
+Drift is identified by its rows. If some of the same rows are still wrong in the same way after a repair, that repair has failed; other
+rows are new drift. A slice that was given up is tried again when its drift changes in any way, with growing pauses because a busy slice
+changes all the time, or when an operator asks for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reindex_assets.config.cluster import Watch
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.model import Slice
 
-#: Rows of a slice's drift that the ledger keeps: the smallest numbers, so that the same drift keeps the same ones.
+#: How many rows of a slice's drift the ledger keeps.
 _EVIDENCE_KEPT = 16
 #: The longest pause between two repairs of a slice.
 _LONGEST_PAUSE_SECONDS = 3_600.0
@@ -41,15 +41,15 @@ class Repair(BaseModel):
     """What has been done about one drifted slice. Times are seconds since the epoch.
 
     Attributes:
-        seen_at: when the drift was found.
+        seen_at: when this drift was first seen.
         differs: what differs, in words.
-        evidence: numbers that identify some of the drifted rows in their state (parity.SliceDifferences.evidence).
-        state: one number for all of them, as they were last seen; `tried`: as they were when a repair was last asked for.
-        requested_at: when a repair was last asked for; None before the first one.
-        awaited: whether its effect has not been seen yet.
-        failed: repairs that have left the drift in place, one after the other.
-        given_up_at: since when a person is called; until the slice is equal again.
-        asked_at: when an operator last asked for it to be tried again.
+        evidence: hashes that identify some of the drifted rows and their state (parity.SliceDifferences.evidence).
+        state: one hash over all drifted rows as last seen; `tried` is the same when the latest repair was requested.
+        requested_at: when the latest repair was requested; None before the first.
+        awaited: the latest repair was requested and its result has not been seen yet.
+        failed: consecutive repairs that left the drift in place.
+        given_up_at: when the slice was given up; None again once it is equal.
+        asked_at: when an operator last asked for another try.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +69,7 @@ class Repair(BaseModel):
 
     @property
     def heard_at(self) -> float:
-        """What an operator asked before that time is known, or was before it was given up."""
+        """Requests of operators up to this time have been answered, or came before the slice was given up."""
         return max(self.given_up_at or 0.0, self.asked_at or 0.0)
 
     @property
@@ -81,11 +81,11 @@ class Repair(BaseModel):
         return 0.0 if self.requested_at is None else self.requested_at + pause_seconds(rules, self.failed)
 
     def seen_again(self, drift: Drift, now: float) -> Repair:
-        """The entry after the slice was found different again."""
+        """This repair after the slice was found different again."""
         is_same = bool(np.isin(np.array(self.evidence, dtype=np.uint64), drift.evidence).any())
         update: dict[str, object] = {"differs": drift.differs, "state": drift.state, "awaited": False}
         if not is_same:
-            # What was to be repaired is gone: this is other drift.
+            # The old drift is gone, and this is new drift.
             update |= {"seen_at": now, "evidence": drift.kept, "failed": 0, "given_up_at": None}
         elif self.awaited:
             update["failed"] = self.failed + 1
@@ -94,14 +94,14 @@ class Repair(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class GivenUp:
-    """A repair that was given up, and whose it was."""
+    """A repair that was given up, with its dataset."""
 
     dataset: Dataset
     repair: Repair
 
 
 class Ledger(BaseModel):
-    """Everything that is known about repairs of one dataset."""
+    """All repairs of one dataset that are not finished."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -115,7 +115,7 @@ class Ledger(BaseModel):
         return {repair.slice: repair for repair in self.repairs if repair.given_up_at is not None}
 
     def paused(self, now: float, rules: Watch) -> set[Slice]:
-        """Slices that need not be looked at unless something touches them: given up, or in their pause after a failed repair."""
+        """Slices that are known to differ and need no comparison until they change: given up, or waiting after a failed repair."""
         return {
             repair.slice
             for repair in self.repairs
@@ -123,11 +123,11 @@ class Ledger(BaseModel):
         }
 
     def watched(self, slices: Collection[Slice]) -> Ledger:
-        """The ledger without slices that nobody looks at any more: their day has left the look-back, or the customer the fleet."""
+        """The ledger without slices that are no longer watched, because their day or their customer has left the look-back or the fleet."""
         return Ledger(repairs=tuple(repair for repair in self.repairs if repair.slice in slices))
 
     def asked_for(self, slices: Collection[Slice], now: float) -> Ledger:
-        """The ledger after an operator asked for given-up slices: they are tried again, from the beginning."""
+        """The ledger after an operator asked for another try of given-up slices: their attempts start again from zero."""
         again = {"failed": 0, "requested_at": None, "awaited": False, "asked_at": now}
         return Ledger(
             repairs=tuple(
@@ -138,32 +138,32 @@ class Ledger(BaseModel):
 
 @dataclass(frozen=True)
 class Drift:
-    """A drifted slice as a look has found it: what differs in words, and the evidence of every drifted row (uint64)."""
+    """A drifted slice as seen by one look: what differs, in words, and a hash of every drifted row (uint64)."""
 
     differs: str
     evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(compare=False)
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The smallest numbers, so that the same drift keeps the same ones."""
+        """The smallest hashes, so that the same drift always keeps the same ones."""
         return tuple(int(number) for number in np.sort(self.evidence)[:_EVIDENCE_KEPT])
 
     @property
     def state(self) -> int:
-        """One number for all of the drift; another one as soon as one row of it comes, goes or changes."""
+        """One hash for the whole drift. It changes as soon as any drifted row comes, goes or changes."""
         return (int(self.evidence.sum(dtype=np.uint64)) + len(self.evidence) * 0x9E3779B97F4A7C15) % 2**64
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows from a look.
+    """What to do after a look.
 
     Attributes:
-        ledger: what is known now.
-        request: slices to repair now, oldest day first; those for which a run is asked stand in `requested` afterwards.
+        ledger: the ledger after the look.
+        request: slices to repair now, oldest day first. Pass those for which a run is requested to `requested`.
         given_up: slices given up by this decision.
-        recovered: slices of the ledger whose drift is gone, among them those that had been given up.
-        waiting: slices that are drifted and not requested, each with the reason.
+        recovered: slices whose earlier drift is gone, including those that had been given up.
+        waiting: drifted slices that are not repaired now, each with the reason.
     """
 
     ledger: Ledger
@@ -176,19 +176,19 @@ class Decision:
 def decide(
     ledger: Ledger, drifted: Mapping[Slice, Drift], equal: Collection[Slice], now: float, rules: Watch
 ) -> Decision:
-    """What to do about the slices that a look has compared.
+    """Decides what to do about the slices that a look has compared.
 
     Args:
-        drifted: slices that differ. None of them has a repair under way: those are not looked at.
+        drifted: slices that differ and have no repair under way (a look leaves those out).
         equal: slices that were compared and are equal.
     """
-    known = ledger.by_slice()
-    recovered = {item: known.pop(item) for item in equal if item in known}
+    repairs = ledger.by_slice()
+    recovered = {item: repairs.pop(item) for item in equal if item in repairs}
     given_up: dict[Slice, Repair] = {}
     waiting: dict[Slice, str] = {}
     request: list[Slice] = []
-    for item, drift in sorted(drifted.items(), key=lambda found: (found[0].day, found[0].customer)):
-        before = known.get(item)
+    for item, drift in sorted(drifted.items(), key=lambda entry: (entry[0].day, entry[0].customer)):
+        before = repairs.get(item)
         if before is None:
             repair = Repair(
                 customer=item.customer,
@@ -211,14 +211,14 @@ def decide(
             request.append(item)
         else:
             waiting[item] = reason
-        known[item] = repair
+        repairs[item] = repair
     return Decision(
-        Ledger(repairs=tuple(known[item] for item in sorted(known))), tuple(request), given_up, recovered, waiting
+        Ledger(repairs=tuple(repairs[item] for item in sorted(repairs))), tuple(request), given_up, recovered, waiting
     )
 
 
 def requested(ledger: Ledger, slices: Collection[Slice], now: float) -> Ledger:
-    """The ledger after a repair of the slices was asked for."""
+    """The ledger after repairs of these slices were requested."""
     return Ledger(
         repairs=tuple(
             repair.model_copy(update={"requested_at": now, "awaited": True, "tried": repair.state})

@@ -1,11 +1,10 @@
-"""Which slices have not changed since a checkpoint: a run need not read them.
+"""Which slices have not changed since a checkpoint, so that a run need not read them.
 
-What lives here: which of a checkpoint's slices it still holds for. What does not: the checkpoint (comparison/checkpoint.py), its file
-(drift/checkpoint_store.py), the comparison that finds a slice equal (comparison/comparison.py), row versions and lists of parts
-(postgres/row_versions.py, clickhouse/parts.py).
+What lives here: the look at both engines that tells. What does not: the checkpoint (comparison/checkpoint.py), its file
+(drift/checkpoint_store.py), row versions (postgres/row_versions.py) and lists of parts (clickhouse/parts.py).
 
-A slice is still equal when neither side has changed: in Postgres the row versions are the same, in ClickHouse no part with rows of it
-has come or gone. Both are asked anew by every run. In doubt a slice is reindexed like any other.
+A slice is unchanged when its row versions in Postgres are the same, and no ClickHouse part with rows of it has come or gone. Every run asks
+both engines again, and reindexes a slice like any other when in doubt.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from reindex_assets.postgres.row_versions import has_versions, read_row_versions
 from reindex_assets.postgres.session import Snapshot, SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 
-#: Slices whose row versions one statement reads: nothing but sums travels.
+#: Slices whose row versions one statement reads: its answer is two numbers for each.
 _SLICES_AT_ONCE = 20_000
 
 
@@ -39,7 +38,7 @@ class _WholeTables:
 
 
 class Unchanged:
-    """Which slices of a dataset nothing has touched since they were proved equal: one look."""
+    """One look for the unchanged slices of a dataset."""
 
     def __init__(self, session: SourceSession, shards: ShardSet, dataset: Dataset) -> None:
         self._session = session
@@ -48,49 +47,49 @@ class Unchanged:
         self._whole: _WholeTables | None = None
 
     def among(self, slices: Iterable[Slice], checkpoints: Sequence[Checkpoint]) -> dict[Slice, SliceParity]:
-        """Those slices, as a comparison would find them.
+        """The unchanged ones of some slices, each as a comparison would report it.
 
         Raises:
-            SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then.
+            SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: there is no answer.
         """
         wanted = set(slices)
-        if not any(one.slice in wanted for checkpoint in checkpoints for one in checkpoint.slices) or not has_versions(
-            self._session, self._dataset.kind
-        ):
+        if not any(
+            equal.slice in wanted for checkpoint in checkpoints for equal in checkpoint.slices
+        ) or not has_versions(self._session, self._dataset.kind):
             return {}
         origin = read_origin(self._session, self._dataset)
-        # Before Postgres: what changes meanwhile is seen the next time.
+        # Before Postgres is read: the next look sees what changes in between.
         listed = read_parts(self._shards, self._dataset.kind)
-        found: dict[Slice, SliceParity] = {}
+        unchanged: dict[Slice, SliceParity] = {}
         for checkpoint in checkpoints:
-            known = checkpoint.holds_for(wanted, origin)
-            untouched = self._untouched_in_clickhouse(checkpoint, known, listed)
+            equal = checkpoint.holds_for(wanted, origin)
+            untouched = self._untouched_in_clickhouse(checkpoint, equal, listed)
             for group in self._groups(untouched):
-                found |= self._untouched_in_postgres(checkpoint, known, group)
-        return found
+                unchanged |= self._untouched_in_postgres(checkpoint, equal, group)
+        return unchanged
 
     def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
         return group_slices(slices, self._dataset, {}, 1, _SLICES_AT_ONCE)
 
     def _untouched_in_clickhouse(
-        self, checkpoint: Checkpoint, known: Mapping[Slice, EqualSlice], listed: Parts
+        self, checkpoint: Checkpoint, equal: Mapping[Slice, EqualSlice], listed: Parts
     ) -> set[Slice]:
-        look = look_at_parts(self._shards, self._dataset.kind, self._groups(known), dict(checkpoint.parts), listed)
-        untouched = set(known) - look.in_doubt
+        look = look_at_parts(self._shards, self._dataset.kind, self._groups(equal), dict(checkpoint.parts), listed)
+        untouched = set(equal) - look.in_doubt
         for group in self._groups(look.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
-                if any(counts[name] != versions.rows for name, versions in known[item].versions.items()):
+                if any(counts[name] != versions.rows for name, versions in equal[item].versions.items()):
                     untouched.discard(item)
         return untouched
 
     def _untouched_in_postgres(
-        self, checkpoint: Checkpoint, known: Mapping[Slice, EqualSlice], group: SliceGroup
+        self, checkpoint: Checkpoint, equal: Mapping[Slice, EqualSlice], group: SliceGroup
     ) -> dict[Slice, SliceParity]:
         with group_snapshot(self._session, group) as snapshot:
             self._session.assert_not_lagging(snapshot)
-            # A row that is held back belongs to no slice, and no row version tells of it.
-            held_back = {row.slice for row in read_quarantined(self._session, group)}
-            untouched = [item for item in group.slices if item not in held_back]
+            # A quarantined row belongs to no slice, so row versions do not include it.
+            quarantined = {row.slice for row in read_quarantined(self._session, group)}
+            untouched = [item for item in group.slices if item not in quarantined]
             whole = self._whole_tables(checkpoint, group, snapshot)
             if whole is not None and whole.versions == checkpoint.table_versions:
                 read_at = whole.snapshot
@@ -100,12 +99,12 @@ class Unchanged:
                     if not untouched:
                         break
                     fresh = read_row_versions(self._session, group, table)
-                    untouched = [item for item in untouched if fresh[item] == known[item].versions[table.name]]
-        return {item: known[item].parity(len(self._shards), read_at, checkpoint.snapshot) for item in untouched}
+                    untouched = [item for item in untouched if fresh[item] == equal[item].versions[table.name]]
+        return {item: equal[item].parity(len(self._shards), read_at, checkpoint.snapshot) for item in untouched}
 
     def _whole_tables(self, checkpoint: Checkpoint, group: SliceGroup, snapshot: Snapshot) -> _WholeTables | None:
-        """The row versions of whole tables, which can tell that nothing at all has changed in Postgres since a checkpoint. Read once, and
-        only where that costs less than the row versions of the slices; what changes later is seen the next time.
+        """The row versions of whole tables, which can show that nothing at all has changed in Postgres since a checkpoint. They are read
+        once, and only where that costs less than reading those of the slices.
         """
         if not checkpoint.table_versions:
             return None

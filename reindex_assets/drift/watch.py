@@ -1,13 +1,14 @@
-"""The watch: which slices of the look-back have drifted, for little more than nothing while little happens.
+"""The watch: finds the slices of the look-back that have drifted, at next to no cost while little changes.
 
-What lives here: which slices a look compares, and what it proves. What does not: row versions (postgres/row_versions.py), the comparison
-(comparison/comparison.py), and what is done about drift (drift/repair_policy.py).
+What lives here: which slices a look compares, and what follows from that. What does not: row versions (postgres/row_versions.py), the
+comparison (comparison/comparison.py), and what is done about drift (drift/repair_policy.py).
 
-A look asks each engine what has been touched since the slice was last proved equal. Only what was touched, or was never proved, is
-compared; a slice counts as equal only by that exact comparison. What a look can't see is a change in Postgres on a day whose turn has
-not come, to scores alone: the versions of scores (and of scorecards, where there are very many) are read by turns (`limits`).
+A look asks each engine what has changed since each slice was last found equal, and compares only what has changed or was never found
+equal. Nothing but that comparison, which covers every bit, makes a slice count as equal. A look can miss one thing: a change in Postgres to
+scores alone, on a day whose turn has not come. Reading the versions of all scores (and, where there are very many, of all scorecards)
+would cost too much, so each look reads those of some days.
 
-The order makes it safe: versions and checksums are read before the comparison. What changes in between is seen the next time.
+Versions and checksums are read before the comparison, so the next look sees whatever changes in between.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 T = TypeVar("T")
 K = TypeVar("K")
 
-#: Slices in one statement that groups by slice: nothing but sums travels.
+#: Slices in one statement that groups by slice: its answer is a few numbers for each.
 _SLICES_AT_ONCE = 20_000
 #: A scorecard has three to nine scores.
 _SCORES_A_SCORECARD = 6
@@ -40,16 +41,16 @@ _SCORES_A_SCORECARD = 6
 
 @dataclass(frozen=True, kw_only=True)
 class WatchLook:
-    """What a look has found.
+    """The result of a look.
 
     Attributes:
-        state: what to remember.
-        drifted: slices that differ, with the rows behind it, in the order of day and customer.
-        equal: slices that were compared and are equal (rows on their way, or waiting for a merge, aside).
-        watched: slices of the look-back.
-        touched: slices in which something has happened since they were last proved equal.
-        waiting: slices that are not proved equal and were not compared this time.
-        seconds: what took how long.
+        state: the state for the next look.
+        drifted: slices that differ, with their rows, by day and then by customer.
+        equal: slices that were compared and are equal, apart from rows on their way or waiting for a merge.
+        watched: how many slices the look-back has.
+        touched: how many have changed since they were last found equal.
+        waiting: how many are not known to be equal and were not compared this time.
+        seconds: the time that each part took.
     """
 
     state: WatchState
@@ -70,21 +71,21 @@ def look(
     in_flight: Collection[Slice] = (),
     paused: Collection[Slice] = (),
 ) -> WatchLook:
-    """Looks at some days of a dataset once. Its rules limit how many rows one look reads and compares; something of each queue is always
-    taken, however large, so that everything has its turn.
+    """Looks once at some days of a dataset. Its rules limit how many rows one look reads and compares. Every look takes at least one
+    slice from each queue, however large that is, so that every slice has its turn.
 
     Args:
         days: the first and the last day, both included.
-        state: of the last look; an empty one proves every slice anew.
-        suspect: slices to compare whatever is remembered of them.
-        in_flight: slices that a run is at work on: they are left for the next look.
-        paused: slices that are known to differ, and of interest only when something touches them.
+        state: of the last look; with an empty one, every slice is compared.
+        suspect: slices to compare whatever the state says.
+        in_flight: slices that a run is working on; they are left for the next look.
+        paused: slices that are known to differ, and are compared only when they have changed.
 
     Raises:
-        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing is known then, and the state stays as it was.
+        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: the look has no result, and the state stays as it was.
     """
-    with _Look(dataset, days, state, frozenset(paused)) as one:
-        return one.run(frozenset(suspect), frozenset(in_flight))
+    with _Look(dataset, days, state, frozenset(paused)) as this_look:
+        return this_look.run(frozenset(suspect), frozenset(in_flight))
 
 
 class _Look:
@@ -101,19 +102,19 @@ class _Look:
         self._seconds: dict[str, float] = {}
 
     def _remember(self) -> None:
-        """Takes from the state of the last look what still holds."""
+        """Takes over what is still valid in the state of the last look."""
         self._origin = read_origin(self._comparison.session, self._dataset)
-        known = self._state.slices_of(self._origin)
-        self._known: dict[Slice, SliceState] = {item: known.get(item, SliceState()) for item in self._slices}
-        # Slices whose standing is known, as long as nothing touches them.
+        remembered = self._state.slices_of(self._origin)
+        self._before: dict[Slice, SliceState] = {item: remembered.get(item, SliceState()) for item in self._slices}
+        # Slices that need no comparison while nothing changes them.
         self._settled = {
             item
-            for item, state in self._known.items()
+            for item, state in self._before.items()
             if state.is_equal or (item in self._paused and state.row_versions and not state.is_touched)
         }
         days, now = {day.isoformat() for day in self._days}, time.time()
-        # A time that has not come yet is of a clock that was wrong: its day would wait until then.
-        self._looked = {place: at for place, at in self._state.looked.items() if place[1] in days and at <= now}
+        # A time in the future comes from a clock that was wrong; keeping it would make its day wait until then.
+        self._looked = {key: at for key, at in self._state.looked.items() if key[1] in days and at <= now}
 
     def __enter__(self) -> _Look:
         self._comparison.__enter__()
@@ -136,23 +137,23 @@ class _Look:
             "postgres_versions", lambda: self._read_row_versions(chosen, self._dataset.tables, missing_only=True)
         )
         self._timed("clickhouse_checksums", lambda: self._read_shard_checksums(chosen))
-        found = self._timed(
+        parities = self._timed(
             "comparison",
             lambda: self._comparison.settled(chosen, self._limits.settle_seconds, max_slices=_SLICES_AT_ONCE),
         )
 
-        slices = {item: state.as_touched() if item in touched else state for item, state in self._known.items()}
-        turn = 1 + max((state.turn for state in self._known.values()), default=0)
-        for parity in found:
+        slices = {item: state.as_touched() if item in touched else state for item, state in self._before.items()}
+        turn = 1 + max((state.turn for state in self._before.values()), default=0)
+        for parity in parities:
             row_versions, shard_checksum = dict(self._fresh[parity.slice]), self._shard_checksums[parity.slice]
             slices[parity.slice] = SliceState(
                 row_versions=row_versions, shard_checksum=shard_checksum, is_equal=parity.sums_agree, turn=turn
             )
-        compared = {parity.slice for parity in found}
+        compared = {parity.slice for parity in parities}
         return WatchLook(
             state=WatchState(slices, parts, self._looked, self._origin),
-            drifted={parity.slice: parity for parity in sorted(found, key=_by_day) if not parity.is_equal},
-            equal=frozenset(parity.slice for parity in found if parity.is_equal),
+            drifted={parity.slice: parity for parity in sorted(parities, key=_by_day) if not parity.is_equal},
+            equal=frozenset(parity.slice for parity in parities if parity.is_equal),
             watched=len(self._slices),
             touched=len(touched),
             waiting=sum(not state.is_equal and item not in compared for item, state in slices.items()),
@@ -162,13 +163,13 @@ class _Look:
     # --- what has been touched
 
     def _read_turns(self) -> None:
-        """Reads the row versions of the days whose turn it is."""
+        """Reads the row versions of the days whose turn it is, beginning with the latest two days."""
         for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
-            # What is not settled is compared whatever is remembered of it; those of scorecards tell how large it is.
+            # Slices that are not settled are compared anyway; the versions of their scorecards tell how large they are.
             wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
             rows = dict.fromkeys(self._days, 0)
             for item in wanted:
-                rows[item.day] += self._known[item].rows(table.name)
+                rows[item.day] += self._before[item].rows(table.name)
             due: list[date] = []
             for days in (self._days[-2:], self._days[:-2]):
                 due += _first_within(
@@ -192,26 +193,26 @@ class _Look:
                         self._fresh[item][table.name] = versions
 
     def _has_moved(self, item: Slice) -> bool:
-        known = self._known[item]
+        before = self._before[item]
         return item in self._settled and any(
-            known.row_versions.get(name) != versions for name, versions in self._fresh[item].items()
+            before.row_versions.get(name) != versions for name, versions in self._fresh[item].items()
         )
 
     def _touched_in_clickhouse(self, listed: Parts) -> tuple[set[Slice], Parts]:
-        """The settled slices that were touched between the last look and a list of parts, and the list to remember."""
+        """The settled slices that changed between the last look and this list of parts, and the parts for the next look."""
         groups = self._comparison.groups(
             [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
         )
-        found = look_at_parts(self._comparison.shards, self._dataset.kind, groups, self._state.parts, listed)
-        # How many rows there should be is known of equal slices only.
-        in_doubt = found.in_doubt | {item for item in found.merged if not self._known[item].is_equal}
+        parts = look_at_parts(self._comparison.shards, self._dataset.kind, groups, self._state.parts, listed)
+        # The expected number of rows is known only for slices that were equal.
+        in_doubt = parts.in_doubt | {item for item in parts.merged if not self._before[item].is_equal}
         self._read_shard_checksums(in_doubt)
-        touched = {item for item in in_doubt if self._shard_checksums[item] != self._known[item].shard_checksum}
-        for group in self._comparison.groups(found.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
+        touched = {item for item in in_doubt if self._shard_checksums[item] != self._before[item].shard_checksum}
+        for group in self._comparison.groups(parts.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
-                if any(counts[table.name] != self._known[item].rows(table.name) for table in self._dataset.tables):
+                if any(counts[table.name] != self._before[item].rows(table.name) for table in self._dataset.tables):
                     touched.add(item)
-        return touched, found.parts
+        return touched, parts.parts
 
     def _read_shard_checksums(self, slices: Iterable[Slice]) -> None:
         wanted = [item for item in slices if item not in self._shard_checksums]
@@ -221,25 +222,25 @@ class _Look:
     # --- what is compared
 
     def _chosen(self, touched: set[Slice], in_flight: frozenset[Slice]) -> list[Slice]:
-        """What is compared this time: what was touched first, then what was never proved; late days first."""
+        """The slices to compare this time: first those that changed, then those that were never found equal; latest days first."""
         candidates = [
             item for item in self._slices if (item in touched or item not in self._settled) and item not in in_flight
         ]
         rows = {item: self._rows(item) for item in candidates}
         by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
         chosen = _first_within(by_need, rows, self._limits.compared_scores // 2)
-        # A busy day is touched at every look: what has waited longest has a part of its own.
+        # A busy day changes at every look, so half of the limit is for those that have waited longest.
         by_turn = sorted(
             set(candidates) - set(chosen),
-            key=lambda item: (self._known[item].turn, -item.day.toordinal(), item.customer),
+            key=lambda item: (self._before[item].turn, -item.day.toordinal(), item.customer),
         )
         return chosen + _first_within(by_turn, rows, self._limits.compared_scores - sum(rows[item] for item in chosen))
 
     def _rows(self, item: Slice) -> int:
-        """About how many scores a comparison of a slice reads."""
+        """About how many scores the comparison of a slice reads."""
         fresh = self._fresh[item]
-        scores = fresh[SCORE.name].rows if SCORE.name in fresh else self._known[item].rows(SCORE.name)
-        scorecards = fresh[SCORECARD.name].rows if SCORECARD.name in fresh else self._known[item].rows(SCORECARD.name)
+        scores = fresh[SCORE.name].rows if SCORE.name in fresh else self._before[item].rows(SCORE.name)
+        scorecards = fresh[SCORECARD.name].rows if SCORECARD.name in fresh else self._before[item].rows(SCORECARD.name)
         return max(scores, scorecards * _SCORES_A_SCORECARD, 1)
 
     def _timed(self, name: str, call: Callable[[], T]) -> T:
@@ -251,16 +252,16 @@ class _Look:
 
 
 def _first_within(queue: Sequence[K], rows: Mapping[K, int], limit: int) -> list[K]:
-    """The head of a queue within a limit of rows, and its first in any case.
+    """The head of a queue within a limit of rows, but at least its first item.
 
     >>> _first_within(["a", "b", "c", "d"], {"a": 9, "b": 1, "c": 5, "d": 1}, 11), _first_within(["a"], {"a": 9}, -1)
     (['a', 'b'], ['a'])
     """
     total = 0
-    for place, item in enumerate(queue):
+    for position, item in enumerate(queue):
         total += rows[item]
-        if place and total > limit:
-            return list(queue[:place])
+        if position and total > limit:
+            return list(queue[:position])
     return list(queue)
 
 

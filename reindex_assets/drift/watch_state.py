@@ -1,8 +1,8 @@
-"""What the watch knows from one look to the next: the state of slices when they were last compared, in one file beside the slices.
+"""What the watch remembers from one look to the next: the state of every slice when it was last compared, in one state file.
 
-What lives here: its shape, loading and saving. What does not: what is made of it (drift/watch.py), and the file (storage/state_file.py).
+What lives here: the state, loading and saving it. What does not: how it is used (drift/watch.py), and the file (storage/state_file.py).
 
-The file only saves work: without it, or with a damaged one, every slice is compared to the bit again.
+The file only saves work: if it is absent or damaged, every slice is compared again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
 
-#: Raise it whenever the shape or the meaning of a column changes: what another version has saved is ignored.
+#: Raise it whenever the shape or the meaning of a column changes: files of other versions are ignored.
 _VERSION = "3"
 _META = b"reindex_assets.watch"
 _SCHEMA = pa.schema(
@@ -42,12 +42,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class SliceState:
-    """A slice when it was last compared: row versions of Postgres by table name, and the checksum of its rows on the shards.
+    """A slice when it was last compared: its row versions in Postgres by table name, and the checksum of its rows on the shards.
 
     Attributes:
-        is_equal: it was equal to the bit, and nothing has been seen to touch it since.
-        is_touched: something has touched it since, and it was not compared again: its versions and checksum don't tell that a second time.
-        turn: a number that is higher the later it was compared; 0 where it never was.
+        is_equal: it was equal to the bit, and no change has been seen since.
+        is_touched: a change has been seen since, and it has not been compared again. Versions and checksums show a change only once.
+        turn: a counter of comparisons: the higher, the later it was compared; 0 if it never was.
     """
 
     row_versions: Mapping[str, RowVersions] = field(default_factory=dict)
@@ -92,10 +92,10 @@ class WatchStore:
         self.path = self._file.path
 
     def load(self) -> WatchState:
-        """The state; an empty one where there is none that can be used.
+        """The state; an empty one if there is no usable file.
 
         Raises:
-            OSError: there is one, and the storage does not give it.
+            OSError: the file exists, and the storage does not deliver it.
         """
         content = self._file.load()
         return WatchState() if content is None else _read(content)
