@@ -1,11 +1,11 @@
-"""On which shard the rows of a group of slices belong: by their time, or where their conversation stands.
+"""The shard of each row of a group of slices: by its time, or the shard that holds its conversation.
 
-What lives here: that answer for both kinds, and the question to the shards which conversations they hold. What does not: the rule by
-time (selection/shard_rule.py), and cutting rows by shard (reindex/rows.py).
+What lives here: that answer for both kinds, and asking the shards which conversations they hold. What does not: the rule by time
+(selection/shard_rule.py), and cutting rows by shard (reindex/rows.py).
 
-The shards are asked once for all conversations of a window. Their table `conversation` is the product's, and is only ever read. A
-conversation that starts there on quite another day than in Postgres is not in that answer, so what is left over is asked for by its
-id. What no shard holds goes by the conversation's time.
+The shards are asked once for all conversations of a window. Their table `conversation` belongs to the product and is only ever read. A
+conversation that starts on a different day there than in Postgres is missing from that answer, so what is still missing is asked for by
+its id. A scorecard whose conversation is on no shard is placed by the conversation's time.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_sc
 
 _Numbers = np.ndarray[Any, np.dtype[Any]]
 
-#: Days by which the two engines may disagree on when a conversation began, before it is asked for by its id.
+#: How many days the engines may differ about the start of a conversation before it has to be asked for by its id.
 _MARGIN = timedelta(days=1)
 _IDS_A_QUESTION = 25_000
 _KEY = ("customer", "profile", "conversation_id")
-#: Where a conversation stands that no shard holds.
+#: In place of a shard: no shard holds the conversation.
 _NOWHERE = -1
 
 _SELECT = f"SELECT DISTINCT {', '.join(_KEY)} FROM conversation\nWHERE {OF_CUSTOMERS}\n  AND "
@@ -38,24 +38,24 @@ _IN_WINDOW = """\
 toDate32(conversation_start_time) BETWEEN {near_days:Array(Date32)}[1] AND {near_days:Array(Date32)}[-1]
   AND toDate32(conversation_start_time) IN {near_days:Array(Date32)}"""
 _BY_ID = "conversation_id IN {ids:Array(String)}"
-#: Rows on a shard whose conversation it may not hold; `resolve` knows.
+#: Rows on a shard that may not hold their conversation; `resolve` tells.
 MAY_BE_ELSEWHERE = (
     f"(({', '.join(_KEY)}) NOT IN ({_SELECT}{_IN_WINDOW}) OR conversation_id IN {{several:Array(String)}})"
 )
 
 
 class GroupPlacement:
-    """Where the rows of a group belong."""
+    """The shards of the rows of a group."""
 
     def __init__(self, shards: ShardSet, group: SliceGroup) -> None:
         self._shards = shards
         self._group = group
         self._is_looked_up = group.kind.is_of_conversations
         self._keys: pa.Array = pa.array([], pa.string())
-        self._homes: _Numbers = np.empty(0, dtype=np.int64)
-        #: Conversations that stand on several shards: their scorecards belong on the first of these.
+        self._shard_of_key: _Numbers = np.empty(0, dtype=np.int64)
+        #: Conversations that are on several shards: their scorecards belong on the first of these.
         self._several: list[str] = []
-        #: Slices of which `by_shard` has found rows whose conversation stands nowhere: it may come to a shard at any time.
+        #: Slices in which `by_shard` found rows whose conversation is on no shard yet: it may arrive on one at any time.
         self.without_conversation_shard: set[Slice] = set()
         if self._is_looked_up:
             self._look_up(_SELECT + _IN_WINDOW, {})
@@ -67,26 +67,26 @@ class GroupPlacement:
     # --- rows
 
     def resolve(self, rows: pa.RecordBatch | pa.Table, by_time: _Numbers) -> tuple[_Numbers, _Numbers]:
-        """The shards of some rows, and which of them go by their time although their kind has conversations.
+        """The shards of some rows, and which of those rows are placed by time because no shard holds their conversation.
 
         Args:
-            rows: with the columns customer, profile and conversation_id, where the kind has conversations.
-            by_time: the shards by their times.
+            rows: with the columns customer, profile and conversation_id, if the kind has conversations.
+            by_time: the shard of each row by the rule of time.
         """
         if not self._is_looked_up or not rows.num_rows:
             return by_time, np.zeros(rows.num_rows, dtype=bool)
         keys = _keys(rows)
-        places = self._places(keys)
-        if (places < 0).any():
-            unknown = pc.unique(rows.column("conversation_id").filter(pa.array(places < 0)))
-            self._ask_by_id(unknown.cast(pa.string()).to_pylist(), pc.unique(keys.filter(pa.array(places < 0))))
-            places = self._places(keys)
-        homes = self._homes[places]
-        without_conversation_shard: _Numbers = homes == _NOWHERE
-        found: _Numbers = np.where(without_conversation_shard, by_time, homes)
+        positions = self._positions(keys)
+        if (positions < 0).any():
+            missing = pc.unique(rows.column("conversation_id").filter(pa.array(positions < 0)))
+            self._ask_by_id(missing.cast(pa.string()).to_pylist(), pc.unique(keys.filter(pa.array(positions < 0))))
+            positions = self._positions(keys)
+        shards_held = self._shard_of_key[positions]
+        without_conversation_shard: _Numbers = shards_held == _NOWHERE
+        found: _Numbers = np.where(without_conversation_shard, by_time, shards_held)
         return found, without_conversation_shard
 
-    def _places(self, keys: pa.Array) -> _Numbers:
+    def _positions(self, keys: pa.Array) -> _Numbers:
         found: _Numbers = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
         return found
 
@@ -94,7 +94,7 @@ class GroupPlacement:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """What a statement of Postgres that sums by shard groups by, for `by_shard`: columns and their names."""
+        """The columns by which a Postgres statement has to group its sums so that `by_shard` can tell their shards."""
         columns = (f"{source_shard_expression(self.shard_count)} AS shard",)
         return (*columns, "c.profile", "c.conversation_id") if self._is_looked_up else columns
 
@@ -104,17 +104,17 @@ class GroupPlacement:
         return ("shard", "profile", "conversation_id") if self._is_looked_up else ("shard",)
 
     def by_shard(self, rows: pa.Table, sums: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows of such a statement, with the sums of each shard. Sums that are texts are numbers without end."""
+        """The rows of such a statement, summed by shard. Sums come as text where Postgres' numbers exceed 64 bits."""
         if not self._is_looked_up:
             return list(rows.to_pylist())
         shards, without_conversation_shard = self.resolve(rows, rows.column("shard").to_numpy())
-        places = (
+        positions = (
             rows.select(["customer", "day"])
             .filter(pa.array(without_conversation_shard))
             .group_by(["customer", "day"])
             .aggregate([])
         )
-        self.without_conversation_shard |= {Slice.of_row(row) for row in places.to_pylist()}
+        self.without_conversation_shard |= {Slice.of_row(row) for row in positions.to_pylist()}
         by = [name for name in rows.column_names if name not in (*self.source_names, *sums)]
         columns = {name: rows.column(name) for name in by}
         columns |= {name: rows.column(name).cast(pa.decimal128(38)) for name in sums}
@@ -124,18 +124,19 @@ class GroupPlacement:
 
     @property
     def misplaced(self) -> str:
-        """Rows on a shard that belong elsewhere, as a ClickHouse expression; of kinds with conversations `ask_misplaced` knows."""
+        """How many rows belong on another shard, as a ClickHouse expression; 0 for kinds with conversations, where `ask_misplaced`
+        tells."""
         if self._is_looked_up:
             return "toUInt64(0)"
         return f"countIf({shard_expression(self.shard_count)} != {{shard:UInt16}})"
 
     @property
     def scope(self) -> dict[str, object]:
-        """What the group's questions to a shard take, those with `MAY_BE_ELSEWHERE` too."""
+        """The parameters of the group's statements on a shard, including those with `MAY_BE_ELSEWHERE`."""
         return {**shard_scope(self._group), **self._window(), "several": self._several}
 
     def ask_misplaced(self, table: Table) -> Mapping[str, Callable[[ShardConnection], pa.Table]]:
-        """What to ask each shard besides: its rows of conversations that it may not hold."""
+        """A further question for each shard: its rows whose conversation it may not hold."""
         if not self._is_looked_up:
             return {}
         sql = f"""\
@@ -149,7 +150,7 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
         return {_misplaced(table): lambda shard: shard.table(sql, scope)}
 
     def misplaced_in(self, answers: Mapping[tuple[str, int], Any]) -> Iterator[tuple[tuple[Slice, str], str, int, int]]:
-        """The answers to `ask_misplaced`, by question and shard: (slice and template, table name, shard, rows that belong elsewhere)."""
+        """Reads the answers to `ask_misplaced`: (slice and template, table name, shard, number of rows that belong elsewhere)."""
         for table in TABLES if self._is_looked_up else ():
             for shard in range(self.shard_count):
                 rows: pa.Table = answers[_misplaced(table), shard]
@@ -167,24 +168,24 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
         return {"near_days": sorted(near)}
 
     def _look_up(self, sql: str, parameters: Mapping[str, object]) -> None:
-        """Adds the conversations that a question finds."""
+        """Adds the conversations that a statement finds."""
         scope = {**shard_scope(self._group), **self._window(), **parameters}
-        keys, homes = [self._keys], [self._homes]
-        # A conversation on a shard that is being emptied keeps nothing there.
-        for shard, rows in enumerate(self._shards.map(lambda one: one.table(sql, scope))[: len(self._shards)]):
+        keys, shards_held = [self._keys], [self._shard_of_key]
+        # A retiring shard keeps no scorecard, even if it holds the conversation.
+        for shard, rows in enumerate(self._shards.map(lambda shard: shard.table(sql, scope))[: len(self._shards)]):
             if rows.num_rows:
                 found = _keys(rows)
                 found = found.filter(pc.invert(pc.is_in(found, value_set=self._keys)))
                 keys.append(found)
-                homes.append(np.full(len(found), shard, dtype=np.int64))
-        self._take(pa.concat_arrays(keys), np.concatenate(homes))
+                shards_held.append(np.full(len(found), shard, dtype=np.int64))
+        self._take(pa.concat_arrays(keys), np.concatenate(shards_held))
 
-    def _take(self, keys: pa.Array, homes: _Numbers) -> None:
-        """Of a conversation that stands on several shards, the first one counts."""
+    def _take(self, keys: pa.Array, shards_held: _Numbers) -> None:
+        """Keeps one shard for each conversation: the first, if it is on several."""
         codes = pc.dictionary_encode(keys)
         numbers = codes.indices.to_numpy(zero_copy_only=False)
         _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
-        self._keys, self._homes = codes.dictionary, homes[first]
+        self._keys, self._shard_of_key = codes.dictionary, shards_held[first]
         self._several += [
             key.rpartition("\x1f")[2] for key in codes.dictionary.filter(pa.array(counts > 1)).to_pylist()
         ]
@@ -192,19 +193,19 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
     def _ask_by_id(self, ids: Sequence[str], keys: pa.Array) -> None:
         for start in range(0, len(ids), _IDS_A_QUESTION):
             self._look_up(_SELECT + _BY_ID, {"ids": list(ids[start : start + _IDS_A_QUESTION])})
-        # Whatever is left stands nowhere; it comes last, and so counts only where no shard has the conversation.
+        # What is still missing is on no shard. It is added last, so that it counts only if no shard holds the conversation.
         left = keys.filter(pc.invert(pc.is_in(keys, value_set=self._keys)))
         self._keys = pa.concat_arrays([self._keys, left])
-        self._homes = np.concatenate([self._homes, np.full(len(left), _NOWHERE, dtype=np.int64)])
+        self._shard_of_key = np.concatenate([self._shard_of_key, np.full(len(left), _NOWHERE, dtype=np.int64)])
 
 
 def _misplaced(table: Table) -> str:
-    """The name of the question for a table's misplaced rows."""
+    """The key of the question about a table's misplaced rows."""
     return f"{table.name} elsewhere"
 
 
 def _keys(rows: pa.RecordBatch | pa.Table) -> pa.Array:
-    """One text a row: what names its conversation."""
+    """One text per row that identifies its conversation."""
     parts = [rows.column(name).cast(pa.string()) for name in _KEY]
     joined = pc.binary_join_element_wise(*parts, "\x1f")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
