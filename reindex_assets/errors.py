@@ -14,8 +14,16 @@ class ConfigurationError(ReindexError):
     """The fleet file, the environment or an argument is wrong. Correct it and start again; a retry is useless."""
 
 
-class SourceUnreachableError(ReindexError):
-    """Postgres could not be read, so nothing is known about its data. Never report this as a mismatch."""
+class TransientError(ReindexError):
+    """It may pass by itself: the same work may succeed on another try (retry.py). Every other error stays until somebody acts."""
+
+
+class UnreachableError(TransientError):
+    """An engine did not answer, so nothing is known about its data. Never report this as a mismatch."""
+
+
+class SourceUnreachableError(UnreachableError):
+    """Postgres could not be read."""
 
 
 class SourceBusyError(SourceUnreachableError):
@@ -26,8 +34,8 @@ class LaggingReplicaError(ReindexError):
     """Postgres is a standby too far behind its primary, so nothing is known about the latest rows. Never report this as a mismatch."""
 
 
-class ShardUnreachableError(ReindexError):
-    """A ClickHouse shard did not answer, so nothing is known about its data. Never report this as a mismatch."""
+class ShardUnreachableError(UnreachableError):
+    """A ClickHouse shard did not answer."""
 
 
 class SchemaMismatchError(ReindexError):
@@ -50,7 +58,7 @@ class LayoutError(PlacementError):
         self.is_moving = is_moving
 
 
-class SliceBusyError(ReindexError):
+class SliceBusyError(TransientError):
     """Another run holds the slice. Writing now would mix its result with ours."""
 
 

@@ -40,6 +40,7 @@ from reindex_assets.placement.layout import contradiction
 from reindex_assets.placement.records import is_unknown, read_records
 from reindex_assets.reindex.connections import Engines
 from reindex_assets.reindex.writer import drop_orphaned_staging_tables
+from reindex_assets.retry import STEP
 from reindex_assets.selection.groups import MAX_SLICES, SliceGroup, slice_group
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets.selection.source_sql import source_scope
@@ -62,7 +63,7 @@ class PurgeOptions:
 
     dry_run: bool = True
     max_scorecards: int = 20_000
-    attempts: int = 4
+    attempts: int = STEP.attempts
 
 
 @dataclass(frozen=True)

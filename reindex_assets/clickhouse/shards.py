@@ -19,7 +19,6 @@ import pyarrow as pa
 import urllib3
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from reindex_assets.clickhouse.insert_block import ArrowStream
 from reindex_assets.clickhouse.replicas import (
@@ -32,6 +31,7 @@ from reindex_assets.clickhouse.replicas import (
 )
 from reindex_assets.config.engines import ClickHouse, Replica, Shard
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
+from reindex_assets.retry import QUESTION
 
 T = TypeVar("T")
 
@@ -198,13 +198,7 @@ class ShardConnection:
             self._client = None
 
     def _retrying(self, call: Callable[[], T]) -> T:
-        attempts = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, ShardUnreachableError)),
-            stop=stop_after_attempt(3),
-            wait=wait_random_exponential(multiplier=0.3, max=3),
-            reraise=True,
-        )
-        return attempts(lambda: self._guarded(call))
+        return QUESTION.call(lambda: self._guarded(call))
 
     def _guarded(self, call: Callable[[], T]) -> T:
         try:

@@ -17,13 +17,14 @@ with one: several of its kind, each with one slot, would wait for each other's n
 
 from __future__ import annotations
 
+import itertools
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reindex_assets.errors import SourceBusyError
+from reindex_assets.retry import CONNECTION_SLOT
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +57,6 @@ WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = {LOCK_CLASS} AND l.objsubid = 2 AND l.objid <= $1::int
 ORDER BY l.objid"""
 
-#: Seconds between two tries: short at first, as a session that has just been closed takes a moment to end.
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 #: From a pause of this length on, waiting is worth a word.
 _TELLING_PAUSE_SECONDS = 0.8
 
@@ -80,9 +78,8 @@ def hold_slot(
         SourceBusyError: it was given up; no session is left.
     """
     deadline = time.monotonic() + wait_seconds
-    longest = _FIRST_PAUSE_SECONDS
     is_told = False
-    while True:
+    for tries in itertools.count(1):
         ask = connect()
         try:
             if ask(_TAKE, (str(slots),)):
@@ -94,13 +91,12 @@ def hold_slot(
             hang_up()
             raise
         hang_up()
-        if not is_told and left > longest >= _TELLING_PAUSE_SECONDS:
+        if not is_told and left > CONNECTION_SLOT.limit(tries) >= _TELLING_PAUSE_SECONDS:
             text = "%s: all %d connections of max_connections are in use; waiting for up to %.0f s"
             _log.warning(text, address, slots, left)
             is_told = True
-        # Of random length: those who began to wait together must not come together every time.
-        time.sleep(min(left, longest * random.uniform(0.5, 1.0)))
-        longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
+        # Short at first, as a session that has just been closed takes a moment to end.
+        time.sleep(min(left, CONNECTION_SLOT.after(tries)))
 
 
 def _explained(address: str, slots: int, wait_seconds: float, holders: Sequence[Mapping[str, Any]]) -> str:

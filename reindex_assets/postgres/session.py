@@ -22,7 +22,6 @@ import adbc_driver_manager
 import pyarrow as pa
 from adbc_driver_manager import dbapi
 from adbc_driver_postgresql import dbapi as postgresql
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from reindex_assets.config.engines import Postgres
 from reindex_assets.errors import (
@@ -36,6 +35,7 @@ from reindex_assets.model import Slice
 from reindex_assets.postgres.connection_slots import Ask, hold_slot
 from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
+from reindex_assets.retry import CONNECTION
 
 __all__ = ["Snapshot", "SourceSession"]
 
@@ -66,7 +66,9 @@ class SourceSession:
         ConfigurationError: Postgres refuses the user or the password.
     """
 
-    def __init__(self, postgres: Postgres, application: str = "reindex_assets", connect_attempts: int = 3) -> None:
+    def __init__(
+        self, postgres: Postgres, application: str = "reindex_assets", connect_attempts: int = CONNECTION.attempts
+    ) -> None:
         self.postgres = postgres
         self.address = f"Postgres {postgres.host}:{postgres.port}/{postgres.database}"
         self._owner: int | None = None
@@ -76,7 +78,7 @@ class SourceSession:
         uri = _uri(postgres, application)
 
         def connect() -> Ask:
-            self._connection = self._connected(uri, connect_attempts)
+            self._connection = CONNECTION.call(lambda: self._connected(uri), connect_attempts)
             return self.rows
 
         hold_slot(connect, self.close, self.address, postgres.max_connections, postgres.connection_wait_seconds)
@@ -84,15 +86,9 @@ class SourceSession:
         # slot, its slices, its snapshot) would stay held until the statement's end. From PostgreSQL 14 on.
         self.rows(_SET_IF_KNOWN, ("client_connection_check_interval", "5s", "false"))
 
-    def _connected(self, uri: str, connect_attempts: int) -> dbapi.Connection:
-        attempts = Retrying(
-            retry=retry_if_exception_type(dbapi.OperationalError),
-            stop=stop_after_attempt(connect_attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=5),
-            reraise=True,
-        )
+    def _connected(self, uri: str) -> dbapi.Connection:
         try:
-            connection: dbapi.Connection = attempts(postgresql.connect, uri, autocommit=True)
+            connection: dbapi.Connection = postgresql.connect(uri, autocommit=True)
             return connection
         except dbapi.Error as error:
             text, user = _text(error), self.postgres.user

@@ -1,7 +1,7 @@
 """The engines of a cluster as a run holds them: one session with Postgres, all shards, and another try after a passing fault.
 
-What lives here: which faults pass, how often a step is tried, with what pauses, and what is let go of in between; for everything that
-writes slices. What does not: the connections (postgres/session.py, clickhouse/shards.py), and retries of single questions there.
+What lives here: what is let go of between two tries of a step, for everything that writes slices. What does not: which faults pass, how
+often a step is tried and with what pauses (retry.py), and the connections (postgres/session.py, clickhouse/shards.py).
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.cluster import Cluster
-from reindex_assets.errors import ShardUnreachableError, SliceBusyError, SourceUnreachableError
 from reindex_assets.postgres.session import SourceSession
+from reindex_assets.retry import STEP
 
 T = TypeVar("T")
-
-UNREACHABLE = (SourceUnreachableError, ShardUnreachableError)
-_TRANSIENT = (*UNREACHABLE, SliceBusyError)
 
 
 class Engines:
@@ -72,25 +67,18 @@ class Engines:
         return self._session
 
     def retrying(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
-        """Calls until it succeeds, fails with an error that does not pass, or has been tried often enough.
+        """Calls until it succeeds, fails with an error that does not pass by itself, or has been tried often enough.
 
         Args:
             what: is tried, for the operator.
             attempts: instead of those of the run.
         """
 
-        def before_sleep(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._on_retry(f"{what}: try {state.attempt_number} failed, trying again: {error}")
+        def before_again(failed: int, error: BaseException | None) -> None:
+            self._on_retry(f"{what}: try {failed} failed, trying again: {error}")
             self.let_go()
 
-        return Retrying(
-            retry=retry_if_exception_type(_TRANSIENT),
-            stop=stop_after_attempt(attempts or self._attempts),
-            wait=wait_random_exponential(multiplier=1, max=15),
-            before_sleep=before_sleep,
-            reraise=True,
-        )(call)
+        return STEP.call(call, attempts or self._attempts, before_again)
 
     def let_go(self) -> None:
         """Ends the session, and leaves replicas that don't answer: what was being done is undone, and the next try does all of it again."""

@@ -18,7 +18,7 @@ from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
-from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError
+from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError, UnreachableError
 from reindex_assets.model import Slice, Step
 from reindex_assets.placement.layout import assert_layout, settle_layout
 from reindex_assets.placement.locks import writing
@@ -26,9 +26,10 @@ from reindex_assets.placement.records import is_unknown, read_records
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
-from reindex_assets.reindex.connections import UNREACHABLE, Engines
+from reindex_assets.reindex.connections import Engines
 from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions, drop_orphaned_staging_tables
+from reindex_assets.retry import STEP
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.storage import slice_store
 from reindex_assets.storage.slice_store import ExtractInfo, SliceStore
@@ -49,7 +50,7 @@ class ReindexOptions:
 
     write: WriteOptions = field(default_factory=WriteOptions)
     group_scorecards: int = 2_000_000
-    attempts: int = 4
+    attempts: int = STEP.attempts
     allow_reshard: bool = False
     everything: bool = False
 
@@ -179,7 +180,7 @@ class Reindex:
             engines.let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
-            if len(group.slices) > 1 and not isinstance(error, UNREACHABLE):
+            if len(group.slices) > 1 and not isinstance(error, UnreachableError):
                 # One of them is at fault, and which is not known: each alone.
                 self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
                 return [
