@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedRun:
     """A future run: its cluster and customer, and how long it takes."""
 
     cluster_name: str
@@ -84,16 +84,17 @@ def speed_of(past: Sequence[PastRun]) -> Speed | None:
     return Speed(a_run, a_slice, a_row, len(past))
 
 
-def expected_seconds(work: Sequence[Work], limits: Limits) -> float:
+def expected_seconds(runs: Sequence[PlannedRun], limits: Limits) -> float:
     """How long all the runs take. As in Dagster's queue, each starts as soon as the limits allow it, earlier ones first.
 
-    >>> runs = [Work("east", "acme", 10), Work("east", "acme", 10), Work("east", "globex", 10), Work("west", "hooli", 10)]
+    >>> homes = (("east", "acme"), ("east", "acme"), ("east", "globex"), ("west", "hooli"))
+    >>> runs = [PlannedRun(cluster_name, customer, 10) for cluster_name, customer in homes]
     >>> expected_seconds(runs, Limits(runs=2)), expected_seconds(runs, Limits(of_customer=1)), expected_seconds(runs, Limits())
     (20.0, 20.0, 10.0)
     """
-    most = min((limit for limit in (limits.runs, limits.backfill_runs) if limit is not None), default=len(work))
-    waiting = list(work)
-    running: list[tuple[float, int, Work]] = []
+    most = min((limit for limit in (limits.runs, limits.backfill_runs) if limit is not None), default=len(runs))
+    waiting = list(runs)
+    running: list[tuple[float, int, PlannedRun]] = []
     order = count()
     clusters: Counter[str] = Counter()
     customers: Counter[str] = Counter()

@@ -1,40 +1,57 @@
 """The command line of a production installation.
 
-What lives here: which commands there are. What does not: the commands (one cli_*.py each), and those of the local stack (local/commands.py,
-local/demo/commands.py), which `__main__` adds.
+What lives here: which commands there are, and how they show an error. What does not: the commands (one module each), and those of the
+local stack (local/commands.py, local/demo/commands.py), which `__main__` adds.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
 
 from reindex_assets.cli.appeals import appeals
 from reindex_assets.cli.backfill import add_backfill_commands
 from reindex_assets.cli.fleet import fleet_app
-from reindex_assets.cli.options import FleetOption, exit_statuses, open_fleet
+from reindex_assets.cli.options import COULD_NOT_TELL, FleetOption, open_fleet
 from reindex_assets.cli.reindex import reindex
 from reindex_assets.cli.repairs import repairs
 from reindex_assets.cli.reshard import reshard
 from reindex_assets.cli.verify import verify
 from reindex_assets.cli.worker import worker
 from reindex_assets.clickhouse.schema import apply_schema
+from reindex_assets.errors import ReindexError
+
+
+class _Commands(TyperGroup):
+    """Shows an error that this project raises on purpose as a sentence, with exit status 2. Any other error keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ReindexError as error:
+            Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(COULD_NOT_TELL) from None
+
 
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 
 
 @schema_app.command("apply")
 def schema_apply(fleet: FleetOption = None) -> None:
-    """Creates the ClickHouse tables on every shard; changes nothing where they are."""
-    with exit_statuses():
-        for name, cluster in open_fleet(fleet).clusters.items():
-            for line in apply_schema(cluster):
-                Console().print(f"{name} {line}", soft_wrap=True)
+    """Creates the ClickHouse tables on every shard. Leaves tables that exist unchanged."""
+    for name, cluster in open_fleet(fleet).clusters.items():
+        for line in apply_schema(cluster):
+            Console().print(f"{name} {line}", soft_wrap=True)
 
 
 def build_app() -> typer.Typer:
     """The production commands, in the order in which the help lists them."""
     app = typer.Typer(
+        cls=_Commands,
         help="Keeps ClickHouse's scorecards exactly true to Postgres, customer by customer, day by day, shard by shard.",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,

@@ -1,4 +1,4 @@
-"""The command `appeals`: looks for appeals in ClickHouse, and purges them.
+"""The command `appeals`: finds appeals in ClickHouse, and purges them.
 
 What lives here: its arguments, and what it prints. What does not: the work (appeals/purge.py).
 """
@@ -19,7 +19,7 @@ from reindex_assets.cli.options import (
     FromOption,
     JsonOption,
     ToOption,
-    exit_statuses,
+    YesOption,
     open_fleet,
 )
 from reindex_assets.cli.render.appeals import print_purges, purge_json
@@ -34,37 +34,36 @@ def appeals(
     first: FromOption,
     last: ToOption,
     customer: CustomerOption = None,
-    purge: Annotated[bool, typer.Option("--purge", help="Delete what is found, and prove that it is gone.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete the appeals, and check that they are gone.")] = False,
     most: Annotated[
         int,
         typer.Option(
-            "--max", min=1, max=MAX_SCORECARDS, help="Appeals that are removed in each cluster; the next call goes on."
+            "--max", min=1, max=MAX_SCORECARDS, help="The most appeals to delete per cluster. The next call continues."
         ),
     ] = PurgeOptions().max_scorecards,
-    yes: Annotated[bool, typer.Option("--yes", help="With --purge: don't ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> None:
-    """Looks for appeals in ClickHouse on every shard; --purge deletes them. Exit status: 0 none is there, 1 some are, 2 could not tell."""
-    with exit_statuses():
-        if as_json and purge and not yes:
-            raise ConfigurationError("--json can't ask: add --yes to --purge, or leave --purge out to look first")
-        known = open_fleet(fleet)
-        groups = plan_purges(known, customer or [], first.date(), last.date())
-        console, notes = Console(), Console(stderr=True)
-        reports = [] if purge and yes else _run(known, groups, PurgeOptions(dry_run=True), notes)
+    """Finds appeals on every ClickHouse shard; --purge deletes them. Exit status: 0 there are none, 1 there are some, 2 could not tell."""
+    if as_json and purge and not yes:
+        raise ConfigurationError("--json can't ask: add --yes to --purge, or look first without --purge")
+    opened = open_fleet(fleet)
+    groups = plan_purges(opened, customer or [], first.date(), last.date())
+    console, notes = Console(), Console(stderr=True)
+    reports = [] if purge and yes else _run(opened, groups, PurgeOptions(dry_run=True), notes)
+    if not as_json:
+        print_purges(console, reports)
+    if purge and (yes or any(report.before.found.appeals for report in reports)):
+        if not yes and not typer.confirm(f"Delete them, at most {most:,} appeals in each cluster?"):
+            raise typer.Exit(DIFFERENT)
+        reports = _run(opened, groups, PurgeOptions(dry_run=False, max_scorecards=most), notes)
         if not as_json:
             print_purges(console, reports)
-        if purge and (yes or any(report.before.found.appeals for report in reports)):
-            if not yes and not typer.confirm(f"Delete them, at most {most:,} appeals in each cluster?"):
-                raise typer.Exit(DIFFERENT)
-            reports = _run(known, groups, PurgeOptions(dry_run=False, max_scorecards=most), notes)
-            if not as_json:
-                print_purges(console, reports)
-        if as_json:
-            print_json([purge_json(report) for report in reports])
-        if any(report.outcome is not Outcome.CLEAN for report in reports):
-            raise typer.Exit(DIFFERENT)
+    if as_json:
+        print_json([purge_json(report) for report in reports])
+    if any(report.outcome is not Outcome.CLEAN for report in reports):
+        raise typer.Exit(DIFFERENT)
 
 
 def _run(fleet: Fleet, groups: dict[str, SliceGroup], options: PurgeOptions, notes: Console) -> list[PurgeReport]:

@@ -1,6 +1,6 @@
-"""The commands about the fleet file: check, show and schema.
+"""The commands `fleet check`, `fleet show` and `fleet schema`.
 
-What lives here: arguments and what is printed. What does not: the rules of the file (config/fleet.py) and its content as data
+What lives here: their arguments, and what they print. What does not: the rules of the file (config/fleet.py), and its content as data
 (config/effective.py).
 """
 
@@ -15,29 +15,28 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from reindex_assets.cli.options import FleetOption, JsonOption, exit_statuses, open_fleet
+from reindex_assets.cli.options import FleetOption, JsonOption, open_fleet
 from reindex_assets.config.effective import effective, fleet_schema, secrets
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.config.settings import Settings
 
-fleet_app = typer.Typer(help="The fleet file: is it valid, and what does it say.", no_args_is_help=True)
+fleet_app = typer.Typer(help="Checks and shows the fleet file.", no_args_is_help=True)
 
 
 @fleet_app.command("check")
 def fleet_check(fleet: FleetOption = None) -> None:
-    """Validates the fleet file, connects to nothing, and prints each cluster. Exit status: 0 valid, 2 not."""
-    with exit_statuses():
-        known, mode = open_fleet(fleet), Settings().mode
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(_table(known, mode))
-        customers = sum(len(cluster.customers) for cluster in known.clusters.values())
-        console.print(f"The fleet file is valid: {len(known.clusters)} clusters, {customers} customers.")
-        if mode is not None:
-            console.print(f"REINDEX_MODE={mode} stands above the file's 'mode' in every cluster.")
-        unset = {one.env: None for cluster in known.clusters.values() for one in secrets(cluster)} - os.environ.keys()
-        if unset:
-            console.print(f"Not set in this environment: {', '.join(sorted(unset))}", soft_wrap=True)
+    """Validates the fleet file without connecting to anything, and lists its clusters. Exit status: 0 valid, 2 invalid."""
+    opened, mode = open_fleet(fleet), Settings().mode
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(_table(opened, mode))
+    customers = sum(len(cluster.customers) for cluster in opened.clusters.values())
+    console.print(f"The fleet file is valid: {len(opened.clusters)} clusters, {customers} customers.")
+    if mode is not None:
+        console.print(f"REINDEX_MODE={mode} overrides the file's 'mode' in every cluster.")
+    unset = {secret.env for cluster in opened.clusters.values() for secret in secrets(cluster)} - os.environ.keys()
+    if unset:
+        console.print(f"Not set in this environment: {', '.join(sorted(unset))}", soft_wrap=True)
 
 
 def _table(fleet: Fleet, mode: Mode | None) -> Table:
@@ -69,12 +68,9 @@ def _table(fleet: Fleet, mode: Mode | None) -> Table:
 
 @fleet_app.command("show")
 def fleet_show(as_json: JsonOption = False, fleet: FleetOption = None) -> None:
-    """Prints the fleet file as it is understood, with every default, as YAML or JSON. Of secrets it prints where they come from."""
-    with exit_statuses():
-        found = effective(open_fleet(fleet), os.environ, Settings().mode)
-        typer.echo(
-            json.dumps(found, indent=2) if as_json else yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
-        )
+    """Prints the fleet file with every default filled in, as YAML or JSON. Shows where secrets come from, but not the secrets."""
+    data = effective(open_fleet(fleet), os.environ, Settings().mode)
+    typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
 @fleet_app.command("schema")

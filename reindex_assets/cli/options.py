@@ -1,43 +1,49 @@
-"""What the commands of the command line share: options, the fleet they are about, and exit statuses.
+"""What several commands share: options, exit statuses, and opening the fleet.
 
 What lives here: nothing that does work. What does not: the commands (cli/app.py and the files that it assembles).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import use_local_environment
 from reindex_assets.config.modes import Mode
 from reindex_assets.config.settings import Settings
-from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.errors import ConfigurationError
 
-EQUAL, DIFFERENT, COULD_NOT_TELL = 0, 1, 2
+#: Exit statuses. 0 means that both sides are equal, or that everything is done.
+DIFFERENT, COULD_NOT_TELL = 1, 2
 
-_DAY = ["%Y-%m-%d"]
+_FIRST_DAY = typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The first UTC day.")
+_LAST_DAY = typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The last UTC day, included.")
+
 FleetOption = Annotated[
     Path | None,
-    typer.Option("--fleet", help="The fleet file. Without it: REINDEX_FLEET, else the local stack's.", dir_okay=False),
+    typer.Option("--fleet", help="The fleet file. Default: REINDEX_FLEET, else the local stack's.", dir_okay=False),
 ]
-FromOption = Annotated[datetime, typer.Option("--from", formats=_DAY, help="The first UTC day.")]
-ToOption = Annotated[datetime, typer.Option("--to", formats=_DAY, help="The last UTC day, included.")]
+FromOption = Annotated[datetime, _FIRST_DAY]
+ToOption = Annotated[datetime, _LAST_DAY]
+SomeFromOption = Annotated[datetime | None, _FIRST_DAY]
+SomeToOption = Annotated[datetime | None, _LAST_DAY]
 CustomerOption = Annotated[
-    list[str] | None, typer.Option("--customer", help="A customer; repeat it. Without: every customer.")
+    list[str] | None, typer.Option("--customer", help="A customer; may be repeated. Default: every customer.")
 ]
-KindOption = Annotated[
-    Mode,
-    typer.Option("--kind", help="The scorecards: process, conversation, or all of them."),
-]
+KindOption = Annotated[Mode, typer.Option("--kind", help="The kind of scorecards.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+SettleOption = Annotated[
+    float,
+    typer.Option(
+        "--settle", min=0, help="Seconds after which a difference is looked at again. Only what still differs counts."
+    ),
+]
 
 
 def open_fleet(option: Path | None) -> Fleet:
@@ -51,13 +57,3 @@ def open_fleet(option: Path | None) -> Fleet:
             )
         use_local_environment()
     return load_fleet(option or settings.fleet_file())
-
-
-@contextmanager
-def exit_statuses() -> Iterator[None]:
-    """An error we raise on purpose is a sentence and exit status 2; anything else keeps its stack trace."""
-    try:
-        yield
-    except ReindexError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(COULD_NOT_TELL) from None

@@ -1,6 +1,6 @@
 """The command `reindex`: runs the assets over customers and days, in this process, with a progress bar.
 
-What lives here: its arguments and its progress. What does not: the run (defs/runs/launch.py), and what is printed of it
+What lives here: its arguments and its progress. What does not: the run (defs/runs/launch.py), and printing its report
 (cli/render/tables.py).
 """
 
@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 from reindex_assets.cli.options import (
     COULD_NOT_TELL,
     DIFFERENT,
     CustomerOption,
+    DryRunOption,
     FleetOption,
     FromOption,
     JsonOption,
     KindOption,
     ToOption,
-    exit_statuses,
     open_fleet,
 )
 from reindex_assets.cli.render.json import print_json, report_json
+from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.tables import print_reports
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
@@ -42,41 +43,37 @@ def reindex(
     last: ToOption,
     customer: CustomerOption = None,
     kind: KindOption = Mode.PROCESS,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Report what would be written, and write nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     clean_up: Annotated[
-        bool, typer.Option("--clean-up", help="Delete the slices first and rebuild them: readers see a hole meanwhile.")
+        bool,
+        typer.Option("--clean-up", help="Delete the slices first, then rebuild them. Readers see a hole meanwhile."),
     ] = False,
     everything: Annotated[
         bool,
-        typer.Option(
-            "--everything", help="Read, compare and write also what nothing has touched since it was proved equal."
-        ),
+        typer.Option("--everything", help="Process even the slices that are unchanged since they were proved equal."),
     ] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> None:
-    """Makes ClickHouse equal to Postgres for some customers and days. The runs show in the Dagster UI."""
+    """Makes ClickHouse equal to Postgres for some customers and days. The runs appear in the Dagster UI."""
     config = {"dry_run": dry_run, "clean_up": clean_up, "everything": everything}
-    with exit_statuses():
-        reports = reindex_range(
-            open_fleet(fleet),
-            customer or [],
-            first.date(),
-            last.date(),
-            kind,
-            config,
-            Console(stderr=True, quiet=as_json),
-        )
-        if as_json:
-            print_json([report_json(report) for report in reports])
-        else:
-            print_reports(Console(), reports, dry_run=dry_run)
-        if not all(report.success for report in reports):
-            raise typer.Exit(COULD_NOT_TELL)
-        if any(report.red_checks for report in reports):
-            raise typer.Exit(DIFFERENT)
+    reports = reindex_range(
+        open_fleet(fleet),
+        customer or [],
+        first.date(),
+        last.date(),
+        kind,
+        config,
+        Console(stderr=True, quiet=as_json),
+    )
+    if as_json:
+        print_json([report_json(report) for report in reports])
+    else:
+        print_reports(Console(), reports, dry_run=dry_run)
+    if not all(report.success for report in reports):
+        raise typer.Exit(COULD_NOT_TELL)
+    if any(report.red_checks for report in reports):
+        raise typer.Exit(DIFFERENT)
 
 
 def reindex_range(
@@ -88,22 +85,13 @@ def reindex_range(
     config: Mapping[str, object],
     console: Console,
 ) -> list[RunReport]:
-    """Runs the assets over customers and days, with a progress bar; returns a report for each run."""
-    # Dagster takes seconds to import; the other commands do without it.
+    """Runs the assets over customers and days, with a progress bar. Returns a report for each run."""
+    # Dagster takes seconds to import, and other commands don't need it.
     from reindex_assets.defs.instance.opening import open_instance
     from reindex_assets.defs.runs.launch import launch
 
     rectangles = plan_rectangles(fleet, customers, first, last)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("partitions"),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TimeElapsedColumn(),
-        console=console,
-    )
+    bar = partitions_bar(console, TextColumn("{task.fields[rows]:,} rows"))
     reports = []
     with open_instance() as instance, bar:
         for rectangle, kind in product(rectangles, mode.kinds):

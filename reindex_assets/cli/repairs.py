@@ -1,4 +1,4 @@
-"""The command `repairs`: the partitions whose repair was given up, and the request to try them again."""
+"""The command `repairs`: lists the partitions whose repair was given up, and asks to try them again."""
 
 from __future__ import annotations
 
@@ -7,43 +7,33 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reindex_assets.cli.options import DIFFERENT, CustomerOption, FleetOption, JsonOption, exit_statuses, open_fleet
-from reindex_assets.cli.render.json import print_json
+from reindex_assets.cli.options import DIFFERENT, CustomerOption, FleetOption, JsonOption, open_fleet
+from reindex_assets.cli.render.json import given_up_json, print_json
 from reindex_assets.cli.render.tables import print_given_up
 
 
 def repairs(
     again: Annotated[
-        bool, typer.Option("--again", help="Ask the repair sensor to try them again, from the first attempt.")
+        bool, typer.Option("--again", help="Ask the repair sensor to try them again, with all its attempts.")
     ] = False,
     customer: CustomerOption = None,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> None:
     """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some."""
-    with exit_statuses():
-        from reindex_assets.defs.history.repairs import ask_again, given_up_repairs
-        from reindex_assets.defs.instance.opening import open_instance
+    from reindex_assets.defs.history.repairs import ask_again, given_up_repairs
+    from reindex_assets.defs.instance.opening import open_instance
 
-        known = open_fleet(fleet)
-        with open_instance() as instance:
-            found = [
-                one for one in given_up_repairs(instance, known) if not customer or one.repair.customer in customer
-            ]
-            if again:
-                ask_again(instance, found)
-        if as_json:
-            print_json(
-                [
-                    {
-                        "cluster": one.dataset.cluster_name,
-                        "kind": one.dataset.kind.name,
-                        **one.repair.model_dump(mode="json"),
-                    }
-                    for one in found
-                ]
-            )
-        else:
-            print_given_up(Console(), found, again=again)
-        if found and not again:
-            raise typer.Exit(DIFFERENT)
+    opened = open_fleet(fleet)
+    with open_instance() as instance:
+        given_up = given_up_repairs(instance, opened)
+        if customer:
+            given_up = [partition for partition in given_up if partition.repair.customer in customer]
+        if again:
+            ask_again(instance, given_up)
+    if as_json:
+        print_json([given_up_json(partition) for partition in given_up])
+    else:
+        print_given_up(Console(), given_up, again=again)
+    if given_up and not again:
+        raise typer.Exit(DIFFERENT)

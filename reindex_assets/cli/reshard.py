@@ -1,144 +1,138 @@
 """The command `reshard`: moves the rows of a cluster to the shards of its fleet file.
 
-What lives here: its arguments, the question before it begins, and what it prints. What does not: the work (reshard/work.py).
+What lives here: its arguments, and the question before it begins. What does not: the work (reshard/work.py), and what it prints
+(cli/render/reshard.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
-from reindex_assets.cli.options import COULD_NOT_TELL, DIFFERENT, FleetOption, JsonOption, exit_statuses, open_fleet
+from reindex_assets.cli.options import (
+    COULD_NOT_TELL,
+    DIFFERENT,
+    DryRunOption,
+    FleetOption,
+    JsonOption,
+    SettleOption,
+    SomeFromOption,
+    SomeToOption,
+    YesOption,
+    open_fleet,
+)
 from reindex_assets.cli.render.json import print_json
+from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.reshard import outcome_json, plan_json, print_outcome, print_plan, print_retiring
+from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.reshard.work import ReshardOptions, ReshardPlan, ReshardProgress, ReshardWork
 
-_DAY = ["%Y-%m-%d"]
-
 
 def reshard(
     cluster: Annotated[
-        str | None, typer.Option("--cluster", help="The cluster; needless where the fleet file has one.")
+        str | None, typer.Option("--cluster", help="The cluster. May be omitted if the fleet file has only one.")
     ] = None,
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=_DAY, help="Move only these days: the first UTC day.")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="The last UTC day, included.")] = None,
+    first: SomeFromOption = None,
+    last: SomeToOption = None,
     from_shards: Annotated[
         int | None,
-        typer.Option("--from-shards", min=1, help="Go on only if the rows are placed on so many shards now."),
+        typer.Option("--from-shards", min=1, help="Continue only if the rows are now placed on this many shards."),
     ] = None,
     to_shards: Annotated[
-        int | None, typer.Option("--to-shards", min=1, help="Go on only if the fleet file lists so many shards.")
+        int | None, typer.Option("--to-shards", min=1, help="Continue only if the fleet file lists this many shards.")
     ] = None,
     lost: Annotated[
-        bool, typer.Option("--lost", help="A shard is gone for good: write again from Postgres what it held.")
+        bool, typer.Option("--lost", help="A shard is gone for good: write its rows again from Postgres.")
     ] = False,
     leave_behind: Annotated[
-        bool,
-        typer.Option("--leave-behind", help="End it although rows that no run reaches stay on wrong shards."),
+        bool, typer.Option("--leave-behind", help="Finish even if rows that no run reaches stay on wrong shards.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
-    settle: Annotated[
-        float, typer.Option("--settle", min=0, help="Look at a difference again after so many seconds.")
-    ] = ReshardOptions().settle_seconds,
+    settle: SettleOption = SETTLE_SECONDS,
     fleet: FleetOption = None,
 ) -> None:
-    """Moves rows to the shards of the fleet file after these have changed. Run again, it goes on with what is left.
+    """Moves rows to the shards of the fleet file after these have changed; by default, of all days. Run again to continue.
 
-    Exit status: 0 the rows stand on the fleet file's shards, 1 something is left to do, 2 could not tell.
+    Exit status: 0 the rows are on the fleet file's shards, 1 something is left to do, 2 could not tell.
     """
-    with exit_statuses():
-        known = open_fleet(fleet)
-        options = ReshardOptions(
-            first_day=first and first.date(),
-            last_day=last and last.date(),
-            from_shards=from_shards,
-            to_shards=to_shards,
-            lost=lost,
-            leave_behind=leave_behind,
-            settle_seconds=settle,
-        )
-        console = Console(stderr=as_json)
-        name = _cluster(known, cluster)
-        with _progress(Console(stderr=True, quiet=as_json)) as tell:
-            work = ReshardWork(known, name, datetime.now(UTC).date(), options, tell)
-            plan = work.plan()
-        print_plan(console, plan)
-        if not plan.reshard.is_needed or dry_run:
-            retiring = work.held_by_retiring()
-            print_retiring(console, retiring)
-            if as_json:
-                print_json(plan_json(plan) | {"finished": not plan.reshard.is_needed, "retiring": retiring})
-            raise typer.Exit(DIFFERENT if plan.reshard.is_needed else 0)
-        if not yes and not _confirmed(plan, as_json=as_json):
-            raise typer.Exit(DIFFERENT)
-        # Dagster takes seconds to import; a plan does without it.
-        from reindex_assets.defs.instance.opening import open_instance
-        from reindex_assets.defs.runs.launch import launch
-
-        with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
-            outcome = ReshardWork(known, name, datetime.now(UTC).date(), options, tell).run(
-                lambda rectangle, dataset, config, on_progress: launch(
-                    known, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress
-                )
-            )
-        print_outcome(console, plan, outcome)
+    opened = open_fleet(fleet)
+    options = ReshardOptions(
+        first_day=first and first.date(),
+        last_day=last and last.date(),
+        from_shards=from_shards,
+        to_shards=to_shards,
+        lost=lost,
+        leave_behind=leave_behind,
+        settle_seconds=settle,
+    )
+    console = Console(stderr=as_json)
+    name = _cluster(opened, cluster)
+    with _progress(Console(stderr=True, quiet=as_json)) as tell:
+        work = ReshardWork(opened, name, datetime.now(UTC).date(), options, tell)
+        plan = work.plan()
+    print_plan(console, plan)
+    if not plan.reshard.is_needed or dry_run:
+        retiring = work.held_by_retiring()
+        print_retiring(console, retiring)
         if as_json:
-            print_json(plan_json(plan) | outcome_json(outcome))
-        if outcome.failed:
-            raise typer.Exit(COULD_NOT_TELL)
-        if not outcome.is_finished:
-            raise typer.Exit(DIFFERENT)
+            print_json(plan_json(plan) | {"finished": not plan.reshard.is_needed, "retiring": retiring})
+        raise typer.Exit(DIFFERENT if plan.reshard.is_needed else 0)
+    if not yes and not _confirmed(plan, as_json=as_json):
+        raise typer.Exit(DIFFERENT)
+    # Dagster takes seconds to import, and a plan doesn't need it.
+    from reindex_assets.defs.instance.opening import open_instance
+    from reindex_assets.defs.runs.launch import launch
+
+    with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
+        outcome = ReshardWork(opened, name, datetime.now(UTC).date(), options, tell).run(
+            lambda rectangle, dataset, config, on_progress: launch(
+                opened, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress
+            )
+        )
+    print_outcome(console, plan, outcome)
+    if as_json:
+        print_json(plan_json(plan) | outcome_json(outcome))
+    if outcome.failed:
+        raise typer.Exit(COULD_NOT_TELL)
+    if not outcome.is_finished:
+        raise typer.Exit(DIFFERENT)
 
 
-def _cluster(fleet: Fleet, named: str | None) -> str:
-    known = list(fleet.clusters)
-    if named is None and len(known) == 1:
-        return known[0]
-    if named not in known:
-        what = "name one of them by --cluster" if named is None else f"unknown cluster {named!r}"
-        raise ConfigurationError(f"{what}: the fleet file has {', '.join(known)}")
-    return named
+def _cluster(fleet: Fleet, name: str | None) -> str:
+    names = list(fleet.clusters)
+    if name is None and len(names) == 1:
+        return names[0]
+    if name not in names:
+        problem = "choose a cluster with --cluster" if name is None else f"unknown cluster {name!r}"
+        raise ConfigurationError(f"{problem}: the fleet file has {', '.join(names)}")
+    return name
 
 
 def _confirmed(plan: ReshardPlan, *, as_json: bool) -> bool:
     if as_json:
-        raise ConfigurationError("--json asks nothing: say --yes too, or --dry-run")
-    begun = plan.reshard.is_begun
-    return typer.confirm(
-        "Go on with this reshard?" if begun else "Begin? Until it has ended, nothing else is written to this cluster.",
-        err=True,
-    )
+        raise ConfigurationError("--json can't ask: add --yes to reshard, or --dry-run to see the plan")
+    begin = "Begin? Until the reshard has ended, nothing else is written to this cluster."
+    return typer.confirm("Continue this reshard?" if plan.reshard.is_begun else begin, err=True)
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Any]:
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("partitions"),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    tasks: dict[str, Any] = {}
+def _progress(console: Console) -> Iterator[Callable[[ReshardProgress], None]]:
+    tasks: dict[str, TaskID] = {}
+    with partitions_bar(console) as bar:
 
-    def tell(progress: ReshardProgress) -> None:
-        task = tasks.setdefault(progress.doing, None) or bar.add_task(progress.doing)
-        tasks[progress.doing] = task
-        bar.update(task, completed=progress.done, total=progress.total)
+        def show(progress: ReshardProgress) -> None:
+            if progress.doing not in tasks:
+                tasks[progress.doing] = bar.add_task(progress.doing)
+            bar.update(tasks[progress.doing], completed=progress.done, total=progress.total)
 
-    with bar:
-        yield tell
+        yield show

@@ -1,6 +1,6 @@
-"""The command `verify`: compares both engines and says whether they are equal.
+"""The command `verify`: compares both engines and reports whether they are equal.
 
-What lives here: its arguments. What does not: the comparison (comparison/verification.py), and what is printed of it
+What lives here: its arguments. What does not: the comparison (comparison/verification.py), and printing its result
 (cli/render/tables.py, cli/render/page.py).
 """
 
@@ -20,8 +20,8 @@ from reindex_assets.cli.options import (
     FromOption,
     JsonOption,
     KindOption,
+    SettleOption,
     ToOption,
-    exit_statuses,
     open_fleet,
 )
 from reindex_assets.cli.render.json import print_json, verification_json
@@ -43,27 +43,26 @@ def verify(
         Depth,
         typer.Option(
             "--depth",
-            help="counts: numbers of rows only. fingerprint: every value, by sums of digests. rows: the same, and rows that differ "
-            "are shown.",
+            help="counts compares only numbers of rows. fingerprint compares every value, by sums of digests. rows also shows the rows "
+            "that differ.",
         ),
     ] = Depth.FINGERPRINT,
     samples: Annotated[
         int,
         typer.Option(
-            "--samples", min=1, help="With --depth rows: rows shown of each customer-day, table and kind of difference."
+            "--samples", min=1, help="With --depth rows: rows to show per customer-day, table and kind of difference."
         ),
     ] = 10,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write the report as a page of its own to this file.", dir_okay=False)
+        Path | None,
+        typer.Option("--html", help="Also write the report to this file, as one HTML page.", dir_okay=False),
     ] = None,
     as_json: JsonOption = False,
-    settle: Annotated[
-        float, typer.Option("--settle", min=0, help="Look at a difference again after so many seconds.")
-    ] = SETTLE_SECONDS,
+    settle: SettleOption = SETTLE_SECONDS,
     fleet: FleetOption = None,
 ) -> None:
-    """Compares both sides per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
-    with exit_statuses(), open_report(html) as save:
+    """Compares Postgres and ClickHouse per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
+    with open_report(html) as save:
         if len(kind.kinds) > 1:
             choice = " or ".join(f"--kind {one.name}" for one in kind.kinds)
             raise ConfigurationError(f"a report is about one kind of scorecards: {choice}")

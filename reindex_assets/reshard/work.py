@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
-from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
@@ -53,7 +53,7 @@ class ReshardOptions:
     to_shards: int | None = None
     lost: bool = False
     leave_behind: bool = False
-    settle_seconds: float = 5.0
+    settle_seconds: float = SETTLE_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)

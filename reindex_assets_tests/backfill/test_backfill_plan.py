@@ -14,7 +14,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reindex_assets.backfill.forecast import Limits, PastRun, Work, expected_seconds, speed_of
+from reindex_assets.backfill.forecast import Limits, PastRun, PlannedRun, expected_seconds, speed_of
 from reindex_assets.backfill.plan import (
     batches,
     chosen_customers,
@@ -144,15 +144,15 @@ def test_speed_is_found_again_in_the_runs_that_it_made() -> None:
 
 
 def test_the_expected_time_keeps_to_every_limit() -> None:
-    work = [Work(cluster, f"{cluster}{number}", 10.0) for cluster in ("east", "west") for number in range(4)]
+    work = [PlannedRun(cluster, f"{cluster}{number}", 10.0) for cluster in ("east", "west") for number in range(4)]
     assert expected_seconds(work, Limits()) == 10.0
     assert expected_seconds(work, Limits(runs=4)) == 20.0
     assert expected_seconds(work, Limits(runs=4, backfill_runs=2)) == 40.0
     assert expected_seconds(work, Limits(of_cluster=1)) == 40.0
-    assert expected_seconds([Work("east", "c1", 10.0)] * 3, Limits(of_customer=1)) == 30.0
+    assert expected_seconds([PlannedRun("east", "c1", 10.0)] * 3, Limits(of_customer=1)) == 30.0
     assert expected_seconds(work, Limits(runs=0)) == float("inf")
     # A long one that begins late.
-    assert expected_seconds([*work[:2], Work("east", "c9", 30.0)], Limits(runs=2)) == 40.0
+    assert expected_seconds([*work[:2], PlannedRun("east", "c9", 30.0)], Limits(runs=2)) == 40.0
 
 
 WRITES = AssetKey(["east", PROCESS.name, Step.WRITE.value])

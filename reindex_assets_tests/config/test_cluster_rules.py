@@ -183,7 +183,7 @@ def test_check_prints_each_cluster_and_what_is_not_set(tmp_path: Path, own: Flee
     assert lines[-1] == ("Not set in this environment: US_EAST_1_CLICKHOUSE_PASSWORD, US_EAST_1_POSTGRES_PASSWORD")
     assert "hunter2" not in output
     status, output = command("check", "--fleet", path, REINDEX_MODE="process")
-    assert "REINDEX_MODE=process stands above" in output
+    assert "REINDEX_MODE=process overrides" in output
     [row] = [line for line in output.splitlines() if f" {VOICE} " in line]
     assert " process " in row
 

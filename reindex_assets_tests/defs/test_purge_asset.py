@@ -234,7 +234,7 @@ def test_the_command_looks_asks_purges_and_ends_with_what_is_true(
     before = everything(shard_clients)
     looked = command(stack)
     assert looked.exit_code == 1, looked.output
-    assert "nothing was deleted, this was a dry run" in looked.output
+    assert "nothing was deleted, because this was a dry run" in looked.output
     assert planted[0].scorecard_id in looked.output
     declined = command(stack, "--purge", answer="n\n")
     assert declined.exit_code == 1

@@ -131,7 +131,7 @@ def test_the_plan_says_what_would_be_done_and_launches_nothing(
     # A run says how long one takes.
     launch(fleet, instance, Rectangle(CLUSTER, ("globex",), FIRST, FIRST), {}, kind=PROCESS)
     again = command("backfill", *DAYS, "--cluster", CLUSTER, "--dry-run")
-    assert "as the last run went" in again.words
+    assert "judging by the last run" in again.words
     # Nobody has launched it: a day that was done before is not left out.
     assert command("backfill", *DAYS, "--all", "--dry-run", "--json").json["customer_days"]["left"] == 18
 
@@ -152,7 +152,7 @@ def test_a_plan_without_its_postgres_goes_on_without_the_estimate(
 def test_a_launch_asks_first_and_says_that_no_daemon_is_alive(instance: DagsterInstance) -> None:
     said = command("backfill", *DAYS, "--all", answer="n\n")
     assert (said.status, stored(instance)) == (0, [])
-    assert "No Dagster daemon is alive" in said.words
+    assert "No Dagster daemon is running" in said.words
     assert "Nothing was launched" in said.words
     # A program can't answer.
     refused = command("backfill", *DAYS, "--all", "--json")
@@ -216,7 +216,7 @@ def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterI
     assert found(instance).done_ids.keys() == {PartitionRef(CLUSTER, PROCESS.name, item) for item in done}
     earlier = {one.backfill_id for one in stored(instance)}
     said = command("backfill", *DAYS, "--all", "--window", "3d", "--yes")
-    assert "2 are done since" in said.words
+    assert "2 have been done since" in said.words
     assert asked([one for one in stored(instance) if one.backfill_id not in earlier]) == everything() - Counter(done)
 
     # Afresh everything is left, and another name knows nothing of it.

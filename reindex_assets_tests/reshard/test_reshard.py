@@ -398,7 +398,7 @@ def test_the_command_shows_asks_moves_and_ends(on_four: Shards, instance: Dagste
     # Without an answer nothing begins.
     asked = command(path)
     assert asked.returncode == 1
-    assert "Begin? Until it has ended, nothing else is written to this cluster." in asked.stderr
+    assert "Begin? Until the reshard has ended, nothing else is written to this cluster." in asked.stderr
     assert on_four.settled(FOUR)
 
     done = command(path, "--yes")
@@ -406,7 +406,7 @@ def test_the_command_shows_asks_moves_and_ends(on_four: Shards, instance: Dagste
     assert done.returncode == 0, done.stderr
     assert "Cluster local: from 4 to 3 shards" in words
     assert "every partition of cluster local is equal to Postgres on its 3 shards" in words
-    assert words.count("holds nothing more: remove it from the fleet file") == 2
+    assert words.count("is empty: remove it from the fleet file") == 2
     on_four.assert_placed(numbers)
     again = command(path, "--yes", "--json")
     assert (again.returncode, json.loads(again.stdout)["needed"]) == (0, False)

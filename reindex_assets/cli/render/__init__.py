@@ -1,1 +1,1 @@
-"""What the commands print: tables, JSON, and the HTML report. Nothing here reads an engine."""
+"""The output of the commands: tables, JSON, and the HTML report. Nothing here reads an engine."""

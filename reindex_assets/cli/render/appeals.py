@@ -1,4 +1,4 @@
-"""What `appeals` prints: a table per customer, the outcome, and both as JSON."""
+"""What `appeals` prints: a table of customers, some places, the outcome, and all of it as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reindex_assets.cli.render.tables import printable
 
 
 def print_purges(console: Console, reports: Sequence[PurgeReport]) -> None:
-    """A table per cluster, where the first ones stand, and the verdict."""
+    """For each cluster a table of its customers, the first places of appeals, and the outcome."""
     for report in reports:
         rows = customer_rows(report)
         table = Table(title=f"Appeals, {report.cluster_name}")
@@ -39,7 +39,7 @@ def print_purges(console: Console, reports: Sequence[PurgeReport]) -> None:
             words = " ".join(f"{name} {value}" for name, value in place.items())
             console.print(printable(words, "dim"), soft_wrap=True)
         if len(report.latest.examples) > _SHOWN:
-            console.print("and more (--json names up to 20 places)")
+            console.print("and more (--json has up to 20 places)")
         style = "green" if report.outcome is Outcome.CLEAN else "red"
         console.print(printable(report.sentence, style), soft_wrap=True)
 

@@ -1,6 +1,6 @@
-"""The chart of the report: rows per day of one customer on both sides, as positions on a drawing.
+"""The charts of the report: one customer's rows per day in both engines, as positions in a drawing.
 
-What lives here: the geometry. What does not: the SVG made of it (report.html.jinja), and colours.
+What lives here: the geometry. What does not: the SVG made from it (report.html.jinja), and colours.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from reindex_assets.comparison.verification import DayReport
 
 _LEFT, _RIGHT, _TOP = 58.0, 12.0, 26.0
 _PANEL_HEIGHT, _BETWEEN, _FOOT = 84.0, 28.0, 34.0
-#: The width of a day is what its days leave it, within these bounds: two charts of a fortnight stand side by side.
+#: The days share the width of the plot, within these limits. Two charts of 14 days fit side by side.
 _PLOT_WIDTH, _WIDEST_DAY, _NARROWEST_DAY = 960.0, 32.0, 2.5
-#: A date below the chart needs so much room.
+#: The width of a date below the chart.
 _DATE_WIDTH = 50.0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One side of one table on one day; `side` is "postgres" or "clickhouse"."""
+    """The rows of one engine in one table on one day. `side` is "postgres" or "clickhouse"."""
 
     side: str
     x: float
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Day:
-    """One day: its column, its bars in both panels, and what a pointer resting on it reads."""
+    """One day: its column, its bars in both panels, and its tooltip."""
 
     x: float
     width: float
@@ -50,7 +50,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Mark:
-    """A text on an axis."""
+    """A label on an axis."""
 
     at: float
     text: str
@@ -68,7 +68,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Both tables of one customer, one above the other over the same days."""
+    """One customer's chart: a panel for each table, one above the other, over the same days."""
 
     customer: str
     cluster: str
@@ -87,7 +87,7 @@ class Chart:
 
 
 def customer_chart(days: Sequence[DayReport], gap_days: frozenset[date]) -> Chart:
-    """The chart of one customer's days, which come in their order; of one day at the least."""
+    """The chart of one customer's days, at least one, in order."""
     step = max(_NARROWEST_DAY, min(_WIDEST_DAY, _PLOT_WIDTH / len(days)))
     right = _LEFT + step * len(days)
     panels = tuple(
@@ -100,7 +100,7 @@ def customer_chart(days: Sequence[DayReport], gap_days: frozenset[date]) -> Char
         cluster=days[0].cluster,
         left=_LEFT,
         right=right,
-        # Room for the legend of a chart of a single day.
+        # Wide enough for the legend, even with a single day.
         width=max(right, _LEFT + 200) + _RIGHT,
         height=panels[-1][0].bottom + _FOOT,
         panels=tuple(panel for panel, _ in panels),
@@ -118,7 +118,7 @@ def customer_chart(days: Sequence[DayReport], gap_days: frozenset[date]) -> Char
 
 
 def _panel(name: str, sides: Sequence[tuple[int, int]], top: float) -> tuple[Panel, float]:
-    """A panel, and the rows that fill its height."""
+    """A panel, and the number of rows at the top of its axis."""
     bottom = top + _PANEL_HEIGHT
     highest, tick = _scale(max(max(pair) for pair in sides))
     ticks = tuple(
@@ -128,7 +128,7 @@ def _panel(name: str, sides: Sequence[tuple[int, int]], top: float) -> tuple[Pan
 
 
 def _scale(rows: int) -> tuple[int, int]:
-    """The top of an axis and the step of its ticks: round numbers, two to four ticks above zero.
+    """The top of an axis and the distance of its ticks: round numbers, with at most four ticks above zero.
 
     >>> [_scale(rows) for rows in (0, 1, 7, 38, 57_000)]
     [(1, 1), (1, 1), (8, 2), (40, 10), (60000, 20000)]
@@ -146,7 +146,7 @@ def _day(day: DayReport, x: float, step: float, *, gap: bool, panels: Sequence[t
     for (panel, highest), name in zip(panels, PLURALS, strict=True):
         for side, rows in enumerate(day.rows[name]):
             if rows:
-                # A few rows among thousands are still some.
+                # At least 1, so that a few rows among thousands are visible.
                 height = max(1.0, _PANEL_HEIGHT * rows / highest)
                 bars.append(
                     Bar(

@@ -1,4 +1,4 @@
-"""What the command line prints for programs: JSON. What lives here: its shape. What does not: tables for people (cli/render/tables.py)."""
+"""The output for programs: JSON. What lives here: its shape. What does not: tables for people (cli/render/tables.py)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from reindex_assets.comparison.verification import DayReport, Depth, Verificatio
 from reindex_assets.model import MICROSECONDS
 
 if TYPE_CHECKING:
+    from reindex_assets.drift.repair_policy import GivenUp
     from reindex_assets.reindex.run_report import RunReport
 
 
-def verification_json(found: Verification) -> dict[str, object]:
-    """A verification. At the depth `counts` no slice has a field `equal`, nor any of values: nothing is known of them."""
+def verification_json(report: Verification) -> dict[str, object]:
+    """A verification. At depth `counts` slices have no field `equal` and no fields about values, because values were not compared."""
     return {
-        "kind": found.kind,
-        "depth": found.depth.value,
-        "from": found.first_day.isoformat(),
-        "to": found.last_day.isoformat(),
-        "agrees": found.agrees,
-        "values_compared": found.depth is not Depth.COUNTS,
-        "verdict": found.sentence,
-        "snapshots": [_instant(snapshot) for snapshot in found.snapshots],
-        "slices": [_day_json(day, found) for day in found.days],
-        "templates": found.templates,
-        "shards": found.shards,
+        "kind": report.kind,
+        "depth": report.depth.value,
+        "from": report.first_day.isoformat(),
+        "to": report.last_day.isoformat(),
+        "agrees": report.agrees,
+        "values_compared": report.depth is not Depth.COUNTS,
+        "verdict": report.sentence,
+        "snapshots": [_instant(snapshot) for snapshot in report.snapshots],
+        "slices": [_day_json(day, report) for day in report.days],
+        "templates": report.templates,
+        "shards": report.shards,
         "gaps": [
             {
                 "cluster": gap.cluster,
@@ -42,7 +43,7 @@ def verification_json(found: Verification) -> dict[str, object]:
                 "to": gap.last_day.isoformat(),
                 "missing_in": gap.missing_in,
             }
-            for gap in found.gaps
+            for gap in report.gaps
         ],
     }
 
@@ -66,26 +67,32 @@ def report_json(report: RunReport) -> dict[str, object]:
     }
 
 
+def given_up_json(partition: GivenUp) -> dict[str, object]:
+    dataset = partition.dataset
+    return {"cluster": dataset.cluster_name, "kind": dataset.kind.name, **partition.repair.model_dump(mode="json")}
+
+
 def print_json(value: object) -> None:
-    # Not through rich, which would wrap lines.
+    # Not with rich, which would wrap lines.
     typer.echo(json.dumps(value, indent=2))
 
 
-def _day_json(day: DayReport, found: Verification) -> dict[str, object]:
-    head: dict[str, object] = {
+def _day_json(day: DayReport, report: Verification) -> dict[str, object]:
+    result: dict[str, object] = {
         "cluster": day.cluster,
         "customer": day.slice.customer,
         "day": day.slice.day.isoformat(),
-    }
-    tail: dict[str, object] = {
-        "quarantined": [{"scorecard": row.scorecard_id, "reason": row.reason} for row in day.quarantined]
+        "counts_agree" if day.parity is None else "equal": day.agrees,
+        "difference": day.difference,
     }
     if day.parity is None:
-        tables: dict[str, object] = {name: _counts_json(table) for name, table in day.counts.items()}
-        return {**head, "counts_agree": day.agrees, "difference": day.difference, **tables, **tail}
-    tables = {name: _parity_json(table) for name, table in day.parity.tables.items()}
-    rows = None if day.parity.differences is None else _differences_json(day.parity.differences, found)
-    return {**head, "equal": day.agrees, "difference": day.difference, **tables, "rows": rows, **tail}
+        result |= {name: _counts_json(table) for name, table in day.counts.items()}
+    else:
+        result |= {name: _parity_json(table) for name, table in day.parity.tables.items()}
+        differences = day.parity.differences
+        result["rows"] = None if differences is None else _differences_json(differences, report)
+    result["quarantined"] = [{"scorecard": row.scorecard_id, "reason": row.reason} for row in day.quarantined]
+    return result
 
 
 def _counts_json(table: TableCounts) -> dict[str, object]:
@@ -108,13 +115,13 @@ def _parity_json(table: TableParity) -> dict[str, object]:
     }
 
 
-def _differences_json(differences: SliceDifferences, found: Verification) -> dict[str, object]:
-    """Numbers are exact; the samples are at most `samples_limit` of each table and difference."""
+def _differences_json(differences: SliceDifferences, report: Verification) -> dict[str, object]:
+    """The numbers are exact. There are at most `samples_limit` samples per table and kind of difference."""
     return {
         "different": _numbers_json(differences.rows),
         "no_drift": _numbers_json(differences.harmless),
         "on_their_way": differences.on_their_way,
-        "samples_limit": found.samples if found.depth is Depth.ROWS else 0,
+        "samples_limit": report.samples if report.depth is Depth.ROWS else 0,
         "samples": [_sample_json(sample) for sample in differences.samples],
     }
 
@@ -143,6 +150,6 @@ def _sample_json(sample: RowSample) -> dict[str, object]:
 
 
 def _instant(microseconds: int) -> str:
-    # Not a float: it would lose microseconds.
+    # Not as a float, which would lose microseconds.
     seconds, rest = divmod(microseconds, MICROSECONDS)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest).isoformat()

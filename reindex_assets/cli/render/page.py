@@ -1,7 +1,7 @@
-"""The verification report as a page: one file with everything in it, to be attached to a ticket, printed or kept.
+"""The verification report as a self-contained HTML page, to attach to a ticket, print or keep.
 
-What lives here: what the page is made of, and its file. What does not: the page's text and looks (report.html.jinja), and
-the drawing (cli/render/chart.py).
+What lives here: the page's data, and writing its file. What does not: its text and looks (report.html.jinja), and its charts
+(cli/render/chart.py).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from reindex_assets.comparison.verification import DayReport, Depth, Verificatio
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import days_between
 
-#: Differing rows on the page; more of them would say nothing more.
+#: The most differing rows that the page shows.
 SHOWN_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Total:
-    """All rows of one table on both sides."""
+    """The rows of one table in both engines."""
 
     name: str
     postgres: int
@@ -38,7 +38,7 @@ class Total:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A differing row, and where it stands."""
+    """A differing row, with its customer and day."""
 
     day: DayReport
     sample: RowSample
@@ -46,9 +46,9 @@ class ShownRow:
 
 @contextmanager
 def open_report(path: Path | None) -> Iterator[Callable[[str], None] | None]:
-    """Makes sure that a report can be written before anything is compared for it; yields what writes it (None without a path).
+    """Checks that the report can be written, before anything is compared, and yields a function that writes it (None without a path).
 
-    The file appears whole or not at all: it is written beside its place and then renamed.
+    The file appears as a whole or not at all: it is written next to its path and then renamed.
 
     Raises:
         ConfigurationError: it can't be written there.
@@ -74,7 +74,7 @@ def open_report(path: Path | None) -> Iterator[Callable[[str], None] | None]:
                 file.write(page)
                 file.flush()
                 os.fsync(file.fileno())
-            # A temporary file is its owner's alone; a report is for others to read, as any file of this user.
+            # Only the owner may read a temporary file. The report gets the permissions of any other new file.
             draft.chmod(0o666 & ~_umask())
             draft.replace(path)
         except OSError as error:
@@ -88,14 +88,14 @@ def open_report(path: Path | None) -> Iterator[Callable[[str], None] | None]:
 
 
 def _umask() -> int:
-    # There is no reading it without setting it.
+    # It can't be read without setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
-def render_report(found: Verification, made_at: datetime) -> str:
-    """The page. Every text in it that comes from the data is escaped."""
+def render_report(report: Verification, made_at: datetime) -> str:
+    """The page. All text from the data is escaped."""
     environment = Environment(
         loader=PackageLoader("reindex_assets.cli.render", ""),
         autoescape=True,
@@ -104,33 +104,31 @@ def render_report(found: Verification, made_at: datetime) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "signed": _signed, "instant": _instant}
-    shown = [ShownRow(day, sample) for day in found.days for sample in day.samples]
-    totals = [Total(plural, *found.rows(name)) for name, plural in PLURALS.items()]
+    shown = [ShownRow(day, sample) for day in report.days for sample in day.samples]
+    totals = [Total(plural, *report.rows(name)) for name, plural in PLURALS.items()]
     return environment.get_template("report.html.jinja").render(
-        found=found,
+        report=report,
         made_at=made_at.astimezone(UTC),
-        is_counts=found.depth is Depth.COUNTS,
-        is_rows=found.depth is Depth.ROWS,
+        is_counts=report.depth is Depth.COUNTS,
+        is_rows=report.depth is Depth.ROWS,
         plurals=PLURALS,
         totals=totals,
-        charts=_charts(found),
-        templates=found.templates,
-        shards=found.shards,
-        titles_errors=[cluster.counts.titles_error for cluster in found.clusters if cluster.counts.titles_error],
+        charts=_charts(report),
+        titles_errors=[cluster.counts.titles_error for cluster in report.clusters if cluster.counts.titles_error],
         shown_rows=shown[:SHOWN_ROWS],
         sampled_rows=len(shown),
-        differing_rows=sum(day.differing_rows for day in found.days),
-        quarantined=[row for day in found.days for row in day.quarantined],
+        differing_rows=sum(day.differing_rows for day in report.days),
+        quarantined=[row for day in report.days for row in day.quarantined],
     )
 
 
-def _charts(found: Verification) -> list[Chart]:
-    """A chart a customer: those that differ first, the most differing days at the top."""
+def _charts(report: Verification) -> list[Chart]:
+    """A chart for each customer, those with the most differing days first."""
     gaps: dict[tuple[str, str], set[date]] = {}
-    for gap in found.gaps:
+    for gap in report.gaps:
         gaps.setdefault((gap.cluster, gap.customer), set()).update(days_between(gap.first_day, gap.last_day))
     customers: dict[tuple[str, str], list[DayReport]] = {}
-    for day in found.days:
+    for day in report.days:
         customers.setdefault((day.cluster, day.slice.customer), []).append(day)
     charts = [
         customer_chart(sorted(days, key=lambda day: day.slice.day), frozenset(gaps.get(key, ())))
@@ -148,6 +146,6 @@ def _signed(value: int) -> str:
 
 
 def _instant(value: datetime | int) -> str:
-    """A time as people write it; microseconds since 1970 too."""
+    """A time in words; it may be given in microseconds since 1970."""
     at = value if isinstance(value, datetime) else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from reindex_assets.cli.render.tables import print_errors, print_line
 from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets.reshard.survey import LeftBehind
 from reindex_assets.reshard.work import ReshardOutcome, ReshardPlan
 from reindex_assets.selection.days import range_text
 
-#: Partitions that differ which are named.
+#: How many differing partitions are named.
 _NAMED = 20
 
 
@@ -22,29 +22,30 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
     """What moves, per customer and per shard, and what no run can move."""
     reshard = plan.reshard
     if not reshard.is_needed:
-        console.print(
-            f"Cluster {reshard.cluster_name}: the rows are placed on the {reshard.to_shards} shards of the fleet file, by the shards' own "
-            "records. Nothing to reshard."
+        print_line(
+            console,
+            f"Cluster {reshard.cluster_name}: according to the shards' own records, its rows are already on the {reshard.to_shards} "
+            "shards of the fleet file. Nothing to reshard.",
         )
     else:
         begun = " (under way)" if reshard.is_begun else ""
         order = ", in another order or on other machines" if reshard.from_shards == reshard.to_shards else ""
         days = range_text(plan.first_day, plan.last_day)
-        console.print(
+        print_line(
+            console,
             f"Cluster {reshard.cluster_name}: from {reshard.from_shards} to {reshard.to_shards} shards{order}{begun}; {days}",
-            highlight=False,
         )
-        customers = Table("customer", title="What moves, in rows; arriving ones are scorecards", title_justify="left")
+        customers = Table("customer", title="Rows to move; 'to N' counts scorecards", title_justify="left")
         for heading in ("partitions", "scorecards stay", "move", "scores stay", "move"):
             customers.add_column(heading, justify="right")
         for shard in range(reshard.to_shards):
             customers.add_column(f"to {shard}", justify="right")
-        for one in plan.chosen.by_customer():
+        for moves in plan.chosen.by_customer():
             customers.add_row(
-                one.customer,
-                f"{one.partitions:,}",
-                *(f"{rows.get(table.name, 0):,}" for table in (SCORECARD, SCORE) for rows in (one.stay, one.move)),
-                *(f"{one.arrive.get(shard, 0):,}" for shard in range(reshard.to_shards)),
+                moves.customer,
+                f"{moves.partitions:,}",
+                *(f"{rows.get(table.name, 0):,}" for table in (SCORECARD, SCORE) for rows in (moves.stay, moves.move)),
+                *(f"{moves.arrive.get(shard, 0):,}" for shard in range(reshard.to_shards)),
             )
         console.print(customers)
         shards = Table("shard", title="Scorecards on each shard", title_justify="left")
@@ -58,19 +59,16 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
     print_left_behind(console, plan.left_behind)
 
 
-def print_left_behind(console: Console, found: list[LeftBehind] | Any) -> None:
+def print_left_behind(console: Console, left_behind: Sequence[LeftBehind]) -> None:
     """Rows on wrong shards that no run reaches."""
-    if not found:
+    if not left_behind:
         return
-    table = Table(
-        "customer", "why", "shard", title="On a wrong shard, and not to be moved by a run", title_justify="left"
-    )
+    table = Table("customer", "why", "shard", title="On a wrong shard, where no run reaches them", title_justify="left")
     for heading in ("days", "scorecards", "scores"):
         table.add_column(heading, justify="right")
-    for one in found:
-        days = range_text(one.first_day, one.last_day)
-        rows = (f"{one.rows.get(each.name, 0):,}" for each in (SCORECARD, SCORE))
-        table.add_row(one.customer, one.reason, one.shard, days, *rows)
+    for group in left_behind:
+        rows = (f"{group.rows.get(table_.name, 0):,}" for table_ in (SCORECARD, SCORE))
+        table.add_row(group.customer, group.reason, group.shard, range_text(group.first_day, group.last_day), *rows)
     console.print(table)
 
 
@@ -78,39 +76,35 @@ def print_outcome(console: Console, plan: ReshardPlan, outcome: ReshardOutcome) 
     """What was done, what is left, and what to do next."""
     name, reshard = plan.reshard.cluster_name, plan.reshard
     moved = sum(report.rows["rows_written"] for report in outcome.reports)
-    console.print(f"{len(outcome.reports)} runs wrote {moved:,} rows.", highlight=False)
-    for report in outcome.failed:
-        console.print(f"[red]run {report.run_id[:8]} failed:[/red] {report.error}", soft_wrap=True, highlight=False)
+    print_line(console, f"{len(outcome.reports)} runs wrote {moved:,} rows.")
+    print_errors(console, outcome.failed)
     if outcome.is_finished:
-        console.print(
+        print_line(
+            console,
             f"[green]Done:[/green] every partition of cluster {name} is equal to Postgres on its {reshard.to_shards} shards, and the "
-            "shards' records say so. Runs and repairs go on.",
-            soft_wrap=True,
-            highlight=False,
+            "shards' records say so. Runs and repairs continue.",
         )
     else:
-        console.print(
-            f"[yellow]Not ended:[/yellow] until it is, nothing else is written to cluster {name}. Run this command again to go on.",
-            soft_wrap=True,
-            highlight=False,
+        print_line(
+            console,
+            f"[yellow]Not finished:[/yellow] until it is, nothing else is written to cluster {name}. Run this command again to continue.",
         )
     if outcome.rows_left:
-        console.print(f"{outcome.rows_left:,} rows are still to be moved.", highlight=False)
+        print_line(console, f"{outcome.rows_left:,} rows are left to move.")
     for kind, slices in outcome.different.items():
-        named = ", ".join(map(str, slices[:_NAMED])) + (
-            f" and {len(slices) - _NAMED} more" if len(slices) > _NAMED else ""
-        )
-        console.print(
-            f"{len(slices)} {kind} partitions differ from Postgres although they were reindexed just now: {named}. Does somebody else "
-            "write there? 'reindex-assets verify' shows the rows.",
-            soft_wrap=True,
-            highlight=False,
+        named = ", ".join(map(str, slices[:_NAMED]))
+        more = f" and {len(slices) - _NAMED} more" if len(slices) > _NAMED else ""
+        print_line(
+            console,
+            f"{len(slices)} {kind} partitions differ from Postgres although they were just reindexed: {named}{more}. Does something else "
+            "write to them? 'reindex-assets verify' shows the rows.",
         )
     if outcome.left_behind and not outcome.is_finished and not outcome.rows_left:
         print_left_behind(console, outcome.left_behind)
-        console.print(
-            "Add their customers to the fleet file, or set first_day earlier, and run again; or leave them there by --leave-behind.",
-            soft_wrap=True,
+        print_line(
+            console,
+            "Add their customers to the fleet file or set an earlier first_day, then run this again; or leave them there with "
+            "--leave-behind.",
         )
     print_retiring(console, outcome.retiring, is_finished=outcome.is_finished)
 
@@ -119,15 +113,12 @@ def print_retiring(console: Console, retiring: Mapping[str, Mapping[str, int]], 
     for label, rows in retiring.items():
         held = ", ".join(f"{number:,} rows of {table}" for table, number in rows.items() if number)
         if held:
-            console.print(f"{label} still holds {held}.", highlight=False, soft_wrap=True)
+            print_line(console, f"{label} still holds {held}.")
         elif is_finished:
-            console.print(
-                f"{label} holds nothing more: remove it from the fleet file.", highlight=False, soft_wrap=True
-            )
+            print_line(console, f"{label} is empty: remove it from the fleet file.")
 
 
 def plan_json(plan: ReshardPlan) -> dict[str, Any]:
-    """The plan as JSON."""
     reshard = plan.reshard
     return {
         "cluster": reshard.cluster_name,
@@ -135,18 +126,18 @@ def plan_json(plan: ReshardPlan) -> dict[str, Any]:
         "to_shards": reshard.to_shards,
         "needed": reshard.is_needed,
         "begun": reshard.is_begun,
-        "first_day": _text(plan.first_day),
-        "last_day": _text(plan.last_day),
+        "first_day": plan.first_day.isoformat(),
+        "last_day": plan.last_day.isoformat(),
         "rows_to_move": plan.chosen.rows_to_move,
         "customers": [
             {
-                "customer": one.customer,
-                "partitions": one.partitions,
-                "stay": dict(one.stay),
-                "move": dict(one.move),
-                "arrive": {str(shard): rows for shard, rows in sorted(one.arrive.items())},
+                "customer": moves.customer,
+                "partitions": moves.partitions,
+                "stay": dict(moves.stay),
+                "move": dict(moves.move),
+                "arrive": {str(shard): rows for shard, rows in sorted(moves.arrive.items())},
             }
-            for one in plan.chosen.by_customer()
+            for moves in plan.chosen.by_customer()
         ],
         "shards": [
             {
@@ -156,12 +147,11 @@ def plan_json(plan: ReshardPlan) -> dict[str, Any]:
             }
             for n, (label, record) in enumerate(zip(reshard.labels, reshard.records, strict=True))
         ],
-        "left_behind": [_left_behind_json(one) for one in plan.left_behind],
+        "left_behind": [_left_behind_json(group) for group in plan.left_behind],
     }
 
 
 def outcome_json(outcome: ReshardOutcome) -> dict[str, Any]:
-    """The outcome as JSON."""
     return {
         "finished": outcome.is_finished,
         "runs": [
@@ -170,21 +160,17 @@ def outcome_json(outcome: ReshardOutcome) -> dict[str, Any]:
         ],
         "rows_left": outcome.rows_left,
         "different": {kind: [item.partition_key for item in slices] for kind, slices in outcome.different.items()},
-        "left_behind": [_left_behind_json(one) for one in outcome.left_behind],
+        "left_behind": [_left_behind_json(group) for group in outcome.left_behind],
         "retiring": {label: dict(rows) for label, rows in outcome.retiring.items()},
     }
 
 
-def _left_behind_json(one: LeftBehind) -> dict[str, Any]:
+def _left_behind_json(group: LeftBehind) -> dict[str, Any]:
     return {
-        "customer": one.customer,
-        "reason": one.reason,
-        "shard": one.shard,
-        "rows": dict(one.rows),
-        "first_day": _text(one.first_day),
-        "last_day": _text(one.last_day),
+        "customer": group.customer,
+        "reason": group.reason,
+        "shard": group.shard,
+        "rows": dict(group.rows),
+        "first_day": group.first_day.isoformat(),
+        "last_day": group.last_day.isoformat(),
     }
-
-
-def _text(day: date) -> str:
-    return day.isoformat()

@@ -1,9 +1,9 @@
-"""What the command line prints for people: tables and sentences.
+"""The output for people: tables and sentences on a terminal.
 
-What lives here: their shape on a terminal. What does not: the commands, JSON (cli/render/json.py), and the report as a page
-(cli/render/page.py).
+What lives here: what several commands share, and the output of `verify`, `reindex` and `repairs`. What does not: the commands, JSON
+(cli/render/json.py), and the HTML report (cli/render/page.py).
 
-Text that comes from the data is never read as markup, and its control characters are shown and not obeyed.
+Text from the data is never interpreted as markup, and its control characters are printed as escapes.
 """
 
 from __future__ import annotations
@@ -26,76 +26,85 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Rows of a table on the terminal; --json has them all.
+#: Rows shown of a table; --json has them all.
 _SHOWN = 60
 
 
-def print_verification(console: Console, found: Verification) -> None:
-    """What differs per customer and day, template and shard, or the first of each when nothing does; and the sum in one sentence."""
-    equal = "counts agree" if found.depth is Depth.COUNTS else "equal"
-    days = _shown(found.days, found.different)
+def print_line(console: Console, text: str | Text) -> None:
+    """Prints a sentence as one line, which the terminal may wrap. A `str` may hold markup."""
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+def print_verification(console: Console, report: Verification) -> None:
+    """What differs per customer and day, template and shard (the first rows if nothing differs), and the result in one sentence."""
+    equal = "counts agree" if report.depth is Depth.COUNTS else "equal"
+    days = _shown(report.days, report.different)
     table = _table("Postgres and ClickHouse, per customer and day", "customer", "day", right=_SIDES)
     table.add_column("verdict", overflow="fold")
     for day in days:
         table.add_row(day.slice.customer, day.slice.day.isoformat(), *_sides(day), _verdict(day, equal))
     console.print(table)
-    _print_rest(console, len(found.different or found.days) - len(days))
-    _print_templates(console, found)
-    _print_shards(console, found.shards)
-    for gap in found.gaps[:_SHOWN]:
+    _print_rest(console, len(report.different or report.days) - len(days))
+    _print_templates(console, report)
+    _print_shards(console, report.shards)
+    for gap in report.gaps[:_SHOWN]:
         console.print(f"[yellow]gap:[/yellow] {missing_days_text(gap)}", highlight=False)
-    _print_rest(console, max(0, len(found.gaps) - _SHOWN))
-    if found.depth is Depth.ROWS:
-        _print_rows(console, found)
-    quarantined = [row for day in found.days for row in day.quarantined]
+    _print_rest(console, len(report.gaps) - _SHOWN)
+    if report.depth is Depth.ROWS:
+        _print_rows(console, report)
+    quarantined = [row for day in report.days for row in day.quarantined]
     if quarantined:
         first = quarantined[0]
-        text = Text.from_markup(
-            f"[yellow]Scorecards that can't leave Postgres: {len(quarantined):,}[/yellow], the first: "
+        console.print(
+            Text(f"Quarantined scorecards: {len(quarantined):,}", style="yellow")
+            + printable(f", the first: {first.customer} {first.scorecard_id}: {first.reason}")
         )
-        console.print(text + printable(f"{first.customer} {first.scorecard_id}: {first.reason}"))
-    console.print(Text(found.sentence, style="red" if found.different else "green"))
+    console.print(Text(report.sentence, style="red" if report.different else "green"))
 
 
 def print_reports(console: Console, reports: Sequence[RunReport], *, dry_run: bool) -> None:
-    """What each run did, as a table; what ClickHouse held before and after; then the errors and the red checks."""
+    """What each run did; the rows in ClickHouse before and after; then the errors and the red checks."""
     table = _table("Dry run: nothing was written" if dry_run else "Reindexed", "run", "what")
     table.columns[1].overflow = "fold"
     for column in ("read", "to write" if dry_run else "written", "to delete" if dry_run else "deleted", "seconds"):
         table.add_column(column, justify="right")
     for report in reports:
         rectangle, rows = report.rectangle, report.rows
-        who = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
+        customers = ", ".join(rectangle.customers[:3]) + (" ..." if len(rectangle.customers) > 3 else "")
+        days = range_text(rectangle.first_day, rectangle.last_day)
         table.add_row(
             report.run_id[:8],
-            f"{rectangle.cluster_name}, {report.kind}: {who}\n{range_text(rectangle.first_day, rectangle.last_day)}",
+            f"{rectangle.cluster_name}, {report.kind}: {customers}\n{days}",
             *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )
     console.print(table)
     if not dry_run:
         _print_before_and_after(console, reports)
+    print_errors(console, reports)
     for report in reports:
-        if report.error:
-            console.print(
-                Text(f"run {report.run_id[:8]} failed: ", style="red") + printable(report.error), soft_wrap=True
-            )
         for line in report.red_checks[:_SHOWN]:
             console.print(printable(line, "red"), soft_wrap=True)
 
 
-def print_given_up(console: Console, found: Sequence[GivenUp], *, again: bool) -> None:
+def print_errors(console: Console, reports: Sequence[RunReport]) -> None:
+    for report in reports:
+        if report.error:
+            print_line(console, Text(f"run {report.run_id[:8]} failed: ", style="red") + printable(report.error))
+
+
+def print_given_up(console: Console, given_up: Sequence[GivenUp], *, again: bool) -> None:
     """The repairs that were given up, and what happens next."""
-    if not found:
+    if not given_up:
         console.print("[green]No repair is given up.[/green]")
         return
     table = _table("Repairs given up", "cluster", "kind", "customer", "day", "differs", "since", right=("failed",))
-    for one in found[:_SHOWN]:
-        repair = one.repair
+    for partition in given_up[:_SHOWN]:
+        repair = partition.repair
         since = datetime.fromtimestamp(repair.given_up_at or 0.0, UTC)
         table.add_row(
-            one.dataset.cluster_name,
-            one.dataset.kind.name,
+            partition.dataset.cluster_name,
+            partition.dataset.kind.name,
             printable(repair.customer),
             repair.day.isoformat(),
             printable(repair.differs),
@@ -103,16 +112,16 @@ def print_given_up(console: Console, found: Sequence[GivenUp], *, again: bool) -
             str(repair.failed),
         )
     console.print(table)
-    _print_rest(console, max(0, len(found) - _SHOWN))
+    _print_rest(console, len(given_up) - _SHOWN)
     console.print(
-        "The repair sensor has been asked to try them again: it hears that at its next tick, if it is on."
+        "The repair sensor tries them again at its next tick, if it is on."
         if again
-        else "Correct what the last failed run of each names, then ask for another try: reindex-assets repairs --again"
+        else "Correct the cause, which the last failed run of each names. Then ask for another try: reindex-assets repairs --again"
     )
 
 
 def delta_words(before: int, after: int) -> str:
-    """A change in rows, with its share where there is something to share.
+    """A change in rows, and in percent unless there were none before.
 
     >>> delta_words(1_538_150, 1_634_498), delta_words(0, 7), delta_words(5, 5), delta_words(90_000, 89_999)
     ('+96,348 (+6.3%)', '+7', '0', '-1 (under 0.1%)')
@@ -127,13 +136,12 @@ def delta_words(before: int, after: int) -> str:
 
 
 def missing_days_text(gap: MissingDays) -> str:
-    """A gap in words."""
     days = range_text(gap.first_day, gap.last_day) + (f" ({gap.days} days)" if gap.days > 1 else "")
     return f"{gap.customer} {days}: no row in {'either engine' if gap.missing_in == 'both' else gap.missing_in}"
 
 
 def printable(value: str, style: str = "") -> Text:
-    """Text from the data: no markup, and its control characters as escapes.
+    """Text from the data, without markup and with its control characters as escapes.
 
     >>> printable("a[red]b" + chr(27) + "[2J").plain
     'a[red]b\\\\x1b[2J'
@@ -158,7 +166,7 @@ def _shown(everything: Sequence[T], different: Sequence[T]) -> Sequence[T]:
 
 
 def _print_rest(console: Console, rest: int) -> None:
-    if rest:
+    if rest > 0:
         console.print(f"and {rest:,} more (--json has them all)")
 
 
@@ -172,9 +180,9 @@ def _verdict(day: DayReport, equal: str) -> Text:
     return Text(equal, style="green") + Text(f" ({day.remark})" if day.remark else "", style="dim")
 
 
-def _print_templates(console: Console, found: Verification) -> None:
-    different = [row for row in found.templates if row["days_differ"]]
-    shown = _shown(found.templates, different)
+def _print_templates(console: Console, report: Verification) -> None:
+    different = [row for row in report.templates if row["days_differ"]]
+    shown = _shown(report.templates, different)
     if not shown:
         return
     numbers = [f"{plural}\nPG | CH | diff" for plural in PLURALS.values()]
@@ -192,14 +200,14 @@ def _print_templates(console: Console, found: Verification) -> None:
             style="red" if row["days_differ"] else "",
         )
     console.print(table)
-    _print_rest(console, len(different or found.templates) - len(shown))
-    for cluster in found.clusters:
+    _print_rest(console, len(different or report.templates) - len(shown))
+    for cluster in report.clusters:
         if cluster.counts.titles_error:
-            console.print(Text("titles of templates: ", "dim") + printable(cluster.counts.titles_error), soft_wrap=True)
+            print_line(console, Text("titles of templates: ", "dim") + printable(cluster.counts.titles_error))
 
 
 def _template(row: TableRow) -> Text:
-    """Its title, or its id where there is none; both where it differs, so that it can be looked up."""
+    """The template's title, or its id if it has none; both if it differs, so that it can be looked up."""
     title, template_id = printable(str(row["title"])), Text(str(row["template_id"]), style="dim")
     if not row["title"]:
         return template_id
@@ -222,10 +230,10 @@ def _print_shards(console: Console, shards: Sequence[TableRow]) -> None:
     console.print(table)
 
 
-def _print_rows(console: Console, found: Verification) -> None:
-    """Some of the rows that differ. Their number is exact; the rows are capped, and it says so."""
-    total = sum(day.differing_rows for day in found.days)
-    samples = [(day, sample) for day in found.days for sample in day.samples]
+def _print_rows(console: Console, report: Verification) -> None:
+    """Some of the rows that differ, and their exact number."""
+    total = sum(day.differing_rows for day in report.days)
+    samples = [(day, sample) for day in report.days for sample in day.samples]
     if not total:
         return
     table = _table("Rows that differ", "customer, day", "table", "difference", "profile", "ids", "shard")
@@ -243,8 +251,8 @@ def _print_rows(console: Console, found: Verification) -> None:
         )
     console.print(table)
     console.print(
-        f"{total:,} rows differ; shown are {len(samples[:_SHOWN]):,} of them (at most {found.samples:,} of each "
-        f"customer-day, table and kind, and {_SHOWN} here; --json and --html have {len(samples):,})",
+        f"{total:,} rows differ, of which {len(samples[:_SHOWN]):,} are shown (at most {report.samples:,} per customer-day, table and "
+        f"kind of difference, and {_SHOWN} in all; --json and --html have {len(samples):,})",
         highlight=False,
     )
 
@@ -254,7 +262,7 @@ def _signed(value: str | int) -> str:
 
 
 def _print_before_and_after(console: Console, reports: Sequence[RunReport]) -> None:
-    """What ClickHouse held of the customers and days, all runs together."""
+    """The rows in ClickHouse of the customers and days of all runs."""
     befores = [report.before for report in reports if report.before is not None]
     afters = [report.after for report in reports if report.after is not None]
     if len(befores) < len(reports) or len(afters) < len(reports):
@@ -262,6 +270,6 @@ def _print_before_and_after(console: Console, reports: Sequence[RunReport]) -> N
         return
     table = _table("ClickHouse, over these customers and days", "metric", right=("before", "after", "delta"))
     for name, plural in PLURALS.items():
-        before, after = (sum(counted[name] for counted in side) for side in (befores, afters))
+        before, after = (sum(counts[name] for counts in side) for side in (befores, afters))
         table.add_row(plural, f"{before:,}", f"{after:,}", delta_words(before, after))
     console.print(table)

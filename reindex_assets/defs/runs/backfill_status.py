@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from dagster import AssetRecordsFilter, DagsterInstance, DagsterRunStatus
 
-from reindex_assets.backfill.forecast import Work, expected_seconds
+from reindex_assets.backfill.forecast import PlannedRun, expected_seconds
 from reindex_assets.defs.history.past_runs import limits_of
 from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.defs.runs.backfill_progress import FleetBackfill, PartitionRef, RunOfBackfill, is_under_way
@@ -100,7 +100,7 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
     slices = Counter(_whose(partition) for partition in backfill.asked)
     done = Counter(_whose(partition) for partition in backfill.asked if states[partition] is WindowState.DONE)
     counted: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-    work: list[Work] = []
+    work: list[PlannedRun] = []
     left: Counter[tuple[str, str, str]] = Counter()
     pace = _Pace(busy, done)
     for (who, _), partitions in windows.items():
@@ -109,7 +109,7 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
         if state in (WindowState.RUNNING, WindowState.LEFT):
             to_do = sum(states[partition] is not WindowState.DONE for partition in partitions)
             left[who] += to_do
-            work.append(Work(who[0], who[2], to_do * (pace.seconds_a_slice(who) or 0.0)))
+            work.append(PlannedRun(who[0], who[2], to_do * (pace.seconds_a_slice(who) or 0.0)))
     customers = []
     for who in whose:
         cluster_name, kind_name, customer = who

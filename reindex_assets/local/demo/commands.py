@@ -11,8 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reindex_assets.cli.options import exit_statuses
-
 
 def demo(
     scale: Annotated[
@@ -30,27 +28,25 @@ def demo(
     ] = None,
 ) -> None:
     """The whole story on this machine: stack, data, load, drift, red, repair, green. Begins the local stack afresh."""
-    with exit_statuses():
-        if fleet:
-            from reindex_assets.local.demo.fleet_demo import run_fleet_demo
-            from reindex_assets.local.demo.fleet_plan import plan_fleet
+    if fleet:
+        from reindex_assets.local.demo.fleet_demo import run_fleet_demo
+        from reindex_assets.local.demo.fleet_plan import plan_fleet
 
-            run_fleet_demo(Console(), plan_fleet(clusters, customers, shards), days or 3, scale or 0.002)
-        else:
-            from reindex_assets.local.demo.demo import run_demo
+        run_fleet_demo(Console(), plan_fleet(clusters, customers, shards), days or 3, scale or 0.002)
+    else:
+        from reindex_assets.local.demo.demo import run_demo
 
-            run_demo(Console(), scale or 0.02, days or 14, shards)
+        run_demo(Console(), scale or 0.02, days or 14, shards)
 
 
 def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI, on loopback.")] = 3000,
 ) -> None:
     """Opens the Dagster UI, with its daemon, on the local stack with data."""
-    with exit_statuses():
-        from reindex_assets.local.demo.demo import ensure_data
-        from reindex_assets.local.stack.dagster_processes import dev_command
+    from reindex_assets.local.demo.demo import ensure_data
+    from reindex_assets.local.stack.dagster_processes import dev_command
 
-        ensure_data(Console())
-        # In place of this process: Ctrl-C and signals reach Dagster itself.
-        command = dev_command(port)
-        os.execv(command[0], command)
+    ensure_data(Console())
+    # In place of this process: Ctrl-C and signals reach Dagster itself.
+    command = dev_command(port)
+    os.execv(command[0], command)
