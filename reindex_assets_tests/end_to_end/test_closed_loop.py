@@ -85,6 +85,8 @@ def dagster(
     with running_dagster(tmp_path / "dagster.log", environment) as dagster:
         dagster.start_sensor(SENSOR)
         until(lambda: any("compared to the bit; nothing has drifted" in message for message in messages(dagster)), 120)
+        # `dagster dev` says so of itself.
+        assert "superseded" not in (tmp_path / "dagster.log").read_text(encoding="utf-8")
         yield dagster
 
 
