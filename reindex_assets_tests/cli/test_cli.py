@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus
-from dagster._core.definitions.selector import RepositorySelector
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RepositorySelector
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, SensorInstigatorData
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import load_fleet
+from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData
 from reindex_assets.defs.history.repairs import ASK_AGAIN, RepairCursor
 from reindex_assets.defs.keys.names import repair_sensor_name
 from reindex_assets.drift.repair_policy import Ledger, Repair

@@ -10,12 +10,9 @@ from dagster import (
     build_sensor_context,
     job,
 )
-from dagster._core.scheduler.instigation import (
-    InstigatorType,
-    TickStatus,
-)
 
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import InstigatorType, TickStatus
 from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError

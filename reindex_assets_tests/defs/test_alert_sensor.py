@@ -17,13 +17,12 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.specs import CHECKS
+from reindex_assets.defs.dagster_private import AssetCheckEvaluationPlanned, SqlEventLogStorageTable
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
 from reindex_assets.model import GIVEN_UP_CHECK, PROCESS
 from reindex_assets_tests.support.alert_receivers import WebReceiver

@@ -11,16 +11,23 @@ from typing import Any
 
 import pytest
 import sqlalchemy as db
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetKey, DagsterEvent, DagsterEventType, DagsterInstance
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationPlanned,
-    AssetCheckEvaluationTargetMaterializationData,
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetKey,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogEntry,
 )
 from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.events import AssetMaterializationPlannedData
-from dagster._core.events.log import EventLogEntry
 from dagster_postgres import PostgresEventLogStorage
 
+from reindex_assets.defs.dagster_private import (
+    AssetCheckEvaluationPlanned,
+    AssetCheckEvaluationTargetMaterializationData,
+)
 from reindex_assets.defs.instance.event_storage import EventStorage
 from reindex_assets.model import Slice
 

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime
 import pytest
 from clickhouse_connect.driver.client import Client
 from dagster import AssetCheckKey, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult, build_schedule_context
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.verification import verify
@@ -20,6 +19,7 @@ from reindex_assets.config.settings import Settings
 from reindex_assets.defs.assets.run_config import ReindexScope
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.specs import CHECKS
+from reindex_assets.defs.dagster_private import AssetCheckExecutionRecordStatus
 from reindex_assets.defs.history.runs_in_flight import is_of_fleet, slices_in_flight
 from reindex_assets.defs.keys.names import (
     all_job_name,

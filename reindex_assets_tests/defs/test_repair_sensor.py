@@ -20,13 +20,13 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
 )
-from dagster._core.execution.backfill import BulkActionStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import BulkActionStatus
 from reindex_assets.defs.history.repairs import ask_again
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
 from reindex_assets.defs.keys.partitions import range_tags

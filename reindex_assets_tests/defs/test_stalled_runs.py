@@ -12,12 +12,12 @@ from datetime import date
 
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.automation.stalled_runs import end_silent_runs
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import AssetGraph
 from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER

@@ -24,11 +24,11 @@ from typing import Any
 import pytest
 import yaml
 from dagster import DagsterInstance
-from dagster._core.instance.ref import InstanceRef
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import load_fleet
 from reindex_assets.config.settings import Settings
+from reindex_assets.defs.dagster_private import InstanceRef
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.local.stack.dagster_processes import DagsterProcesses
 from reindex_assets.local.stack.files_of_stack import CLUSTER, Layout, write_environment

@@ -20,11 +20,11 @@ import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
 from dagster import AssetCheckKey, DagsterEventType, DagsterInstance, EventRecordsFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.dagster_private import AssetCheckExecutionRecordStatus
 from reindex_assets.defs.keys.names import REPAIR_TAG, repair_sensor_name
 from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.local.data.made_data import DataPlan, make_source

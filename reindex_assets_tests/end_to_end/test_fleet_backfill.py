@@ -20,13 +20,12 @@ import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster_shared.error import SerializableErrorInfo
 from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner
 
 from reindex_assets.__main__ import app
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.dagster_private import BulkActionStatus, PartitionBackfill, SerializableErrorInfo
 from reindex_assets.defs.runs.backfill_progress import NAME_TAG, FleetBackfill, PartitionRef, find_backfill
 from reindex_assets.defs.runs.launch import launch
 from reindex_assets.local.data.made_data import DataPlan, make_source

@@ -29,25 +29,14 @@ from dagster import (
 )
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.errors import SensorExecutionError, user_code_error_boundary
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorType,
-    ScheduleInstigatorData,
-    SensorInstigatorData,
-    TickData,
-    TickStatus,
-)
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData, TickData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.automation.alert_sensor import build_alert_sensor
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData, TickStatus
 from reindex_assets.defs.keys.names import job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError

@@ -20,12 +20,12 @@ from dagster import (
     ExecuteInProcessResult,
     define_asset_job,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.reindex import build_assets
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import AssetCheckExecutionRecordStatus
 from reindex_assets.defs.keys.names import asset_key, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.local.data.made_data import DataPlan, make_source

@@ -7,11 +7,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dagster import AssetKey, DagsterInstance
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.execution.backfill import PartitionBackfill
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import AssetGraph, PartitionBackfill
 from reindex_assets.model import Slice
 
 

@@ -16,10 +16,10 @@ from dagster import (
     RunRequest,
     build_sensor_context,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import AssetCheckExecutionRecordStatus
 from reindex_assets.defs.history.repairs import read_cursor
 from reindex_assets.defs.keys.names import asset_key, job_name, op_name, repair_sensor_name
 from reindex_assets.defs.keys.partitions import slices_of_range
