@@ -1,6 +1,6 @@
-"""The Dagster sensor `alerts`: what is wrong reaches a person, and so does its end.
+"""The Dagster sensor `alerts`, which tells people about problems and about their recovery.
 
-What lives here: reading what is wrong from the Dagster instance. What does not: what follows from it (alerts/round.py).
+What lives here: reading problems from the Dagster instance. What does not: deciding what to send, and sending it (alerts/round.py).
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ from reindex_assets.model import Slice, Step
 
 SENSOR_NAME = "alerts"
 
-#: New evaluations read in one tick. A tick that could reach nobody reads them again, so this also bounds what it costs to wait.
+#: New evaluations read in one tick. A tick that reaches no target has to read them again, so this also limits the cost of waiting.
 MAX_EVALUATIONS = 10_000
 _PAGE = 1_000
-#: Of a check that runs at this moment, the results before it that the first tick looks through.
-_MOST_HISTORY = 5_000
+#: Earlier results to search when a check is running while all red checks are looked up.
+_MAX_HISTORY = 5_000
 
 _UNREACHABLE = {errors.SourceUnreachableError.__name__, errors.ShardUnreachableError.__name__}
 _OWN_ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type)}
@@ -69,20 +69,21 @@ _FAILED, _SUCCEEDED = AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutio
 
 
 def build_alert_sensor(fleet: Fleet, clock: Callable[[], float] = time.time) -> SensorDefinition:
-    """The sensor that tells people what is wrong with a fleet. It starts no runs.
+    """The sensor that tells people about the problems of a fleet. It starts no runs.
 
     Args:
-        clock: the present, in epoch seconds.
+        clock: returns the current time in epoch seconds.
     """
 
     @sensor(
         name=SENSOR_NAME,
         minimum_interval_seconds=30,
-        # Whether anybody is told is a matter of REINDEX_ALERT_URLS; a switch besides would be forgotten.
+        # REINDEX_ALERT_URLS decides whether anybody is told. People would forget to turn on a second switch.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
-            "Tells the targets of REINDEX_ALERT_URLS of red checks, repairs that were given up, failed runs, failing sensors and "
-            "engines out of reach, and when they are over: one message a tick. Its own failure means that nobody could be told."
+            "Reports red checks, repairs that were given up, failed runs, failing sensors and schedules, and unreachable engines to the "
+            "targets in REINDEX_ALERT_URLS, and reports when they have recovered. Sends at most one message per tick and target. Fails "
+            "when no target could be reached."
         ),
     )
     def alerts(context: SensorEvaluationContext) -> SensorResult:
@@ -93,27 +94,24 @@ def build_alert_sensor(fleet: Fleet, clock: Callable[[], float] = time.time) -> 
 
 
 def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, now: int) -> tuple[AlertState, str]:
-    """One tick: what is remembered after it, and what it says it did."""
+    """One tick. Returns the state to keep, and a sentence that says what was done."""
     targets = parse_targets(settings.alert_urls)
     instance = context.instance
     automation = _Automation.of(context)
     watch = _Watch(fleet, frozenset(automation.running))
     end = instance.event_log_storage.get_maximum_record_id() or 0
-    state = from_cursor(context.cursor) if context.cursor else None
-    # The second: events have been deleted, maybe all.
-    starts_afresh = state is None or end < state.position
-    state = (
-        replace(state or AlertState(position=end, reread_from=end), position=end, reread_from=end)
-        if starts_afresh
-        else state
-    )
-    assert state is not None
-    observed = _read(instance, watch, state, end)
-    if starts_afresh or (state.incomplete and state.has_room):
-        observed = replace(observed, red_now=_red_now(context, fleet, now))
+    stored = from_cursor(context.cursor) if context.cursor else None
+    state = stored or AlertState(position=end, reread_from=end)
+    # A position beyond the last event means that events have been deleted, maybe all of them.
+    starts_over = stored is None or end < state.position
+    if starts_over:
+        state = replace(state, position=end, reread_from=end)
+    observations = _read(instance, watch, state, end)
+    if starts_over or (state.incomplete and state.has_room):
+        observations = replace(observations, red_now=_red_now(context, fleet, now))
     return run_round(
         state,
-        replace(observed, failing={problem: standing for problem, (standing, _) in automation.failing.items()}),
+        replace(observations, failing={problem: opened for problem, (opened, _) in automation.failing.items()}),
         watch.sees,
         targets,
         Rules(grace_seconds=settings.alert_grace_seconds, repeat_seconds=int(settings.alert_repeat_hours * 3600)),
@@ -127,7 +125,7 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
 
 
 class _Watch:
-    """What the alerts look at: the fleet's assets and customers, and the sensors and schedules that are switched on."""
+    """What the alerts watch: the fleet's assets and customers, and the sensors and schedules that are turned on."""
 
     def __init__(self, fleet: Fleet, automation: frozenset[str]) -> None:
         self.fleet = fleet
@@ -147,7 +145,7 @@ class _Watch:
 
 
 def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int) -> Observations:
-    """What the instance has recorded since the tick before the last one, up to `end`."""
+    """What the instance has recorded since the tick before the previous one, up to the storage id `end`."""
     storage = instance.event_log_storage
     evaluations: list[Evaluation] = []
     position, new, behind = state.reread_from, 0, False
@@ -157,13 +155,13 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
         )
         page = storage.get_event_records(wanted, limit=_PAGE, ascending=True)
         for record in page:
-            found = record.event_log_entry.asset_check_evaluation
+            event = record.event_log_entry.asset_check_evaluation
             new += record.storage_id > state.position
-            if found is not None:
-                severity = Severity.WARNING if found.severity is AssetCheckSeverity.WARN else Severity.ERROR
-                problem = check_problem(found.asset_key.to_user_string(), found.check_name, found.partition or "")
+            if event is not None:
+                severity = Severity.WARNING if event.severity is AssetCheckSeverity.WARN else Severity.ERROR
+                problem = check_problem(event.asset_key.to_user_string(), event.check_name, event.partition or "")
                 evaluations.append(
-                    Evaluation(problem=problem, passed=found.passed, severity=severity, time=int(record.timestamp))
+                    Evaluation(problem=problem, passed=event.passed, severity=severity, time=int(record.timestamp))
                 )
         if len(page) < _PAGE:
             position = end
@@ -178,7 +176,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
     seen = [record.run_id for record in storage.get_event_records(failed, limit=_PAGE, ascending=True)]
     unknown = [run_id for run_id in seen if run_id not in state.failed_runs_seen]
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
-    # The repair sensor tries again by itself, and says when it gives up.
+    # Failed repairs are left out: the repair sensor tries again, and a check turns red when it gives up.
     told = [r for r in unknown if r in runs and is_of_fleet(runs[r], watch.fleet) and REPAIR_TAG not in runs[r].tags]
     return Observations(
         evaluations=evaluations, failed_runs=told, failed_runs_seen=seen, position=position, is_behind=behind
@@ -186,7 +184,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
 
 
 def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[Problem, OpenState]:
-    """Every check that is red at present, from Dagster's table of the latest executions."""
+    """Every check that is red now, from Dagster's table of the latest executions."""
     keys = {
         AssetCheckKey(asset_key(dataset, Step.WRITE), check.name) for dataset in fleet.datasets() for check in CHECKS
     }
@@ -201,25 +199,25 @@ def _red_now(context: SensorEvaluationContext, fleet: Fleet, now: int) -> dict[P
         elif info.latest_execution_status is not _SUCCEEDED:
             planned[info.check_key].add(info.partition_key)
     for key, partitions in planned.items():
-        # A run that is to judge it anew, or was killed before it did: the result before it still holds.
-        judged_before = set[str | None]()
-        for record in storage.get_asset_check_execution_history(key, _MOST_HISTORY, status={_FAILED, _SUCCEEDED}):
-            if record.partition in partitions and record.partition not in judged_before:
-                judged_before.add(record.partition)
+        # A run is going to evaluate the check, or was killed before it did. Until then, the result before it counts.
+        decided = set[str | None]()
+        for record in storage.get_asset_check_execution_history(key, _MAX_HISTORY, status={_FAILED, _SUCCEEDED}):
+            if record.partition in partitions and record.partition not in decided:
+                decided.add(record.partition)
                 red[key] |= {record.partition} if record.status is _FAILED else set()
-    found: dict[Problem, OpenState] = {}
+    problems: dict[Problem, OpenState] = {}
     for key, partitions in red.items():
         latest = storage.get_asset_check_execution_history(key, 1, status={_FAILED})
         warns = any(r.evaluation is not None and r.evaluation.severity is AssetCheckSeverity.WARN for r in latest)
         for partition in partitions:
             problem = check_problem(key.asset_key.to_user_string(), key.name, partition or "")
-            found[problem] = OpenState(now, Severity.WARNING if warns else Severity.ERROR)
-    return found
+            problems[problem] = OpenState(now, Severity.WARNING if warns else Severity.ERROR)
+    return problems
 
 
 @dataclass(frozen=True)
 class _Automation:
-    """The sensors and schedules that are switched on, and those whose latest tick failed."""
+    """The sensors and schedules that are turned on, and those of them whose latest tick failed."""
 
     running: set[str]
     failing: dict[Problem, tuple[OpenState, Detail]]
@@ -227,35 +225,34 @@ class _Automation:
     @staticmethod
     def of(context: SensorEvaluationContext) -> _Automation:
         repository, location = context.repository_def, context.code_location_origin
-        known = None
+        existing = None
         if repository is not None:
-            known = {f"sensor {item.name}" for item in repository.sensor_defs}
-            known |= {f"schedule {item.name}" for item in repository.schedule_defs}
+            existing = {f"sensor {definition.name}" for definition in repository.sensor_defs}
+            existing |= {f"schedule {definition.name}" for definition in repository.schedule_defs}
         result = _Automation(set(), {})
         for state in context.instance.all_instigator_state():
-            where = (
-                f"{'sensor' if state.instigator_type is InstigatorType.SENSOR else 'schedule'} {state.instigator_name}"
-            )
+            kind = "sensor" if state.instigator_type is InstigatorType.SENSOR else "schedule"
+            where = f"{kind} {state.instigator_name}"
             elsewhere = location is not None and state.origin.location_name != location.location_name
-            # What no longer exists keeps its state and its last tick. The failure of the alerts themselves can't be told by them.
-            gone = known is not None and where not in known
+            # Dagster keeps the state and the last tick of what no longer exists. And the alerts can't report their own failure.
+            gone = existing is not None and where not in existing
             if not state.is_running or elsewhere or gone or state.instigator_name == SENSOR_NAME:
                 continue
             result.running.add(where)
-            # A tick that has begun has no outcome yet.
+            # A tick that has only started has no outcome yet.
             ended = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
             ticks = context.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=ended)
             if ticks and ticks[0].status is TickStatus.FAILURE:
                 cause = _cause(ticks[0].error) if ticks[0].error is not None else None
                 unreachable = cause is not None and cause.cls_name in _UNREACHABLE
                 problem = Problem(ProblemKind.ENGINE if unreachable else ProblemKind.AUTOMATION, where)
-                standing = OpenState(int(ticks[0].timestamp), Severity.ERROR)
-                result.failing[problem] = (standing, Detail(_sentence(cause) if cause else "no reason was recorded"))
+                opened = OpenState(int(ticks[0].timestamp), Severity.ERROR)
+                result.failing[problem] = (opened, Detail(_sentence(cause) if cause else "no reason was recorded"))
         return result
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """The link of a chain of errors to show: ours, which is written for the operator, else the innermost."""
+    """The error to show of a chain: one of this project's, which are written for the operator, else the innermost."""
     chain = [error]
     while link := chain[-1].cause or chain[-1].context:
         chain.append(link)
@@ -263,14 +260,14 @@ def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
 
 
 def _sentence(error: SerializableErrorInfo) -> str:
-    """The message without the module's path, and without the class too where it is ours."""
+    """The message without the module's path, and for an error of this project also without its class."""
     name, text = error.cls_name or "", error.message.strip()
     bare = re.sub(rf"^[\w.<>]*\b{re.escape(name)}(: |$)", "", text) if name else text
     return bare or name if name in _OWN_ERRORS else f"{name}: {bare}".rstrip(": ") or "no reason was recorded"
 
 
 def _result(instance: DagsterInstance, problem: Problem) -> Detail | None:
-    """What the latest red evaluation of a check says."""
+    """The description of the latest red evaluation of a check."""
     partition = PartitionKeyFilter(key=problem.partition or None)
     key = AssetCheckKey.from_user_string(f"{problem.where}:{problem.check}")
     storage = instance.event_log_storage
@@ -283,13 +280,12 @@ def _result(instance: DagsterInstance, problem: Problem) -> Detail | None:
 
 
 def _failure(instance: DagsterInstance, run_id: str) -> Detail | None:
-    """Why a run failed: what its step said, else what Dagster says of the run."""
+    """Why a run failed: the error of its step, else of the run."""
     run = instance.get_run_by_id(run_id)
     if run is None:
         return None
-    asked = " to ".join(
-        dict.fromkeys(str(Slice.of(run.tags[t])) for t in (RANGE_START_TAG, RANGE_END_TAG) if t in run.tags)
-    )
+    tags = [run.tags[tag] for tag in (RANGE_START_TAG, RANGE_END_TAG) if tag in run.tags]
+    partitions = " to ".join(dict.fromkeys(str(Slice.of(tag)) for tag in tags))
     wanted = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
     page = instance.get_records_for_run(run_id, of_type=wanted, limit=20)
     reason = "no reason was recorded"
@@ -305,4 +301,4 @@ def _failure(instance: DagsterInstance, run_id: str) -> Detail | None:
                 reason = _sentence(_cause(data.error))
             break
         reason = event.message or reason
-    return Detail(f"{asked}: {reason}" if asked else reason, run_id)
+    return Detail(f"{partitions}: {reason}" if partitions else reason, run_id)
