@@ -64,9 +64,9 @@ def verify(
     """Compares Postgres and ClickHouse per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
     with open_report(html) as save:
         if len(kind.kinds) > 1:
-            choice = " or ".join(f"--kind {one.name}" for one in kind.kinds)
-            raise ConfigurationError(f"a report is about one kind of scorecards: {choice}")
-        found = verify_range(
+            choices = " or ".join(f"--kind {choice.name}" for choice in kind.kinds)
+            raise ConfigurationError(f"a report is about one kind of scorecards: {choices}")
+        report = verify_range(
             open_fleet(fleet),
             customer or [],
             first.date(),
@@ -77,12 +77,12 @@ def verify(
             samples=samples,
         )
         if save is not None:
-            save(render_report(found, datetime.now(UTC)))
+            save(render_report(report, datetime.now(UTC)))
         if as_json:
-            print_json(verification_json(found))
+            print_json(verification_json(report))
         else:
-            print_verification(Console(), found)
+            print_verification(Console(), report)
             if html is not None:
                 Console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
-        if not found.agrees:
+        if not report.agrees:
             raise typer.Exit(DIFFERENT)
