@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from reindex_assets.cli import options
 from reindex_assets.cli.appeals import appeals
 from reindex_assets.cli.backfill import add_backfill_commands
 from reindex_assets.cli.fleet import fleet_app
-from reindex_assets.cli.options import COULD_NOT_TELL, FleetOption, open_fleet
 from reindex_assets.cli.reindex import reindex
 from reindex_assets.cli.repairs import repairs
 from reindex_assets.cli.reshard import reshard
@@ -34,16 +34,16 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except ReindexError as error:
             Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(COULD_NOT_TELL) from None
+            raise typer.Exit(options.COULD_NOT_TELL) from None
 
 
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
 
 
 @schema_app.command("apply")
-def schema_apply(fleet: FleetOption = None) -> None:
+def schema_apply(fleet: options.FleetFile = None) -> None:
     """Creates the ClickHouse tables on every shard. Leaves tables that exist unchanged."""
-    for name, cluster in open_fleet(fleet).clusters.items():
+    for name, cluster in options.open_fleet(fleet).clusters.items():
         for line in apply_schema(cluster):
             Console().print(f"{name} {line}", soft_wrap=True)
 

@@ -12,16 +12,7 @@ from rich.console import Console
 
 from reindex_assets.appeals.purge import MAX_SCORECARDS, AppealPurge, PurgeOptions, plan_purges
 from reindex_assets.appeals.report import Outcome, PurgeReport
-from reindex_assets.cli.options import (
-    DIFFERENT,
-    CustomerOption,
-    FleetOption,
-    FromOption,
-    JsonOption,
-    ToOption,
-    YesOption,
-    open_fleet,
-)
+from reindex_assets.cli import options
 from reindex_assets.cli.render.appeals import print_purges, purge_json
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.cli.render.tables import printable
@@ -31,9 +22,9 @@ from reindex_assets.selection.groups import SliceGroup
 
 
 def appeals(
-    first: FromOption,
-    last: ToOption,
-    customer: CustomerOption = None,
+    first: options.FirstDay,
+    last: options.LastDay,
+    customer: options.Customer = None,
     purge: Annotated[bool, typer.Option("--purge", help="Delete the appeals, and check that they are gone.")] = False,
     most: Annotated[
         int,
@@ -41,14 +32,14 @@ def appeals(
             "--max", min=1, max=MAX_SCORECARDS, help="The most appeals to delete per cluster. The next call continues."
         ),
     ] = PurgeOptions().max_scorecards,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Finds appeals on every ClickHouse shard; --purge deletes them. Exit status: 0 there are none, 1 there are some, 2 could not tell."""
     if as_json and purge and not yes:
         raise ConfigurationError("--json can't ask: add --yes to --purge, or look first without --purge")
-    opened = open_fleet(fleet)
+    opened = options.open_fleet(fleet)
     groups = plan_purges(opened, customer or [], first.date(), last.date())
     console, notes = Console(), Console(stderr=True)
     reports = [] if purge and yes else _run(opened, groups, PurgeOptions(dry_run=True), notes)
@@ -56,23 +47,23 @@ def appeals(
         print_purges(console, reports)
     if purge and (yes or any(report.before.found.appeals for report in reports)):
         if not yes and not typer.confirm(f"Delete them, at most {most:,} appeals in each cluster?"):
-            raise typer.Exit(DIFFERENT)
+            raise typer.Exit(options.DIFFERENT)
         reports = _run(opened, groups, PurgeOptions(dry_run=False, max_scorecards=most), notes)
         if not as_json:
             print_purges(console, reports)
     if as_json:
         print_json([purge_json(report) for report in reports])
     if any(report.outcome is not Outcome.CLEAN for report in reports):
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)
 
 
-def _run(fleet: Fleet, groups: dict[str, SliceGroup], options: PurgeOptions, notes: Console) -> list[PurgeReport]:
+def _run(fleet: Fleet, groups: dict[str, SliceGroup], choices: PurgeOptions, notes: Console) -> list[PurgeReport]:
     return [
         AppealPurge(
             fleet,
             cluster_name,
             group,
-            options,
+            choices,
             on_retry=lambda message: notes.print(printable(message, "yellow"), soft_wrap=True),
         ).run()
         for cluster_name, group in groups.items()

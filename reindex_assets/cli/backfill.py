@@ -14,17 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from reindex_assets.backfill.plan import chosen_customers, days_of_window
-from reindex_assets.cli.options import (
-    DIFFERENT,
-    DryRunOption,
-    FleetOption,
-    FromOption,
-    JsonOption,
-    KindOption,
-    ToOption,
-    YesOption,
-    open_fleet,
-)
+from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
@@ -43,8 +33,8 @@ def add_backfill_commands(app: typer.Typer) -> None:
 
 
 def backfill(
-    first: FromOption,
-    last: ToOption,
+    first: options.FirstDay,
+    last: options.LastDay,
     customers: Annotated[
         list[str] | None,
         typer.Option("--customers", help="A customer, or several separated by commas; may be repeated."),
@@ -60,7 +50,7 @@ def backfill(
             help="Days per run. Longer windows start fewer processes; with shorter ones, a run that fails loses less work.",
         ),
     ] = "10d",
-    kind: KindOption = Mode.PROCESS,
+    kind: options.Kind = Mode.PROCESS,
     name: Annotated[
         str | None,
         typer.Option("--name", help="The backfill's name. Default: <from>..<to>, whatever the customers and kinds."),
@@ -71,15 +61,15 @@ def backfill(
             "--afresh", help="Do everything again, even what was done since the first launch under this name."
         ),
     ] = False,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Reindexes many customers and days with Dagster's own backfills, one run per customer and window. Run again, it does what is left."""
     if as_json and not (dry_run or yes):
         raise ConfigurationError("--json can't ask: add --yes to launch, or --dry-run to see the plan")
-    opened = open_fleet(fleet)
+    opened = options.open_fleet(fleet)
     names = [name.strip() for text in customers or [] for name in text.split(",") if name.strip()]
     chosen = chosen_customers(opened, kind.kinds, names, cluster or [], everyone=everyone)
     window_days = days_of_window(window)
@@ -149,8 +139,8 @@ def status(
         str | None, typer.Option("--name", help="The backfill's name. Default: the one launched last.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every few seconds until the backfill ends.")] = False,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
+    as_json: options.Json = False,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Shows how far a backfill is, per customer. Exit status: 0 done or still under way, 1 some of it failed, 2 no such backfill."""
     from reindex_assets.cli.render.backfill import status_json, status_table
@@ -158,7 +148,7 @@ def status(
     from reindex_assets.defs.runs.backfill_progress import find_backfill, latest_names
     from reindex_assets.defs.runs.backfill_status import BackfillStatus, backfill_status
 
-    open_fleet(fleet)
+    options.open_fleet(fleet)
     with open_instance() as instance:
         hold_connections(instance)
         names = latest_names(instance)
@@ -187,4 +177,4 @@ def status(
             if name is None and len(names) > 1:
                 Console().print(f"Earlier backfills: {', '.join(names[1:6])}", soft_wrap=True, highlight=False)
     if progress.windows["failed"]:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)

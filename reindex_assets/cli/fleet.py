@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from reindex_assets.cli.options import FleetOption, JsonOption, open_fleet
+from reindex_assets.cli import options
 from reindex_assets.config.effective import effective, fleet_schema, secrets
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
@@ -25,9 +25,9 @@ fleet_app = typer.Typer(help="Checks and shows the fleet file.", no_args_is_help
 
 
 @fleet_app.command("check")
-def fleet_check(fleet: FleetOption = None) -> None:
+def fleet_check(fleet: options.FleetFile = None) -> None:
     """Validates the fleet file without connecting to anything, and lists its clusters. Exit status: 0 valid, 2 invalid."""
-    opened, mode = open_fleet(fleet), Settings().mode
+    opened, mode = options.open_fleet(fleet), Settings().mode
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(opened, mode))
     customers = sum(len(cluster.customers) for cluster in opened.clusters.values())
@@ -67,9 +67,9 @@ def _table(fleet: Fleet, mode: Mode | None) -> Table:
 
 
 @fleet_app.command("show")
-def fleet_show(as_json: JsonOption = False, fleet: FleetOption = None) -> None:
+def fleet_show(as_json: options.Json = False, fleet: options.FleetFile = None) -> None:
     """Prints the fleet file with every default filled in, as YAML or JSON. Shows where secrets come from, but not the secrets."""
-    data = effective(open_fleet(fleet), os.environ, Settings().mode)
+    data = effective(options.open_fleet(fleet), os.environ, Settings().mode)
     typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 

@@ -23,22 +23,22 @@ DIFFERENT, COULD_NOT_TELL = 1, 2
 _FIRST_DAY = typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The first UTC day.")
 _LAST_DAY = typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The last UTC day, included.")
 
-FleetOption = Annotated[
+FleetFile = Annotated[
     Path | None,
     typer.Option("--fleet", help="The fleet file. Default: REINDEX_FLEET, else the local stack's.", dir_okay=False),
 ]
-FromOption = Annotated[datetime, _FIRST_DAY]
-ToOption = Annotated[datetime, _LAST_DAY]
-SomeFromOption = Annotated[datetime | None, _FIRST_DAY]
-SomeToOption = Annotated[datetime | None, _LAST_DAY]
-CustomerOption = Annotated[
+FirstDay = Annotated[datetime, _FIRST_DAY]
+LastDay = Annotated[datetime, _LAST_DAY]
+MaybeFirstDay = Annotated[datetime | None, _FIRST_DAY]
+MaybeLastDay = Annotated[datetime | None, _LAST_DAY]
+Customer = Annotated[
     list[str] | None, typer.Option("--customer", help="A customer; may be repeated. Default: every customer.")
 ]
-KindOption = Annotated[Mode, typer.Option("--kind", help="The kind of scorecards.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-SettleOption = Annotated[
+Kind = Annotated[Mode, typer.Option("--kind", help="The kind of scorecards.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Settle = Annotated[
     float,
     typer.Option(
         "--settle", min=0, help="Seconds after which a difference is looked at again. Only what still differs counts."

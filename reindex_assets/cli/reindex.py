@@ -15,18 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import TextColumn
 
-from reindex_assets.cli.options import (
-    COULD_NOT_TELL,
-    DIFFERENT,
-    CustomerOption,
-    DryRunOption,
-    FleetOption,
-    FromOption,
-    JsonOption,
-    KindOption,
-    ToOption,
-    open_fleet,
-)
+from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json, report_json
 from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.tables import print_reports
@@ -39,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def reindex(
-    first: FromOption,
-    last: ToOption,
-    customer: CustomerOption = None,
-    kind: KindOption = Mode.PROCESS,
-    dry_run: DryRunOption = False,
+    first: options.FirstDay,
+    last: options.LastDay,
+    customer: options.Customer = None,
+    kind: options.Kind = Mode.PROCESS,
+    dry_run: options.DryRun = False,
     clean_up: Annotated[
         bool,
         typer.Option("--clean-up", help="Delete the slices first, then rebuild them. Readers see a hole meanwhile."),
@@ -52,13 +41,13 @@ def reindex(
         bool,
         typer.Option("--everything", help="Process even the slices that are unchanged since they were proved equal."),
     ] = False,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
+    as_json: options.Json = False,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days. The runs appear in the Dagster UI."""
     config = {"dry_run": dry_run, "clean_up": clean_up, "everything": everything}
     reports = reindex_range(
-        open_fleet(fleet),
+        options.open_fleet(fleet),
         customer or [],
         first.date(),
         last.date(),
@@ -71,9 +60,9 @@ def reindex(
     else:
         print_reports(Console(), reports, dry_run=dry_run)
     if not all(report.success for report in reports):
-        raise typer.Exit(COULD_NOT_TELL)
+        raise typer.Exit(options.COULD_NOT_TELL)
     if any(report.red_checks for report in reports):
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)
 
 
 def reindex_range(

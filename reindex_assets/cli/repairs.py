@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reindex_assets.cli.options import DIFFERENT, CustomerOption, FleetOption, JsonOption, open_fleet
+from reindex_assets.cli import options
 from reindex_assets.cli.render.json import given_up_json, print_json
 from reindex_assets.cli.render.tables import print_given_up
 
@@ -16,15 +16,15 @@ def repairs(
     again: Annotated[
         bool, typer.Option("--again", help="Ask the repair sensor to try them again, with all its attempts.")
     ] = False,
-    customer: CustomerOption = None,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
+    customer: options.Customer = None,
+    as_json: options.Json = False,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some."""
     from reindex_assets.defs.history.repairs import ask_again, given_up_repairs
     from reindex_assets.defs.instance.opening import open_instance
 
-    opened = open_fleet(fleet)
+    opened = options.open_fleet(fleet)
     with open_instance() as instance:
         given_up = given_up_repairs(instance, opened)
         if customer:
@@ -36,4 +36,4 @@ def repairs(
     else:
         print_given_up(Console(), given_up, again=again)
     if given_up and not again:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)

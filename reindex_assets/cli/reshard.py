@@ -15,18 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import TaskID
 
-from reindex_assets.cli.options import (
-    COULD_NOT_TELL,
-    DIFFERENT,
-    DryRunOption,
-    FleetOption,
-    JsonOption,
-    SettleOption,
-    SomeFromOption,
-    SomeToOption,
-    YesOption,
-    open_fleet,
-)
+from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.reshard import outcome_json, plan_json, print_outcome, print_plan, print_retiring
@@ -40,8 +29,8 @@ def reshard(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="The cluster. May be omitted if the fleet file has only one.")
     ] = None,
-    first: SomeFromOption = None,
-    last: SomeToOption = None,
+    first: options.MaybeFirstDay = None,
+    last: options.MaybeLastDay = None,
     from_shards: Annotated[
         int | None,
         typer.Option("--from-shards", min=1, help="Continue only if the rows are now placed on this many shards."),
@@ -55,18 +44,18 @@ def reshard(
     leave_behind: Annotated[
         bool, typer.Option("--leave-behind", help="Finish even if rows that no run reaches stay on wrong shards.")
     ] = False,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    settle: SettleOption = SETTLE_SECONDS,
-    fleet: FleetOption = None,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    settle: options.Settle = SETTLE_SECONDS,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Moves rows to the shards of the fleet file after these have changed; by default, of all days. Run again to continue.
 
     Exit status: 0 the rows are on the fleet file's shards, 1 something is left to do, 2 could not tell.
     """
-    opened = open_fleet(fleet)
-    options = ReshardOptions(
+    opened = options.open_fleet(fleet)
+    choices = ReshardOptions(
         first_day=first and first.date(),
         last_day=last and last.date(),
         from_shards=from_shards,
@@ -78,7 +67,7 @@ def reshard(
     console = Console(stderr=as_json)
     name = _cluster(opened, cluster)
     with _progress(Console(stderr=True, quiet=as_json)) as tell:
-        work = ReshardWork(opened, name, datetime.now(UTC).date(), options, tell)
+        work = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell)
         plan = work.plan()
     print_plan(console, plan)
     if not plan.reshard.is_needed or dry_run:
@@ -86,15 +75,15 @@ def reshard(
         print_retiring(console, retiring)
         if as_json:
             print_json(plan_json(plan) | {"finished": not plan.reshard.is_needed, "retiring": retiring})
-        raise typer.Exit(DIFFERENT if plan.reshard.is_needed else 0)
+        raise typer.Exit(options.DIFFERENT if plan.reshard.is_needed else 0)
     if not yes and not _confirmed(plan, as_json=as_json):
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)
     # Dagster takes seconds to import, and a plan doesn't need it.
     from reindex_assets.defs.instance.opening import open_instance
     from reindex_assets.defs.runs.launch import launch
 
     with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
-        outcome = ReshardWork(opened, name, datetime.now(UTC).date(), options, tell).run(
+        outcome = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell).run(
             lambda rectangle, dataset, config, on_progress: launch(
                 opened, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress
             )
@@ -103,9 +92,9 @@ def reshard(
     if as_json:
         print_json(plan_json(plan) | outcome_json(outcome))
     if outcome.failed:
-        raise typer.Exit(COULD_NOT_TELL)
+        raise typer.Exit(options.COULD_NOT_TELL)
     if not outcome.is_finished:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)
 
 
 def _cluster(fleet: Fleet, name: str | None) -> str:

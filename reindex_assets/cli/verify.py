@@ -13,17 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reindex_assets.cli.options import (
-    DIFFERENT,
-    CustomerOption,
-    FleetOption,
-    FromOption,
-    JsonOption,
-    KindOption,
-    SettleOption,
-    ToOption,
-    open_fleet,
-)
+from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json, verification_json
 from reindex_assets.cli.render.page import open_report, render_report
 from reindex_assets.cli.render.tables import print_verification
@@ -35,10 +25,10 @@ from reindex_assets.errors import ConfigurationError
 
 
 def verify(
-    first: FromOption,
-    last: ToOption,
-    customer: CustomerOption = None,
-    kind: KindOption = Mode.PROCESS,
+    first: options.FirstDay,
+    last: options.LastDay,
+    customer: options.Customer = None,
+    kind: options.Kind = Mode.PROCESS,
     depth: Annotated[
         Depth,
         typer.Option(
@@ -57,9 +47,9 @@ def verify(
         Path | None,
         typer.Option("--html", help="Also write the report to this file, as one HTML page.", dir_okay=False),
     ] = None,
-    as_json: JsonOption = False,
-    settle: SettleOption = SETTLE_SECONDS,
-    fleet: FleetOption = None,
+    as_json: options.Json = False,
+    settle: options.Settle = SETTLE_SECONDS,
+    fleet: options.FleetFile = None,
 ) -> None:
     """Compares Postgres and ClickHouse per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
     with open_report(html) as save:
@@ -67,7 +57,7 @@ def verify(
             choices = " or ".join(f"--kind {choice.name}" for choice in kind.kinds)
             raise ConfigurationError(f"a report is about one kind of scorecards: {choices}")
         report = verify_range(
-            open_fleet(fleet),
+            options.open_fleet(fleet),
             customer or [],
             first.date(),
             last.date(),
@@ -85,4 +75,4 @@ def verify(
             if html is not None:
                 Console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
         if not report.agrees:
-            raise typer.Exit(DIFFERENT)
+            raise typer.Exit(options.DIFFERENT)

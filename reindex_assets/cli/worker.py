@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reindex_assets.cli.options import DIFFERENT
+from reindex_assets.cli import options
 
 
 def worker(
@@ -26,4 +26,4 @@ def worker(
         work(name, runs, log_level)
     elif not answers(name):
         typer.echo(f"no worker {name} answers on this machine", err=True)
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(options.DIFFERENT)

@@ -50,8 +50,8 @@ _SHOWN = 5
 def purge_json(report: PurgeReport) -> dict[str, object]:
     return {
         "cluster": report.cluster_name,
-        "from": report.group.first_day.isoformat(),
-        "to": report.group.days[-1].isoformat(),
+        "from": report.group.first_day,
+        "to": report.group.days[-1],
         "dry_run": report.dry_run,
         "outcome": report.outcome.name.lower(),
         "verdict": report.sentence,

@@ -137,17 +137,17 @@ def plan_json(plan: BackfillPlan, forecast: Forecast) -> dict[str, object]:
                 "cluster": window.dataset.cluster_name,
                 "kind": window.dataset.kind.name,
                 "customer": window.customer,
-                "from": window.first_day.isoformat(),
-                "to": window.last_day.isoformat(),
-                "days": [day.isoformat() for day in window.days],
+                "from": window.first_day,
+                "to": window.last_day,
+                "days": window.days,
                 "scorecards": counted[0] if counted else None,
                 "scores": counted[1] if counted else None,
             }
         )
     return {
         "name": plan.name,
-        "from": plan.first_day.isoformat(),
-        "to": plan.last_day.isoformat(),
+        "from": plan.first_day,
+        "to": plan.last_day,
         "window_days": plan.window_days,
         "first_launched": _time(plan.last_begun) if plan.last_begun is not None else None,
         "customer_days": {"left": plan.slices, "done": plan.done, "under_way": plan.under_way},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +13,6 @@ import typer
 from reindex_assets.comparison.counts import TableCounts
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceDifferences, TableParity
-from reindex_assets.comparison.samples import RowSample
 from reindex_assets.comparison.verification import DayReport, Depth, Verification
 from reindex_assets.model import MICROSECONDS
 
@@ -26,8 +26,8 @@ def verification_json(report: Verification) -> dict[str, object]:
     return {
         "kind": report.kind,
         "depth": report.depth.value,
-        "from": report.first_day.isoformat(),
-        "to": report.last_day.isoformat(),
+        "from": report.first_day,
+        "to": report.last_day,
         "agrees": report.agrees,
         "values_compared": report.depth is not Depth.COUNTS,
         "verdict": report.sentence,
@@ -39,8 +39,8 @@ def verification_json(report: Verification) -> dict[str, object]:
             {
                 "cluster": gap.cluster,
                 "customer": gap.customer,
-                "from": gap.first_day.isoformat(),
-                "to": gap.last_day.isoformat(),
+                "from": gap.first_day,
+                "to": gap.last_day,
                 "missing_in": gap.missing_in,
             }
             for gap in report.gaps
@@ -54,8 +54,8 @@ def report_json(report: RunReport) -> dict[str, object]:
         "cluster": report.rectangle.cluster_name,
         "kind": report.kind,
         "customers": report.rectangle.customers,
-        "from": report.rectangle.first_day.isoformat(),
-        "to": report.rectangle.last_day.isoformat(),
+        "from": report.rectangle.first_day,
+        "to": report.rectangle.last_day,
         "success": report.success,
         "seconds": round(report.seconds, 3),
         **report.rows,
@@ -73,15 +73,15 @@ def given_up_json(partition: GivenUp) -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    # Not with rich, which would wrap lines.
-    typer.echo(json.dumps(value, indent=2))
+    # Days in ISO format. Not with rich, which would wrap lines.
+    typer.echo(json.dumps(value, indent=2, default=date.isoformat))
 
 
 def _day_json(day: DayReport, report: Verification) -> dict[str, object]:
     result: dict[str, object] = {
         "cluster": day.cluster,
         "customer": day.slice.customer,
-        "day": day.slice.day.isoformat(),
+        "day": day.slice.day,
         "counts_agree" if day.parity is None else "equal": day.agrees,
         "difference": day.difference,
     }
@@ -122,7 +122,7 @@ def _differences_json(differences: SliceDifferences, report: Verification) -> di
         "no_drift": _numbers_json(differences.harmless),
         "on_their_way": differences.on_their_way,
         "samples_limit": report.samples if report.depth is Depth.ROWS else 0,
-        "samples": [_sample_json(sample) for sample in differences.samples],
+        "samples": [asdict(sample) for sample in differences.samples],
     }
 
 
@@ -131,22 +131,6 @@ def _numbers_json(rows: Mapping[tuple[str, Difference], int]) -> list[dict[str, 
         {"table": table, "difference": difference.value, "rows": number}
         for (table, difference), number in sorted(rows.items())
     ]
-
-
-def _sample_json(sample: RowSample) -> dict[str, object]:
-    return {
-        "table": sample.table,
-        "difference": sample.difference.value,
-        "profile": sample.profile,
-        "scorecard_id": sample.scorecard_id,
-        "score_id": sample.score_id,
-        "shard": sample.shard,
-        "what": sample.what,
-        "columns": [
-            {"column": value.column, "postgres": value.postgres, "clickhouse": value.clickhouse}
-            for value in sample.columns
-        ],
-    }
 
 
 def _instant(microseconds: int) -> str:

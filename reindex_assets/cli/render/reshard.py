@@ -126,19 +126,10 @@ def plan_json(plan: ReshardPlan) -> dict[str, Any]:
         "to_shards": reshard.to_shards,
         "needed": reshard.is_needed,
         "begun": reshard.is_begun,
-        "first_day": plan.first_day.isoformat(),
-        "last_day": plan.last_day.isoformat(),
+        "first_day": plan.first_day,
+        "last_day": plan.last_day,
         "rows_to_move": plan.chosen.rows_to_move,
-        "customers": [
-            {
-                "customer": moves.customer,
-                "partitions": moves.partitions,
-                "stay": dict(moves.stay),
-                "move": dict(moves.move),
-                "arrive": {str(shard): rows for shard, rows in sorted(moves.arrive.items())},
-            }
-            for moves in plan.chosen.by_customer()
-        ],
+        "customers": [vars(moves) for moves in plan.chosen.by_customer()],
         "shards": [
             {
                 "shard": label,
@@ -147,7 +138,7 @@ def plan_json(plan: ReshardPlan) -> dict[str, Any]:
             }
             for n, (label, record) in enumerate(zip(reshard.labels, reshard.records, strict=True))
         ],
-        "left_behind": [_left_behind_json(group) for group in plan.left_behind],
+        "left_behind": [vars(group) for group in plan.left_behind],
     }
 
 
@@ -160,17 +151,6 @@ def outcome_json(outcome: ReshardOutcome) -> dict[str, Any]:
         ],
         "rows_left": outcome.rows_left,
         "different": {kind: [item.partition_key for item in slices] for kind, slices in outcome.different.items()},
-        "left_behind": [_left_behind_json(group) for group in outcome.left_behind],
+        "left_behind": [vars(group) for group in outcome.left_behind],
         "retiring": {label: dict(rows) for label, rows in outcome.retiring.items()},
-    }
-
-
-def _left_behind_json(group: LeftBehind) -> dict[str, Any]:
-    return {
-        "customer": group.customer,
-        "reason": group.reason,
-        "shard": group.shard,
-        "rows": dict(group.rows),
-        "first_day": group.first_day.isoformat(),
-        "last_day": group.last_day.isoformat(),
     }
