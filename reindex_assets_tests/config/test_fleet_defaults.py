@@ -6,9 +6,7 @@ What lives here: texts of fleet files, and what holds for a cluster by them. Wha
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from dagster._utils.schedules import is_valid_cron_string
@@ -193,13 +191,3 @@ def test_a_cron_line_that_is_accepted_is_one_for_dagster_too(line: str, is_valid
     else:
         with pytest.raises(ValueError, match="not a cron line"):
             checked_cron(line)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docs/fleet-file.md", "docs/reshard.md"])
-def test_the_example_of_a_page_is_valid(tmp_path: Path, page: str) -> None:
-    text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
-    blocks = map(dedent, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
-    [example] = [block for block in blocks if "\nclusters:" in block]
-    fleet = load_fleet(write(tmp_path, example))
-    assert "us-east-1-prod" in fleet.clusters
-    assert all(fleet.rules(name) for name in fleet.clusters)
