@@ -1,6 +1,6 @@
-"""A dataset: the scorecards of one kind in one cluster, with everything that holds for them.
+"""A dataset: the scorecards of one kind in one cluster, with all their rules.
 
-What lives here: the value, and what follows from it. What does not: the fleet file (config/fleet.py gives the datasets), and anything that
+What lives here: the value, and what follows from it. What does not: the fleet file (config/fleet.py makes the datasets), and anything that
 reads data.
 """
 
@@ -15,14 +15,14 @@ from reindex_assets.model import Kind, Slice, Table, days_between
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The scorecards of one kind in one cluster, with their scores: what is extracted, compared and repaired by itself.
+    """The scorecards of one kind in one cluster, with their scores. Each dataset is extracted, compared and repaired on its own.
 
     Attributes:
-        cluster_name: its name in the fleet file.
-        first_day: the fleet's first day. A row whose time lies before it has no slice.
-        slices_root: where the steps hand over Parquet files: a path or URL that fsspec knows.
-        rules: the fleet file's.
-        tables: of ClickHouse, in the order in which rows are inserted.
+        cluster_name: the cluster's name in the fleet file.
+        first_day: the fleet's first day. A row with an earlier time has no slice.
+        slices_root: where the steps hand over Parquet files: a path or a URL that fsspec supports.
+        rules: from the fleet file.
+        tables: ClickHouse's tables, in the order in which rows are inserted.
     """
 
     cluster_name: str
@@ -38,16 +38,16 @@ class Dataset:
 
     @property
     def customers(self) -> list[str]:
-        """The names of its customers, in the order of the fleet file."""
+        """The names of its customers, in the fleet file's order."""
         return list(self.cluster.customers)
 
     @property
     def lock_scope(self) -> str:
-        """The scope in which everything that writes its slices locks them."""
+        """The scope of the locks on its slices, which every writer takes."""
         return f"{self.cluster_name}/{self.kind.name}"
 
     def with_connection_wait(self, seconds: int) -> Dataset:
-        """The same, for a caller that can't wait any longer than that for a connection to Postgres."""
+        """This dataset, for a caller that can wait at most so many seconds for a connection to Postgres."""
         postgres = self.cluster.postgres.with_connection_wait(seconds)
         return replace(self, cluster=self.cluster.model_copy(update={"postgres": postgres}))
 
@@ -56,6 +56,6 @@ class Dataset:
         return [Slice(customer, day) for customer in self.customers for day in days_between(first_day, last_day)]
 
     def watched_days(self, today: date) -> tuple[date, date]:
-        """The first and last day of the look-back; today is the last one."""
+        """The first and last day of the look-back, which ends today."""
         first = today - timedelta(days=self.rules.look_back_days - 1)
         return max(self.first_day, first), max(self.first_day, today)

@@ -38,19 +38,13 @@ def load_local_environment(root: Path = DEFAULT_ROOT) -> dict[str, str]:
         ) from None
     environment: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, equals, quoted = line.partition("=")
         try:
-            words = shlex.split(quoted)
+            environment |= dict(word.split("=", 1) for word in shlex.split(line, comments=True))
         except ValueError:
-            words = []
-        if not equals or len(words) != 1:
             # The message leaves out the line itself, which may hold the password.
             raise ConfigurationError(
                 f"line {number} of {path} is not NAME=value: 'reindex-assets local up' rewrites it"
-            )
-        environment[name] = words[0]
+            ) from None
     return environment
 
 
