@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.cli import options
-from reindex_assets.config.effective import effective, fleet_schema, secrets
+from reindex_assets.config.effective import effective, fleet_schema
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.config.settings import Settings
@@ -34,7 +34,8 @@ def fleet_check(fleet: options.FleetFile = None) -> None:
     console.print(f"The fleet file is valid: {len(opened.clusters)} clusters, {customers} customers.")
     if mode is not None:
         console.print(f"REINDEX_MODE={mode} overrides the file's 'mode' in every cluster.")
-    unset = {secret.env for cluster in opened.clusters.values() for secret in secrets(cluster)} - os.environ.keys()
+    engines = [engine for cluster in opened.clusters.values() for engine in (cluster.postgres, cluster.clickhouse)]
+    unset = {engine.password.env for engine in engines} - os.environ.keys()
     if unset:
         console.print(f"Not set in this environment: {', '.join(sorted(unset))}", soft_wrap=True)
 

@@ -9,8 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from reindex_assets.config.cluster import Cluster
-from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
+from reindex_assets.config.engines import ClickHouse, Postgres, Shard
 from reindex_assets.config.fleet import NAME, Fleet
 from reindex_assets.config.fleet_yaml import ADDRESSES, BLOCKS
 from reindex_assets.config.modes import Mode
@@ -42,11 +41,6 @@ def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None
             for name, cluster in fleet.clusters.items()
         },
     }
-
-
-def secrets(cluster: Cluster) -> list[SecretRef]:
-    """The secrets that a cluster reads from the environment."""
-    return [cluster.postgres.password, cluster.clickhouse.password]
 
 
 def _block(block: Postgres | ClickHouse, environ: Mapping[str, str]) -> dict[str, Any]:

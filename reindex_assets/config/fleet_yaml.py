@@ -55,23 +55,18 @@ def with_defaults(document: object) -> object:
     >>> with_defaults({"defaults": {"postgres": {"port": 1}}, "clusters": {"a": {"postgres": {"host": "h"}}}})["clusters"]
     {'a': {'postgres': {'port': 1, 'host': 'h'}}}
     """
-    if not isinstance(document, Mapping):
-        return document
-    defaults, clusters = document.get("defaults"), document.get("clusters")
-    if not isinstance(defaults, Mapping) or not isinstance(clusters, Mapping):
-        return document
-    return {**document, "clusters": {name: _filled(cluster, defaults) for name, cluster in clusters.items()}}
+    match document:
+        case {"defaults": dict(defaults), "clusters": dict(clusters), **rest}:
+            filled = {name: _filled(cluster, defaults) for name, cluster in clusters.items()}
+            return {"defaults": defaults, "clusters": filled, **rest}
+    return document
 
 
 def _filled(cluster: object, defaults: Mapping[str, object]) -> object:
     if not isinstance(cluster, Mapping):
         return cluster
-    blocks = {
-        name: _merged(defaults[name], cluster[name])
-        for name in BLOCKS
-        if isinstance(defaults.get(name), Mapping) and isinstance(cluster.get(name), Mapping)
-    }
-    return {**cluster, **blocks}
+    blocks = [name for name in BLOCKS if name in defaults and name in cluster]
+    return {**cluster, **{name: _merged(defaults[name], cluster[name]) for name in blocks}}
 
 
 def _merged(below: Any, above: Any) -> Any:

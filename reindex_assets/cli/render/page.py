@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,30 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reindex_assets.cli.render.chart import Chart, customer_chart
 from reindex_assets.comparison.counts import PLURALS
-from reindex_assets.comparison.samples import RowSample
 from reindex_assets.comparison.verification import DayReport, Depth, Verification
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import days_between
 
 #: The most differing rows that the page shows.
 SHOWN_ROWS = 1_000
-
-
-@dataclass(frozen=True)
-class Total:
-    """The rows of one table in both engines."""
-
-    name: str
-    postgres: int
-    clickhouse: int
-
-
-@dataclass(frozen=True)
-class ShownRow:
-    """A differing row, with its customer and day."""
-
-    day: DayReport
-    sample: RowSample
 
 
 @contextmanager
@@ -104,15 +85,14 @@ def render_report(report: Verification, made_at: datetime) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "signed": _signed, "instant": _instant}
-    shown = [ShownRow(day, sample) for day in report.days for sample in day.samples]
-    totals = [Total(plural, *report.rows(name)) for name, plural in PLURALS.items()]
+    shown = [(day, sample) for day in report.days for sample in day.samples]
     return environment.get_template("report.html.jinja").render(
         report=report,
         made_at=made_at.astimezone(UTC),
         is_counts=report.depth is Depth.COUNTS,
         is_rows=report.depth is Depth.ROWS,
         plurals=PLURALS,
-        totals=totals,
+        totals=[(plural, *report.rows(name)) for name, plural in PLURALS.items()],
         charts=_charts(report),
         titles_errors=[cluster.counts.titles_error for cluster in report.clusters if cluster.counts.titles_error],
         shown_rows=shown[:SHOWN_ROWS],

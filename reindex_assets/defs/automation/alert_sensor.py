@@ -98,7 +98,7 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
     targets = parse_targets(settings.alert_urls)
     instance = context.instance
     automation = _Automation.of(context)
-    watch = _Watch(fleet, frozenset(automation.running))
+
     end = instance.event_log_storage.get_maximum_record_id() or 0
     stored = from_cursor(context.cursor) if context.cursor else None
     state = stored or AlertState(position=end, reread_from=end)
@@ -106,13 +106,13 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
     starts_over = stored is None or end < state.position
     if starts_over:
         state = replace(state, position=end, reread_from=end)
-    observations = _read(instance, watch, state, end)
+    observations = _read(instance, fleet, state, end)
     if starts_over or (state.incomplete and state.has_room):
         observations = replace(observations, red_now=_red_now(context, fleet, now))
     return run_round(
         state,
         replace(observations, failing={problem: opened for problem, (opened, _) in automation.failing.items()}),
-        watch.sees,
+        _watched(fleet, automation.running),
         targets,
         Rules(grace_seconds=settings.alert_grace_seconds, repeat_seconds=int(settings.alert_repeat_hours * 3600)),
         Details(
@@ -124,27 +124,22 @@ def _tick(context: SensorEvaluationContext, fleet: Fleet, settings: Settings, no
     )
 
 
-class _Watch:
-    """What the alerts watch: the fleet's assets and customers, and the sensors and schedules that are turned on."""
+def _watched(fleet: Fleet, automation: set[str]) -> Callable[[Problem], bool]:
+    """Tells whether a problem is of the fleet's assets and customers, or of a sensor or schedule that is turned on."""
+    customers = {
+        asset_key(dataset, step).to_user_string(): dataset.customers for dataset in fleet.datasets() for step in Step
+    }
 
-    def __init__(self, fleet: Fleet, automation: frozenset[str]) -> None:
-        self.fleet = fleet
-        self._automation = automation
-        self._clusters = {
-            asset_key(dataset, step).to_user_string(): dataset.cluster_name
-            for dataset in fleet.datasets()
-            for step in Step
-        }
-
-    def sees(self, problem: Problem) -> bool:
+    def is_watched(problem: Problem) -> bool:
         if problem.of_automation:
-            return problem.where in self._automation
-        cluster = self._clusters.get(problem.where)
+            return problem.where in automation
         customer, _, day = problem.partition.rpartition("|")
-        return cluster is not None and (not day or not customer or customer in self.fleet.clusters[cluster].customers)
+        return problem.where in customers and (not day or not customer or customer in customers[problem.where])
+
+    return is_watched
 
 
-def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int) -> Observations:
+def _read(instance: DagsterInstance, fleet: Fleet, state: AlertState, end: int) -> Observations:
     """What the instance has recorded since the tick before the previous one, up to the storage id `end`."""
     storage = instance.event_log_storage
     evaluations: list[Evaluation] = []
@@ -177,7 +172,7 @@ def _read(instance: DagsterInstance, watch: _Watch, state: AlertState, end: int)
     unknown = [run_id for run_id in seen if run_id not in state.failed_runs_seen]
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
     # Failed repairs are left out: the repair sensor tries again, and a check turns red when it gives up.
-    told = [r for r in unknown if r in runs and is_of_fleet(runs[r], watch.fleet) and REPAIR_TAG not in runs[r].tags]
+    told = [r for r in unknown if r in runs and is_of_fleet(runs[r], fleet) and REPAIR_TAG not in runs[r].tags]
     return Observations(
         evaluations=evaluations, failed_runs=told, failed_runs_seen=seen, position=position, is_behind=behind
     )
