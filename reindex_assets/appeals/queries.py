@@ -20,7 +20,7 @@ from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, UUID
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, ON_DAYS, shard_scope
-from reindex_assets.selection.source_sql import IS_APPEAL, SCORECARDS_AND_REVISIONS, in_days_of_either_kind, source_sql
+from reindex_assets.selection.source_sql import IS_APPEAL, SCORECARDS_AND_REVISIONS, in_days_of_any_kind, source_sql
 
 #: The names of an appeal's `scorecard_type`.
 TYPE_NAMES = dict(zip(APPEAL_TYPES, ("replica", "request", "resolve"), strict=True))
@@ -81,7 +81,7 @@ def read_appeals(session: SourceSession, group: SliceGroup) -> Iterator[pa.Recor
     """Streams every appeal of the group's customers, of any day, in the schema of the staging table. Call it inside a snapshot."""
     sql = source_sql(
         f"""\
-SELECT c.customer, c.profile, c.scorecard_id, c.scorecard_type, {in_days_of_either_kind(group)} AS is_asked
+SELECT c.customer, c.profile, c.scorecard_id, c.scorecard_type, {in_days_of_any_kind(group)} AS is_asked
 FROM {SCORECARDS_AND_REVISIONS}
 WHERE {IS_APPEAL}""",
         session.postgres.relations,

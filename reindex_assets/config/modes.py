@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from reindex_assets.model import CONVERSATION, PROCESS, Kind
+from reindex_assets.model import CONVERSATION, KINDS, PROCESS, Kind
 
 
 class Mode(StrEnum):
@@ -24,4 +24,4 @@ class Mode(StrEnum):
         >>> [kind.name for kind in Mode("all").kinds], [kind.name for kind in Mode.PROCESS.kinds]
         (['process', 'conversation'], ['process'])
         """
-        return tuple(kind for kind in (PROCESS, CONVERSATION) if self in (Mode.ALL, kind.name))
+        return tuple(kind for kind in KINDS if self in (Mode.ALL, kind.name))

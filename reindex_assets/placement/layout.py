@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from uuid import uuid4
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
@@ -190,14 +190,14 @@ def settle_layout(
             adopt(shards, dataset.cluster_name, dataset.cluster, len(shards), later(records))
 
 
-def check_every_kind(shards: ShardSet, kind: Kind) -> None:
-    """Placement.check_placement of a kind of scorecards, and of the others where that is possible."""
-    check_placement(shards, kind)
-    for other in KINDS:
-        # Without the product's table of conversations nobody knows where those scorecards belong.
-        with suppress(SchemaMismatchError):
-            if other != kind:
-                check_placement(shards, other)
+def check_every_kind(shards: ShardSet, asked: Kind | None = None) -> None:
+    """Placement.check_placement of every kind of scorecards, that of the run first.
+
+    Without the product's table of conversations nobody knows where their scorecards belong: they are left out, unless they were asked for.
+    """
+    for kind in sorted(KINDS, key=lambda kind: kind != asked):
+        with suppress(SchemaMismatchError) if kind.is_of_conversations and kind != asked else nullcontext():
+            check_placement(shards, kind)
 
 
 def adopt(shards: ShardSet, cluster_name: str, cluster: Cluster, count: int, version: int) -> None:

@@ -41,7 +41,7 @@ class CustomerMoves:
     Attributes:
         stay, move: rows, by table name.
         arrive: scorecards by the number of the shard that they move to.
-        partitions: how many have rows that move, of both kinds together.
+        partitions: how many have rows that move, of all kinds together.
     """
 
     customer: str

@@ -17,7 +17,6 @@ from reindex_assets.clickhouse.schema import check_schema
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError
-from reindex_assets.model import PROCESS
 from reindex_assets.placement.layout import check_every_kind, contradiction, foreign, holds_rows
 from reindex_assets.placement.locks import changing_layout, wait_for_writers
 from reindex_assets.placement.records import (
@@ -308,7 +307,7 @@ def _former(
     former = cluster.clickhouse.model_copy(update={"shards": addresses[:from_shards], "retiring": ()})
     with ShardSet(former, _COMMENT) as old:
         try:
-            check_every_kind(old, PROCESS)
+            check_every_kind(old)
         except PlacementError as error:
             raise LayoutError(
                 f"cluster {cluster_name}: the first {from_shards} shards are not the old ones: {error}"

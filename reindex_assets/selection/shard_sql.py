@@ -17,7 +17,7 @@ OF_PROFILES = (
 
 OF_CUSTOMERS = f"{OF_ANY_PROFILE}\n  AND {OF_PROFILES}"
 
-#: Rows of either kind that stand on the group's days.
+#: Rows of every kind that stand on the group's days.
 ON_DAYS = "day IN {days:Array(Date32)}"
 
 _RANGE = f"template_type = {{template_type:UInt8}} AND {ON_DAYS}"

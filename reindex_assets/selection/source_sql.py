@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 
 from reindex_assets.config.engines import Relations
-from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, PROCESS, Kind
+from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, KINDS, Kind
 from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
@@ -123,10 +123,12 @@ FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}
 ORDER BY 1, 4, 2, 3"""
 
-#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of either kind is of one of the group's days. One
+#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of any kind is of one of the group's days. One
 #: without a usable time counts under the day of its creation.
-_TIME_OF_EITHER_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}} ELSE c.{PROCESS.time_column} END)"
-_DAY_OF_EITHER_KIND = f"(CASE WHEN isfinite({_TIME_OF_EITHER_KIND}) THEN {_TIME_OF_EITHER_KIND} ELSE c.created_at END)"
+_FIRST, *_REST = (kind for kind in KINDS if not kind.is_of_conversations)
+_OWN_TIMES = "".join(f" WHEN r.template_type = {kind.template_type} THEN c.{kind.time_column}" for kind in _REST)
+_TIME_OF_ANY_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}}{_OWN_TIMES} ELSE c.{_FIRST.time_column} END)"
+_DAY_OF_ANY_KIND = f"(CASE WHEN isfinite({_TIME_OF_ANY_KIND}) THEN {_TIME_OF_ANY_KIND} ELSE c.created_at END)"
 
 _JOIN_CONVERSATIONS = """\
 JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.conversation_id = c.conversation_id"""
@@ -157,7 +159,8 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
             "join_conversations": "",
             "left_join_conversations": "",
             "in_conversations": "",
-            "looks_like_kind": "coalesce(c.conversation_id, '') = ''",
+            # One without a revision is reported once, whatever it might have been.
+            "looks_like_kind": "coalesce(c.conversation_id, '') = ''" if kind == _FIRST else "false",
             "no_conversation": "",
             "version_of_conversation": "",
             "of_time": "c",
@@ -174,9 +177,9 @@ def _in_days(time: str, group: SliceGroup) -> str:
     return f"({' OR '.join(ranges)})"
 
 
-def in_days_of_either_kind(group: SliceGroup) -> str:
+def in_days_of_any_kind(group: SliceGroup) -> str:
     """A scorecard of whatever kind that counts as one of the group's days: text for `source_sql`."""
-    return _in_days(_DAY_OF_EITHER_KIND, group)
+    return _in_days(_DAY_OF_ANY_KIND, group)
 
 
 def _created_in_days(group: SliceGroup) -> str:

@@ -57,9 +57,9 @@ _DESCRIPTIONS = {
 #: One for all assets: Dagster wants the same object under one name.
 _SCOPE = ReindexScope.configure_at_launch()
 _PLACEMENTS = {
-    False: "floor(epoch of process_interaction_at) mod the number of shards",
+    False: "floor(epoch of {time}) mod the number of shards",
     True: (
-        "the one that holds its conversation, else floor(epoch of conversation_start_time) mod the number of shards; how many went by "
+        "the one that holds its conversation, else floor(epoch of {time}) mod the number of shards; how many went by "
         "their time is among the numbers"
     ),
 }
@@ -144,6 +144,7 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
 
 def _specs(dataset: Dataset, keys: dict[Step, AssetKey], partitions: MultiPartitionsDefinition) -> list[AssetSpec]:
     kind = dataset.kind
+    placement = _PLACEMENTS[kind.is_of_conversations].format(time=kind.time_column)
     upstream = {Step.EXTRACT: [], Step.ROWS: [keys[Step.EXTRACT]], Step.WRITE: [keys[Step.ROWS]]}
     return [
         AssetSpec(
@@ -151,9 +152,7 @@ def _specs(dataset: Dataset, keys: dict[Step, AssetKey], partitions: MultiPartit
             deps=upstream[step],
             # Every partition reports itself; an output of the op would mark the failed ones as done too.
             skippable=True,
-            description=_DESCRIPTIONS[step].format(
-                kind=kind.name.capitalize(), placement=_PLACEMENTS[kind.is_of_conversations]
-            ),
+            description=_DESCRIPTIONS[step].format(kind=kind.name.capitalize(), placement=placement),
             group_name=group_name(dataset),
             owners=OWNERS,
             kinds=_KINDS[step],

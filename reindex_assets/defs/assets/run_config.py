@@ -17,8 +17,8 @@ class ReindexScope(ConfigurableResource):  # type: ignore[type-arg]
 
     scorecard_types: list[str] = Field(
         default=[kind.name for kind in KINDS],
-        description="The kinds of scorecards to reindex: process, conversation. Those of a kind that is left out are not touched, whatever "
-        "assets are selected.",
+        description=f"The kinds of scorecards to reindex: {', '.join(kind.name for kind in KINDS)}. Those of a kind that is left out are "
+        "not touched, whatever assets are selected.",
     )
 
     @field_validator("scorecard_types")

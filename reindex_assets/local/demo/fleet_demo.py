@@ -1,4 +1,4 @@
-"""The demonstration of a fleet: many clusters, both kinds, drift everywhere; then the living loop has to bring all of it to green.
+"""The demonstration of a fleet: many clusters, every kind, drift everywhere; then the living loop has to bring all of it to green.
 
 What lives here: the story, and what it prints. What does not: the plan of the fleet (local/demo/fleet_plan.py), the faults
 (local/demo/fleet_faults.py), the loop (local/demo/fleet_healing.py), and the two judges (comparison/verification.py, and
@@ -72,7 +72,7 @@ def run_fleet_demo(
     os.environ["REINDEX_MODE"] = Mode.ALL
     _print_fleet(console, stack, fleet)
 
-    console.print(Rule("2. Scorecards of both kinds, as the product's Postgres has them"))
+    console.print(Rule("2. Scorecards of every kind, as the product's Postgres has them"))
     made = make_fleet_data(fleet, first, days, scale)
     console.print(f"{made:,} scorecards and appeals of {plan.customers} customers on {days} days, {first} to {last}")
 
@@ -80,7 +80,7 @@ def run_fleet_demo(
     begun = time.monotonic()
     _loaded(console, reindex_range(fleet, [], first, last, Mode.ALL, {}, console), time.monotonic() - begun)
 
-    console.print(Rule("4. Drift in every cluster, at every customer, in both kinds"))
+    console.print(Rule("4. Drift in every cluster, at every customer, in every kind"))
     story = {name: ClusterStory() for name in fleet.clusters}
     _plant(console, fleet, days_between(first, last), story)
 
@@ -216,7 +216,7 @@ def _table(first: str, right: Sequence[str]) -> Table:
 
 
 def _differences(fleet: Fleet) -> list[str]:
-    """What the oracle finds in the whole fleet: every row of every cluster, of both kinds, with FINAL and without."""
+    """What the oracle finds in the whole fleet: every row of every cluster, of every kind, with FINAL and without."""
     found = []
     for name, cluster in fleet.clusters.items():
         with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
@@ -281,5 +281,5 @@ def _print_end(
             console.print(line, markup=False, soft_wrap=True)
     else:
         console.print(
-            "The oracle finds no difference in any cluster, in either kind, with FINAL or without.", style="green"
+            "The oracle finds no difference in any cluster, in any kind, with FINAL or without.", style="green"
         )

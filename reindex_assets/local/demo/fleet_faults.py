@@ -1,4 +1,4 @@
-"""Drift everywhere in a fleet: every kind of it, in every cluster, at every customer, in scorecards of both kinds.
+"""Drift everywhere in a fleet: every kind of it, in every cluster, at every customer, in scorecards of every kind.
 
 What lives here: where what is planted. What does not: planting one (local/drift/plant.py), and finding it again.
 """
@@ -19,7 +19,7 @@ from reindex_assets.model import KINDS, Kind
 
 
 def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[Dataset, list[PlantedDrift]]:
-    """At least one fault at every customer, and every kind of drift in every cluster, for both kinds of scorecards.
+    """At least one fault at every customer, and every kind of drift in every cluster, for every kind of scorecards.
 
     A cluster of one shard has no wrong shard.
 
