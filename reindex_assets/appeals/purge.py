@@ -33,6 +33,7 @@ from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.schema import check_schema
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.clickhouse.staging import KEYS_PER_DELETE, Key, StagingNames
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Kind, Slice, Table, days_between
@@ -80,14 +81,12 @@ def plan_purges(fleet: Fleet, customers: Sequence[str], first_day: date, last_da
     Raises:
         ConfigurationError: a customer is unknown, the range runs backwards, or it begins before the fleet's first day.
     """
-    by_cluster: dict[str, list[str]] = defaultdict(list)
-    for rectangle in plan_rectangles(fleet, customers, first_day, last_day):
-        by_cluster[rectangle.cluster_name] += rectangle.customers
-    return {
-        # The statements look up this kind's time. The other kind has its time in the scorecard.
-        cluster_name: slice_group(fleet.dataset(cluster_name, CONVERSATION), names, days_between(first_day, last_day))
-        for cluster_name, names in by_cluster.items()
-    }
+    chosen: dict[Dataset, list[str]] = defaultdict(list)
+    # The statements look up this kind's time. The others have their time in the scorecard.
+    for rectangle in plan_rectangles(fleet, [CONVERSATION], customers, first_day, last_day):
+        chosen[rectangle.dataset] += rectangle.customers
+    days = days_between(first_day, last_day)
+    return {dataset.cluster_name: slice_group(dataset, names, days) for dataset, names in chosen.items()}
 
 
 class AppealPurge:

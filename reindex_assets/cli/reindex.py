@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import TextColumn
+from rich.progress import TaskID, TextColumn
 
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json, report_json
@@ -24,6 +23,7 @@ from reindex_assets.config.modes import Mode
 from reindex_assets.selection.rectangles import plan_rectangles
 
 if TYPE_CHECKING:
+    from reindex_assets.reindex.job import Progress
     from reindex_assets.reindex.run_report import RunReport
 
 
@@ -79,22 +79,15 @@ def reindex_range(
     from reindex_assets.defs.instance.opening import open_instance
     from reindex_assets.defs.runs.launch import launch
 
-    rectangles = plan_rectangles(fleet, customers, first, last)
+    rectangles = plan_rectangles(fleet, mode.kinds, customers, first, last)
     bar = partitions_bar(console, TextColumn("{task.fields[rows]:,} rows"))
     reports = []
     with open_instance() as instance, bar:
-        for rectangle, kind in product(rectangles, mode.kinds):
-            task = bar.add_task(f"{rectangle.cluster_name}, {kind.name}", total=len(rectangle.slices), rows=0)
-            reports.append(
-                launch(
-                    fleet,
-                    instance,
-                    rectangle,
-                    config,
-                    kind=kind,
-                    on_progress=lambda progress, task=task: bar.update(  # type: ignore[misc]
-                        task, completed=progress.processed + progress.failed, rows=progress.rows
-                    ),
-                )
-            )
+        for rectangle in rectangles:
+            task = bar.add_task(str(rectangle.dataset), total=len(rectangle.slices), rows=0)
+
+            def show(progress: Progress, task: TaskID = task) -> None:
+                bar.update(task, completed=progress.processed + progress.failed, rows=progress.rows)
+
+            reports.append(launch(instance, rectangle, config, show))
     return reports

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -83,11 +84,8 @@ def reshard(
     from reindex_assets.defs.runs.launch import launch
 
     with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
-        outcome = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell).run(
-            lambda rectangle, dataset, config, on_progress: launch(
-                opened, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress
-            )
-        )
+        work = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell)
+        outcome = work.run(partial(launch, instance))
     print_outcome(console, plan, outcome)
     if as_json:
         print_json(plan_json(plan) | outcome_json(outcome))

@@ -19,6 +19,7 @@ from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, Table
 from reindex_assets.comparison.gaps import empty_between
 from reindex_assets.comparison.parity import SliceParity, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
+from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
@@ -195,12 +196,13 @@ def verify(
         ConfigurationError: a request that makes no sense.
         SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing can be told.
     """
-    slices: dict[str, list[Slice]] = {}
-    for rectangle in plan_rectangles(fleet, customers, first_day, last_day):
-        slices.setdefault(rectangle.cluster_name, []).extend(rectangle.slices)
+    slices: dict[Dataset, list[Slice]] = {}
+    for rectangle in plan_rectangles(fleet, [kind], customers, first_day, last_day):
+        slices.setdefault(rectangle.dataset, []).extend(rectangle.slices)
     clusters = []
-    for name, wanted in slices.items():
-        with Comparison(fleet.dataset(name, kind)) as comparison:
+    for dataset, wanted in slices.items():
+        name = dataset.cluster_name
+        with Comparison(dataset) as comparison:
             if depth is Depth.COUNTS:
                 clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
                 continue

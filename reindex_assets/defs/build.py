@@ -6,8 +6,6 @@ What lives here: which assets, jobs, schedules and sensors a fleet has. What doe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from dagster import Definitions, in_process_executor
 
 from reindex_assets.config.fleet import Fleet
@@ -26,15 +24,15 @@ from reindex_assets.defs.automation.schedules import (
 from reindex_assets.defs.automation.stalled_runs import build_janitor
 
 
-def build_defs(fleet: Fleet, cluster_names: Iterable[str] | None = None, mode: Mode | None = None) -> Definitions:
-    """The definitions of a fleet, or of some of its clusters. Connects to nothing.
+def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
+    """The definitions of a fleet. Connects to nothing.
 
     Args:
         mode: what the schedules of every cluster reindex and check; without it, each cluster's own of the fleet file. Assets, jobs and
             sensors are there for every kind.
     """
-    names = list(fleet.clusters if cluster_names is None else cluster_names)
-    datasets = fleet.datasets(*names)
+    names = list(fleet.clusters)
+    datasets = fleet.datasets()
     jobs = {dataset: build_job(dataset) for dataset in datasets}
     checks_jobs = {dataset: build_checks_job(dataset) for dataset in datasets}
     all_jobs = {name: build_all_job(fleet.datasets(name)) for name in names}

@@ -16,7 +16,6 @@ class RunReport:
     """A finished run.
 
     Attributes:
-        kind: the name of the kind of scorecards.
         rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
         failed: partition key and reason of each that is not.
         error: why the run failed as a whole; None when it succeeded.
@@ -25,7 +24,6 @@ class RunReport:
 
     run_id: str
     rectangle: Rectangle
-    kind: str
     success: bool
     seconds: float
     rows: Mapping[str, int]

@@ -107,12 +107,11 @@ class ReshardProgress:
 
 
 class WindowRun(Protocol):
-    """Runs the assets of a dataset over one window, with this run config; returns when the run has ended."""
+    """Runs the assets over one window, with this run config; returns when the run has ended."""
 
     def __call__(
         self,
         rectangle: Rectangle,
-        dataset: Dataset,
         config: Mapping[str, object],
         on_progress: Callable[[Progress], None],
         /,
@@ -269,7 +268,6 @@ class ReshardWork:
             config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
             report = run_window(
                 rectangle,
-                dataset,
                 config,
                 lambda progress, tell=tell: tell(progress.processed + progress.failed),  # type: ignore[misc]
             )
@@ -304,5 +302,5 @@ def windows(dataset: Dataset, slices: Collection[Slice], most: int) -> list[Rect
         inside = [item for item in slices if begin <= item.day <= end]
         for customers in neighbours(dataset.cluster, {item.customer for item in inside}):
             days = [item.day for item in inside if item.customer in customers]
-            found.append(Rectangle(dataset.cluster_name, tuple(customers), min(days), max(days)))
+            found.append(Rectangle(dataset, tuple(customers), min(days), max(days)))
     return found

@@ -16,15 +16,15 @@ import numpy as np
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import Slice, days_between
+from reindex_assets.model import Kind, Slice, days_between
 from reindex_assets.selection.days import check_days
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """What one run covers: neighbouring customers of one cluster and consecutive days."""
+    """What one run covers: neighbouring customers of one dataset and consecutive days."""
 
-    cluster_name: str
+    dataset: Dataset
     customers: tuple[str, ...]
     first_day: date
     last_day: date
@@ -36,8 +36,10 @@ class Rectangle:
         ]
 
 
-def plan_rectangles(fleet: Fleet, customers: Sequence[str], first_day: date, last_day: date) -> list[Rectangle]:
-    """The runs that cover some customers (none named: all) over some days.
+def plan_rectangles(
+    fleet: Fleet, kinds: Sequence[Kind], customers: Sequence[str], first_day: date, last_day: date
+) -> list[Rectangle]:
+    """The runs that cover the scorecards of some customers (none named: all) over some days.
 
     Raises:
         ConfigurationError: an unknown customer, a range that runs backwards, or days outside the fleet's partitions.
@@ -49,9 +51,10 @@ def plan_rectangles(fleet: Fleet, customers: Sequence[str], first_day: date, las
     if not customers:
         named = {name: list(cluster.customers) for name, cluster in fleet.clusters.items()}
     return [
-        Rectangle(name, tuple(run), first_day, last_day)
+        Rectangle(fleet.dataset(name, kind), tuple(run), first_day, last_day)
         for name, chosen in named.items()
         for run in neighbours(fleet.clusters[name], chosen)
+        for kind in kinds
     ]
 
 
@@ -114,7 +117,7 @@ def cover(
     names = list(order)
     return [
         Rectangle(
-            dataset.cluster_name,
+            dataset,
             tuple(names[low : high + 1]),
             first + timedelta(days=begin),
             first + timedelta(days=end),

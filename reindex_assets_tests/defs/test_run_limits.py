@@ -140,7 +140,9 @@ def test_runs_that_the_repair_sensor_asks_for_carry_their_cluster(
 
 @pytest.mark.usefixtures("clean")
 def test_runs_of_the_command_line_carry_their_cluster(fleet: Fleet, instance: DagsterInstance) -> None:
-    report = launch(fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[0]), {"dry_run": True}, kind=PROCESS)
+    report = launch(
+        instance, Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), DAYS[0], DAYS[0]), {"dry_run": True}
+    )
     run = instance.get_run_by_id(report.run_id)
     assert run is not None
     assert (run.tags[CLUSTER_TAG], run.tags[CUSTOMER_TAG]) == (CLUSTER, "globex")
@@ -197,8 +199,8 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
             until(lambda: slots_taken(instance) == limits[CLUSTER_TAG], 120)
             until(lambda: instance.get_runs_count(in_progress) == max_runs, 120)
             # No queue holds this one back: the pool does, inside.
-            alone = Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1])
-            by_hand = thread.submit(launch, fleet, instance, alone, {}, kind=PROCESS)
+            alone = Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), DAYS[-1], DAYS[-1])
+            by_hand = thread.submit(launch, instance, alone, {})
             until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1, 120)
             # More of each are waiting.
             waiting = [run.tags for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))]

@@ -101,10 +101,10 @@ def test_old_events_go_and_the_ui_shows_what_it_showed(
 ) -> None:
     for day in DAYS:
         add_scorecard(source, datetime(day.year, day.month, day.day, 12, tzinfo=UTC), customer="globex")
-    whole = Rectangle(CLUSTER, ("globex",), DAYS[0], DAYS[-1])
-    first, second = (launch(fleet, instance, whole, {"everything": True}, kind=PROCESS) for _ in range(2))
+    whole = Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), DAYS[0], DAYS[-1])
+    first, second = (launch(instance, whole, {"everything": True}) for _ in range(2))
     last_day = launch(
-        fleet, instance, Rectangle(CLUSTER, ("globex",), DAYS[-1], DAYS[-1]), {"everything": True}, kind=PROCESS
+        instance, Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), DAYS[-1], DAYS[-1]), {"everything": True}
     )
     assert all(run.success and not run.red_checks for run in (first, second, last_day))
     before, young = Shown.by(instance), events(instance, second)
@@ -130,4 +130,4 @@ def test_old_events_go_and_the_ui_shows_what_it_showed(
     }
     assert Shown.by(instance) == before
     # What is pruned is a run like any other: another one on top of it works.
-    assert launch(fleet, instance, whole, {}, kind=PROCESS).success
+    assert launch(instance, whole, {}).success

@@ -128,7 +128,7 @@ def test_the_plan_says_what_would_be_done_and_launches_nothing(
     assert stored(instance) == []
 
     # A run says how long one takes.
-    launch(fleet, instance, Rectangle(CLUSTER, ("globex",), FIRST, FIRST), {}, kind=PROCESS)
+    launch(instance, Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), FIRST, FIRST), {})
     again = command("backfill", *DAYS, "--cluster", CLUSTER, "--dry-run")
     assert "judging by the last run" in again.words
     # Nobody has launched it: a day that was done before is not left out.
@@ -190,7 +190,7 @@ def test_a_backfill_waits_for_assets_that_are_not_loaded(instance: DagsterInstan
 @pytest.mark.usefixtures("clean")
 def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterInstance) -> None:
     # Done before the first launch: that doesn't count.
-    launch(fleet, instance, Rectangle(CLUSTER, ("initech",), FIRST, FIRST), {}, kind=PROCESS)
+    launch(instance, Rectangle(fleet.dataset(CLUSTER, PROCESS), ("initech",), FIRST, FIRST), {})
     command("backfill", *DAYS, "--customers", "acme", "--window", "3d", "--yes")
     assert asked(stored(instance)) == everything(["acme"])
 
@@ -206,7 +206,7 @@ def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterI
     assert "still under way" in refused.words
 
     # Somebody reindexes two of the days, and cancels the rest.
-    launch(fleet, instance, Rectangle(CLUSTER, ("globex",), FIRST, FIRST + timedelta(days=1)), {}, kind=PROCESS)
+    launch(instance, Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), FIRST, FIRST + timedelta(days=1)), {})
     cancel(instance)
     status = command("status")
     assert status.status == 1

@@ -173,9 +173,9 @@ def test_requests_that_make_no_sense_are_refused_in_words(fleet: Fleet) -> None:
     with pytest.raises(ConfigurationError, match="unknown customer 'nobody'"):
         reindex(fleet, [Slice("nobody", DAY)])
     with pytest.raises(ConfigurationError, match=r"unknown customer 'nobody'.*acme"):
-        plan_rectangles(fleet, ["nobody"], DAY, DAY)
+        plan_rectangles(fleet, [PROCESS], ["nobody"], DAY, DAY)
     with pytest.raises(ConfigurationError, match="runs backwards"):
-        plan_rectangles(fleet, [], DAY, DAY - timedelta(days=1))
+        plan_rectangles(fleet, [PROCESS], [], DAY, DAY - timedelta(days=1))
     with pytest.raises(ConfigurationError, match="the first day of the fleet file"):
-        plan_rectangles(fleet, [], fleet.first_day - timedelta(days=1), DAY)
+        plan_rectangles(fleet, [PROCESS], [], fleet.first_day - timedelta(days=1), DAY)
     assert reindex(fleet, []) == {}

@@ -137,7 +137,7 @@ def test_a_growing_cluster_is_moved_under_its_readers_and_nobody_else_writes_mea
     assert on_four.settled(SIX)
     assert all(on_four.rows(number) for number in (4, 5))
     # Runs of Dagster like any other, of both kinds.
-    assert {report.kind for report in outcome.reports} == {"process", "conversation"}
+    assert {report.rectangle.dataset.kind.name for report in outcome.reports} == {"process", "conversation"}
     assert all(instance.get_run_by_id(report.run_id) is not None for report in outcome.reports)
     told = [running.reported(outcomes) for outcomes in reindex(six, ReindexOptions(everything=True))]
     assert [(one.written, one.deleted) for one in told] == [(0, 0), (0, 0)]
@@ -453,9 +453,7 @@ def test_a_reshard_that_is_killed_again_and_again_goes_on_and_no_reader_misses_a
         # Killed before the deletes: rows stood twice.
         assert max(rows) > rows[0]
         # All is moved; only its end is left.
-        ReshardWork(fleet, CLUSTER, DAYS[1], ReshardOptions(settle_seconds=0))._move(
-            window_run(fleet, instance), SLICES
-        )
+        ReshardWork(fleet, CLUSTER, DAYS[1], ReshardOptions(settle_seconds=0))._move(window_run(instance), SLICES)
         killed(path, "before it ends", 1)
         assert not on_four.settled(numbers)
         killed(path, "while records are written", 3)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from reindex_assets.config.cluster import Customer
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import Slice, days_between
+from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.selection.rectangles import cover, neighbours, plan_rectangles
 from reindex_assets_tests.support.generated import (
     CLUSTER,
@@ -45,16 +45,18 @@ def test_a_plan_covers_what_was_named_and_refuses_a_range_that_runs_backwards(
 ) -> None:
     if first > last:
         with pytest.raises(ConfigurationError, match="runs backwards"):
-            plan_rectangles(FLEET, chosen, first, last)
+            plan_rectangles(FLEET, [PROCESS], chosen, first, last)
         return
-    planned = Counter(item for rectangle in plan_rectangles(FLEET, chosen, first, last) for item in rectangle.slices)
+    planned = Counter(
+        item for rectangle in plan_rectangles(FLEET, [PROCESS], chosen, first, last) for item in rectangle.slices
+    )
     assert planned == Counter({Slice(name, day): 1 for name in chosen or NAMES for day in days_between(first, last)})
 
 
 @given(st.integers(1, 10_000))
 def test_days_before_the_first_day_are_refused(before: int) -> None:
     with pytest.raises(ConfigurationError, match="the first day of the fleet file"):
-        plan_rectangles(FLEET, [], FIRST_DAY - timedelta(days=before), FIRST_DAY)
+        plan_rectangles(FLEET, [PROCESS], [], FIRST_DAY - timedelta(days=before), FIRST_DAY)
 
 
 @given(

@@ -15,7 +15,6 @@ from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_conversations import hold_conversations
 from reindex_assets.local.data.made_data import DataPlan
@@ -110,19 +109,19 @@ def reindex(fleet: Fleet, options: ReindexOptions | None = None) -> list[list[Sl
 def reshard(fleet: Fleet, instance: DagsterInstance | None, **options: object) -> ReshardOutcome:
     """A whole reshard of the stack's cluster; without an instance, one that has nothing to move."""
     chosen = ReshardOptions(**{"settle_seconds": 0, **options})  # type: ignore[arg-type]
-    return ReshardWork(fleet, CLUSTER, DAYS[1], chosen).run(window_run(fleet, instance))
+    return ReshardWork(fleet, CLUSTER, DAYS[1], chosen).run(window_run(instance))
 
 
-def window_run(fleet: Fleet, instance: DagsterInstance | None) -> WindowRun:
+def window_run(instance: DagsterInstance | None) -> WindowRun:
     """Runs of windows in this process, in a Dagster instance."""
 
     def run(
-        rectangle: Rectangle, dataset: Dataset, config: Mapping[str, object], on_progress: Callable[[Progress], None], /
+        rectangle: Rectangle, config: Mapping[str, object], on_progress: Callable[[Progress], None], /
     ) -> RunReport:
         from reindex_assets.defs.runs.launch import launch
 
         assert instance is not None, "there was nothing to move"
-        return launch(fleet, instance, rectangle, config, kind=dataset.kind, on_progress=on_progress)
+        return launch(instance, rectangle, config, on_progress)
 
     return run
 

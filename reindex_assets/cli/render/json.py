@@ -51,8 +51,8 @@ def verification_json(report: Verification) -> dict[str, object]:
 def report_json(report: RunReport) -> dict[str, object]:
     return {
         "run_id": report.run_id,
-        "cluster": report.rectangle.cluster_name,
-        "kind": report.kind,
+        "cluster": report.rectangle.dataset.cluster_name,
+        "kind": report.rectangle.dataset.kind.name,
         "customers": report.rectangle.customers,
         "from": report.rectangle.first_day,
         "to": report.rectangle.last_day,

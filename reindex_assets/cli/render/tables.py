@@ -74,7 +74,7 @@ def print_reports(console: Console, reports: Sequence[RunReport], *, dry_run: bo
         days = range_text(rectangle.first_day, rectangle.last_day)
         table.add_row(
             report.run_id[:8],
-            f"{rectangle.cluster_name}, {report.kind}: {customers}\n{days}",
+            f"{rectangle.dataset}: {customers}\n{days}",
             *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )

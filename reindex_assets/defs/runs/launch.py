@@ -11,18 +11,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from dagster import AssetKey, DagsterEventType, DagsterInstance, TableMetadataValue
+from dagster import AssetKey, DagsterEventType, DagsterInstance, Definitions, TableMetadataValue
 
 from reindex_assets.comparison.count_queries import count_clickhouse
-from reindex_assets.config.dataset import Dataset
-from reindex_assets.config.fleet import Fleet
-from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.assets.reindex import build_assets
+from reindex_assets.defs.automation.schedules import build_job
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import asset_key, job_name, op_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
 from reindex_assets.errors import ReindexError
-from reindex_assets.model import Kind, Step
+from reindex_assets.model import Step
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.selection.rectangles import Rectangle
@@ -40,21 +39,18 @@ _TOTALS = {
 
 
 def launch(
-    fleet: Fleet,
     instance: DagsterInstance,
     rectangle: Rectangle,
     config: Mapping[str, object],
-    *,
-    kind: Kind,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunReport:
-    """Runs the assets of a kind over a rectangle in this process; returns when the run has ended, well or not."""
-    dataset = fleet.dataset(rectangle.cluster_name, kind)
-    job = build_defs(fleet, [dataset.cluster_name]).resolve_job_def(job_name(dataset))
+    """Runs the assets of a rectangle in this process; returns when the run has ended, well or not."""
+    dataset = rectangle.dataset
+    job = Definitions(assets=[build_assets(dataset)], jobs=[build_job(dataset)]).resolve_job_def(job_name(dataset))
     hold_connections(instance)
     run_id = str(uuid.uuid4())
     write_key = asset_key(dataset, Step.WRITE)
-    before = _counted(dataset, rectangle)
+    before = _counted(rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
     broken: list[BaseException] = []
@@ -93,8 +89,8 @@ def launch(
     if broken:
         raise broken[0]
     on_progress(reader.read())
-    report = _report(instance, run_id, rectangle, dataset, success=outcome[0], seconds=time.monotonic() - begun)
-    return replace(report, before=before, after=_counted(dataset, rectangle))
+    report = _report(instance, run_id, rectangle, success=outcome[0], seconds=time.monotonic() - begun)
+    return replace(report, before=before, after=_counted(rectangle))
 
 
 def _tags(rectangle: Rectangle) -> dict[str, str]:
@@ -103,9 +99,9 @@ def _tags(rectangle: Rectangle) -> dict[str, str]:
     return {**range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day), **customer}
 
 
-def _counted(dataset: Dataset, rectangle: Rectangle) -> Mapping[str, int] | None:
+def _counted(rectangle: Rectangle) -> Mapping[str, int] | None:
     try:
-        return count_clickhouse(dataset, rectangle.slices)
+        return count_clickhouse(rectangle.dataset, rectangle.slices)
     except ReindexError:
         # The run itself says what is wrong with a shard; it may well outlast it.
         return None
@@ -147,9 +143,9 @@ class _ProgressReader:
 
 
 def _report(
-    instance: DagsterInstance, run_id: str, rectangle: Rectangle, dataset: Dataset, *, success: bool, seconds: float
+    instance: DagsterInstance, run_id: str, rectangle: Rectangle, *, success: bool, seconds: float
 ) -> RunReport:
-    asset = asset_key(dataset, Step.WRITE)
+    asset = asset_key(rectangle.dataset, Step.WRITE)
     totals = dict.fromkeys(_TOTALS, 0)
     red: list[str] = []
     failed: dict[str, str] = {}
@@ -193,7 +189,6 @@ def _report(
     return RunReport(
         run_id=run_id,
         rectangle=rectangle,
-        kind=dataset.kind.name,
         success=success,
         seconds=seconds,
         rows=totals,
