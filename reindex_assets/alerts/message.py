@@ -48,7 +48,7 @@ _REMEDIES = {
         "selects them."
     ),
     ProblemKind.AUTOMATION: (
-        "It does nothing until this is corrected. Its page under Automation in the UI shows the whole error."
+        "The sensor or schedule does nothing until this is corrected. Its page under Automation in the UI shows the whole error."
     ),
 }
 
