@@ -35,6 +35,7 @@ def dg(home: Path, *arguments: str, fleet: Path = EXAMPLE) -> subprocess.Complet
         timeout=200,
     )
     assert "superseded" not in said.stderr
+    assert "warning" not in said.stderr.lower()
     return said
 
 
