@@ -1,7 +1,7 @@
 """After an upgrade the files and cursors of the version before are taken up as they stand: nothing is read, told or repaired again for it.
 
 What lives here: state files, origins, the slice store, cursors, and every name that Dagster stores. What does not: history in Dagster's
-database and on the shards.
+database and on the shards (test_stored_history.py).
 
 A failure here means: a deployment loses its state by this change. Keep what is stored, by an alias if need be. The fixtures are never
 changed; what must be forgotten on purpose gets another version (`_VERSION` of the file), and the test says so.
