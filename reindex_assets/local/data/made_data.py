@@ -16,9 +16,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from reindex_assets.local.data.made_plan import CHANGE_SHARE, DEFAULT_CUSTOMERS, DataPlan, Slot, slots_of, slots_to_add
+from reindex_assets.local.data.made_plan import (
+    CHANGE_SHARE,
+    DEFAULT_CUSTOMERS,
+    DataPlan,
+    Slot,
+    slots_of,
+    slots_to_add,
+    templates_of,
+)
 from reindex_assets.local.data.phrases import PHRASES
-from reindex_assets.model import PROCESS
+from reindex_assets.model import KINDS, PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +44,19 @@ __all__ = [
     "make_source",
 ]
 
-TEMPLATES = 37
-PROCESS_TEMPLATES = 8
+#: What the statements say of the times of further kinds, which stand in columns of their own.
+_TIMES = [(kind.time_column, kind.template_type) for kind in KINDS if not kind.is_of_conversations and kind != PROCESS]
+_FURTHER = {
+    "/* further times */": "".join(
+        f"CASE WHEN c.template_type = {number} THEN c.event_at END AS {column}, " for column, number in _TIMES
+    ),
+    "/* further columns */": "".join(f"{column}, " for column, _ in _TIMES),
+}
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """Rows made. `process_*` are those that belong in ClickHouse; appeals, of either kind, are counted apart."""
+    """Rows made; appeals, of every kind, are counted apart."""
 
     templates: int
     template_revisions: int
@@ -53,14 +67,8 @@ class SourceSummary:
     appeal_scorecards: int
     appeal_scores: int
     chats: int
-
-    @property
-    def scorecards(self) -> int:
-        return self.process_scorecards + self.conversation_scorecards + self.appeal_scorecards
-
-    @property
-    def scores(self) -> int:
-        return self.process_scores + self.conversation_scores + self.appeal_scores
+    scorecards: int
+    scores: int
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,9 @@ SELECT
     coalesce(sum(criteria) FILTER (WHERE template_type = 1 AND coalesce(scorecard_type, 0) = 0), 0),
     count(*) FILTER (WHERE scorecard_type > 0),
     coalesce(sum(criteria) FILTER (WHERE scorecard_type > 0), 0),
-    count(DISTINCT (customer, profile, conversation_id)) FILTER (WHERE template_type = 1)
+    count(DISTINCT (customer, profile, conversation_id)) FILTER (WHERE template_type = 1),
+    count(*),
+    coalesce(sum(criteria), 0)
 FROM made_scorecards
 """
 
@@ -219,8 +229,7 @@ def _make_revisions(cursor: Cursor, plan: DataPlan) -> None:
         {
             "customers": [customer for customer, _ in pairs],
             "profiles": [profile for _, profile in pairs],
-            "templates": TEMPLATES,
-            "process_templates": PROCESS_TEMPLATES,
+            "types": [kind.template_type for kind in KINDS for _ in templates_of(kind)],
             "criteria": list(plan.criteria),
             "seed": plan.seed,
         },
@@ -233,12 +242,12 @@ def _make_rows(cursor: Cursor, plan: DataPlan, slots: list[Slot], made_by: str, 
         "customer": [slot.customer for slot in slots],
         "profile": [slot.profile for slot in slots],
         "day": [slot.day for slot in slots],
-        "template_type": [slot.template_type for slot in slots],
+        "template_type": [slot.kind.template_type for slot in slots],
+        "first_template": [templates_of(slot.kind).start for slot in slots],
+        "templates": [len(templates_of(slot.kind)) for slot in slots],
         "normal": [slot.normal for slot in slots],
         "appeals": [slot.appeals for slot in slots],
         "first_number": first_number,
-        "templates": TEMPLATES,
-        "process_templates": PROCESS_TEMPLATES,
         "round": made_by,
         "seed": seed,
         "phrases": list(PHRASES),
@@ -273,4 +282,7 @@ def _templates_since(plan: DataPlan) -> datetime:
 
 
 def _sql(name: str) -> str:
-    return (files("reindex_assets.local.data") / f"{name}.sql").read_text(encoding="utf-8")
+    text = (files("reindex_assets.local.data") / f"{name}.sql").read_text(encoding="utf-8")
+    for mark, further in _FURTHER.items():
+        text = text.replace(mark, further)
+    return text

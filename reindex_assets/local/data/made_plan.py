@@ -1,6 +1,6 @@
 """How much the data maker makes, and where: customers, days, uneven sizes.
 
-What lives here: the plan, and its slots (so many scorecards of a type on a day of a profile). What does not: rows;
+What lives here: the plan, and its slots (so many scorecards of a kind on a day of a profile). What does not: rows;
 Postgres makes them (local/data/made_data.py, sql/made_*.sql).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from reindex_assets.model import PROCESS, days_between
+from reindex_assets.model import KINDS, PROCESS, Kind, days_between
 
 DEFAULT_CUSTOMERS: dict[str, tuple[str, ...]] = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 
@@ -22,7 +22,8 @@ APPEAL_SHARE = 0.06
 #: Share of the process scorecards to which `change_source` does one thing.
 CHANGE_SHARE = 0.005
 
-CONVERSATION_TYPE = 1
+#: Templates of a profile; the first ones are of process scorecards, and the other kinds share the rest.
+TEMPLATES, PROCESS_TEMPLATES = 37, 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DataPlan:
     Attributes:
         customers: name -> profiles.
         scale: 1.0 = the product's own size, 15,000 to 57,000 process scorecards a customer and day.
-        conversation_share: conversation scorecards, made beside the process ones as noise, as a share of them.
+        conversation_share: conversation scorecards (and those of any further kind), made beside the process ones, as a share of them.
         criteria: of the templates, in turn; a scorecard has a score for each criterion of its template.
         weights: of a customer that has more or fewer scorecards than the scale says, by this factor.
     """
@@ -57,12 +58,12 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Slot:
-    """So many scorecards of one template type on one day of one profile."""
+    """So many scorecards of one kind on one day of one profile."""
 
     customer: str
     profile: str
     day: date
-    template_type: int
+    kind: Kind
     normal: int
     appeals: int
 
@@ -81,13 +82,27 @@ def slots_of(plan: DataPlan) -> list[Slot]:
         for customer, profiles in plan.customers.items():
             size = day_size(plan, customer, day)
             for profile, process in zip(profiles, _split(size, len(profiles)), strict=True):
-                for template_type, normal in (
-                    (PROCESS.template_type, process),
-                    (CONVERSATION_TYPE, round(process * plan.conversation_share)),
-                ):
+                for kind in KINDS:
+                    normal = process if kind == PROCESS else round(process * plan.conversation_share)
                     appeals = max(3, round(normal * APPEAL_SHARE)) if normal else 0
-                    slots.append(Slot(customer, profile, day, template_type, normal, appeals))
+                    slots.append(Slot(customer, profile, day, kind, normal, appeals))
     return slots
+
+
+def templates_of(kind: Kind) -> range:
+    """The numbers of a kind's templates.
+
+    >>> templates_of(PROCESS), sum(len(templates_of(kind)) for kind in KINDS)
+    (range(0, 8), 37)
+    """
+    if kind == PROCESS:
+        return range(PROCESS_TEMPLATES)
+    others = [other for other in KINDS if other != PROCESS]
+    first, end = (
+        PROCESS_TEMPLATES + (TEMPLATES - PROCESS_TEMPLATES) * number // len(others)
+        for number in (others.index(kind), others.index(kind) + 1)
+    )
+    return range(first, end)
 
 
 def _split(size: int, parts: int) -> list[int]:
@@ -112,7 +127,7 @@ def slots_to_add(plan: DataPlan, seed: int) -> list[Slot]:
             if not slots and day == plan.last_day and customer == list(plan.customers)[-1]:
                 normal = max(1, normal)
             if normal:
-                slots.append(Slot(customer, profiles[0], day, PROCESS.template_type, normal, appeals=0))
+                slots.append(Slot(customer, profiles[0], day, PROCESS, normal, appeals=0))
     return slots
 
 

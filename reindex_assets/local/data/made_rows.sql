@@ -4,11 +4,11 @@
 
 INSERT INTO director.scorecards (
     customer, profile, scorecard_id, template_id, template_revision_id, conversation_id, agent_user_id, creator_user_id,
-    submission_source, scorecard_type, score, process_interaction_at, created_at, updated_at, submitted_at
+    submission_source, scorecard_type, score, process_interaction_at, /* further columns */ created_at, updated_at, submitted_at
 )
 SELECT
     customer, profile, scorecard_id, template_id, template_revision_id, conversation_id, agent_user_id, creator_user_id,
-    submission_source, scorecard_type, score, process_interaction_at, created_at, updated_at, submitted_at
+    submission_source, scorecard_type, score, process_interaction_at, /* further columns */ created_at, updated_at, submitted_at
 FROM made_scorecards;
 
 INSERT INTO app.chats (customer, profile, conversation_id, agent_user_id, conversation_start_time, conversation_end_time)

@@ -11,8 +11,8 @@ WITH slots AS (
     SELECT *
     FROM unnest(
         %(customer)s::text[], %(profile)s::text[], %(day)s::date[], %(template_type)s::smallint[],
-        %(normal)s::int[], %(appeals)s::int[]
-    ) AS s (customer, profile, day, template_type, normal, appeals)
+        %(first_template)s::int[], %(templates)s::int[], %(normal)s::int[], %(appeals)s::int[]
+    ) AS s (customer, profile, day, template_type, first_template, templates, normal, appeals)
 ),
 numbered AS (
     SELECT
@@ -20,6 +20,8 @@ numbered AS (
         profile,
         day,
         template_type,
+        first_template,
+        templates,
         %(first_number)s + normal                                                        AS first_appeal,
         generate_series(%(first_number)s, %(first_number)s + normal + appeals - 1)       AS number
     FROM slots
@@ -100,6 +102,7 @@ SELECT
         ELSE ((g >> 1) & 1048575)::float8 / 10485.75
     END AS score,
     CASE WHEN c.template_type = 2 OR (h >> 44) & 15 = 0 THEN c.event_at END AS process_interaction_at,
+    /* further times */
     c.made_at AS created_at,
     -- One in four was edited later.
     CASE WHEN (h >> 42) & 3 = 0 THEN c.made_at + interval '1 microsecond' * ((g >> 2) & 68719476735) ELSE c.made_at END
@@ -114,10 +117,7 @@ FROM created AS c
 JOIN made_revisions AS r
     ON r.customer = c.customer
     AND r.profile = c.profile
-    AND r.ordinal = CASE c.template_type
-        WHEN 2 THEN mod((g >> 45) & 1023, %(process_templates)s)
-        ELSE %(process_templates)s + mod((g >> 45) & 1023, %(templates)s - %(process_templates)s)
-    END
+    AND r.ordinal = c.first_template + mod((g >> 45) & 1023, c.templates)
     AND r.revision = mod((g >> 55) & 255, 2 + mod(r.ordinal, 3));
 
 ANALYZE made_scorecards;

@@ -86,7 +86,7 @@ def differences(
         customers: only these.
         first_day: only rows that stand on this day or later, in either engine.
         last_day: only rows that stand on this day or before.
-        kind: "process" or "conversation".
+        kind: its name.
     """
     scope = (customers, first_day, last_day, kind)
     expected = {table: postgres_lines(source_connection, table, len(shard_clients), *scope) for table in COLUMNS}

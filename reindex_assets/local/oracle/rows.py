@@ -77,7 +77,8 @@ _POSTGRES_FROM = {
     "score": "director.scorecards AS c JOIN historic.scorecard_scores AS s USING (customer, profile, scorecard_id)",
 }
 NULL = b"\\N"
-_TYPES = {"conversation": 1, "process": 2}
+#: The template type of each kind, and where its time stands.
+_KINDS = {"conversation": (1, "chat.conversation_start_time"), "process": (2, "c.process_interaction_at")}
 
 Identity = tuple[bytes, ...]
 
@@ -124,8 +125,8 @@ def postgres_lines(
     last_day: date | None,
     kind: str,
 ) -> set[bytes]:
-    of_chats = kind == "conversation"
-    time = "chat.conversation_start_time" if of_chats else "c.process_interaction_at"
+    template_type, time = _KINDS[kind]
+    of_chats = time.startswith("chat.")
     values = ", ".join(
         _POSTGRES_TEXT[form].format(time if name == "scorecard_time" else source)
         for name, form, source in COLUMNS[table]
@@ -146,7 +147,7 @@ def postgres_lines(
                     ON (r.customer, r.profile, r.template_id, r.template_revision_id)
                     = (c.customer, c.profile, c.template_id, c.template_revision_id)
                 {chats if of_chats else ""}
-                WHERE r.template_type = {_TYPES[kind]}
+                WHERE r.template_type = {template_type}
                     AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
                     AND {time} >= %(first)s
                     AND {time} < %(end)s
@@ -176,8 +177,9 @@ def clickhouse_lines(
     of_kind: str,
 ) -> list[bytes]:
     values = ", ".join(_CLICKHOUSE_TEXT[kind].format(f"t.{name}") for name, kind, _ in COLUMNS[table])
-    # The other kind of scorecard is not ours to judge. A value of neither is wrong.
-    conditions = ["t.template_type != 1" if of_kind == "process" else "t.template_type = 1"]
+    # The other kinds of scorecards are not ours to judge. A value of none is wrong.
+    others = ", ".join(str(template_type) for kind, (template_type, _) in _KINDS.items() if kind != of_kind)
+    conditions = [f"t.template_type NOT IN ({others})"]
     parameters: dict[str, object] = {}
     if customers is not None:
         conditions.append("t.customer IN {customers:Array(String)}")
