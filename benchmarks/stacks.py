@@ -21,8 +21,7 @@ from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE
 from reindex_assets.local.data.made_data import SourceSummary, make_source
 from reindex_assets.local.data.made_plan import DataPlan
-from reindex_assets.local.stack.environment import save_local_environment
-from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.files_of_stack import CLUSTER, save_local_environment
 from reindex_assets.local.stack.processes import ProcessRecord
 from reindex_assets.local.stack.stack import LocalStack
 

@@ -1,8 +1,8 @@
-"""`reindex-assets local ...`: the local stack by hand.
+"""`reindex-assets local ...`: the commands of the local stack.
 
-What lives here: arguments, questions and tables on the terminal. What does not: what the commands do (local/stack/stack.py).
+What lives here: arguments, questions and tables on the terminal. What does not: the work of the commands (local/stack/stack.py).
 
-The stack is imported inside the commands: it needs the extra `local`, and the command line must load without it.
+The commands import the stack themselves: it needs the extra `local`, and the command line must load without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_pa
 from reindex_assets.errors import ConfigurationError, ReindexError
 
 if TYPE_CHECKING:
-    from reindex_assets.local.stack.stack import LocalStack, ServiceStatus
+    from reindex_assets.local.stack.server import ServerStatus
+    from reindex_assets.local.stack.stack import LocalStack
 
 local_app = typer.Typer(
     help="A real PostgreSQL and real ClickHouse shards on this machine, loopback only.", no_args_is_help=True
@@ -37,30 +38,32 @@ _COLOURS = {"running": "green", "unresponsive": "yellow", "crashed": "red", "sto
 def up(
     shards: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Number of ClickHouse shards: as it was made, or 4.", show_default=False),
+        typer.Option(
+            min=1, max=64, help="Number of ClickHouse shards. Default: as before, else 4.", show_default=False
+        ),
     ] = None,
     customer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:PROFILE,...]", help="A customer; repeat it. Without: those of the fleet file."),
+        typer.Option(metavar="NAME[:PROFILE,...]", help="A customer; repeat it. Default: those of the fleet file."),
     ] = None,
     first_day: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The first day kept true. Without: that of the fleet file."),
+        typer.Option(formats=["%Y-%m-%d"], help="The first day kept true. Default: that of the fleet file."),
     ] = None,
     clusters: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Make a fleet of so many clusters (at most 8), whose shards share --shards engines.",
+            help="Make a fleet of this many clusters (at most 8), whose shards share --shards engines.",
             show_default=False,
         ),
     ] = None,
     customers: Annotated[
-        int | None, typer.Option(help="With --clusters: how many customers in all. Without: 95 of 8 clusters.")
+        int | None, typer.Option(help="With --clusters: the number of customers in all. Default: 95 for 8 clusters.")
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Starts what does not run, and writes the fleet file and the environment that point at it."""
+    """Starts the servers that don't run, and writes the fleet file and the environment that point at them."""
     console = Console()
     with _readable_errors():
         stack = _stack(root, shards) if clusters is None else _fleet_stack(root, shards, clusters, customers)
@@ -77,7 +80,7 @@ def up(
 
 @local_app.command()
 def down(root: Root = DEFAULT_ROOT) -> None:
-    """Stops everything; the data stay."""
+    """Stops every server; the data stay."""
     with _readable_errors():
         _stack(root).down()
     Console().print("Stopped.")
@@ -87,9 +90,9 @@ def down(root: Root = DEFAULT_ROOT) -> None:
 def status(root: Root = DEFAULT_ROOT) -> None:
     """Shows every server; exits with 0 only if all of them run."""
     with _readable_errors():
-        services = _stack(root).status()
-    Console().print(_table(services))
-    if any(service.state != "running" for service in services):
+        servers = _stack(root).status()
+    Console().print(_table(servers))
+    if any(server.state != "running" for server in servers):
         raise typer.Exit(1)
 
 
@@ -98,7 +101,7 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Stops everything and removes all data of the stack."""
+    """Stops every server and removes all data of the stack."""
     with _readable_errors():
         stack = _stack(root)
         if not yes:
@@ -118,7 +121,7 @@ def _stack(root: Path, shards: int | None = None) -> LocalStack:
 
 
 def _fleet_stack(root: Path, engines: int | None, clusters: int, customers: int | None) -> LocalStack:
-    _stack(root)  # tells what is not installed
+    _stack(root)  # reports a missing package
     from reindex_assets.local.demo.fleet_plan import DEFAULT_ENGINES, plan_fleet
     from reindex_assets.local.stack.stack import LocalStack
 
@@ -134,23 +137,19 @@ def _customer(text: str) -> tuple[str, tuple[str, ...]]:
     return name, tuple(profile for profile in profiles.split(",") if profile)
 
 
-def _table(services: list[ServiceStatus]) -> Table:
+def _table(servers: list[ServerStatus]) -> Table:
     table = Table(title=f"Local stack, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
-    table.add_column("server")
-    for column in ("pid", "port"):
-        table.add_column(column, justify="right")
-    table.add_column("state")
-    for column in ("memory", "uptime"):
-        table.add_column(column, justify="right")
-    for service in services:
-        colour = _COLOURS[service.state]
+    for column in ("server", "pid", "port", "state", "memory", "uptime"):
+        table.add_column(column, justify="left" if column in ("server", "state") else "right")
+    for server in servers:
+        colour = _COLOURS[server.state]
         table.add_row(
-            service.name,
-            "" if service.pid is None else str(service.pid),
-            "" if service.port is None else str(service.port),
-            f"[{colour}]{service.state}[/{colour}]",
-            "" if service.rss_bytes is None else f"{service.rss_bytes / 2**20:,.0f} MiB",
-            "" if service.uptime_seconds is None else _duration(service.uptime_seconds),
+            server.name,
+            "" if server.pid is None else str(server.pid),
+            "" if server.port is None else str(server.port),
+            f"[{colour}]{server.state}[/{colour}]",
+            "" if server.resident_bytes is None else f"{server.resident_bytes / 2**20:,.0f} MiB",
+            "" if server.uptime_seconds is None else _duration(server.uptime_seconds),
         )
     return table
 
@@ -172,7 +171,7 @@ def _duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _readable_errors() -> Iterator[None]:
-    """An error made for the operator is shown without a traceback; any other one keeps it."""
+    """Shows an error that is meant for the operator without its traceback."""
     try:
         yield
     except ReindexError as error:

@@ -106,7 +106,7 @@ def test_a_pid_file_of_postgres_that_names_another_process_by_now_does_not_stop_
 
 def test_a_process_that_got_the_pid_of_a_shard_is_left_alone(breakable_stack: LocalStack) -> None:
     breakable_stack.kill_shard(0)
-    shard = LocalShard(0, breakable_stack.root / "shards" / "shard-0")
+    shard = LocalShard(breakable_stack.root / "shards" / "shard-0")
     with contextlib.closing(_Sleeper()) as stranger:
         ProcessRecord(stranger.process.pid, psutil.Process(stranger.process.pid).create_time() - 100).save(
             shard.pid_file

@@ -143,10 +143,19 @@ def test_up_keeps_the_customers_and_the_first_day_unless_others_are_given(breaka
 def test_up_keeps_what_the_user_wrote_into_the_fleet_file(breakable_stack: LocalStack) -> None:
     text = breakable_stack.fleet_path.read_text(encoding="utf-8")
     edited = text.replace("look_back_days: 60", "look_back_days: 9").replace("app.chats", "app.talks")
+    edited = edited.replace("    reindex_days: null", "    reindex_days: 5")
     breakable_stack.fleet_path.write_text(edited, encoding="utf-8")
     fleet = breakable_stack.up()
     breakable_stack.fleet_path.write_text(text, encoding="utf-8")
-    assert (fleet.look_back_days, fleet.clusters[CLUSTER].postgres.relations.chats) == (9, "app.talks")
+    cluster = fleet.clusters[CLUSTER]
+    assert (fleet.look_back_days, cluster.postgres.relations.chats, cluster.reindex_days) == (9, "app.talks", 5)
+
+
+def test_a_customer_with_an_invalid_name_is_refused_and_the_fleet_file_stays(breakable_stack: LocalStack) -> None:
+    text = breakable_stack.fleet_path.read_text(encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"'a\|b' is not a valid name"):
+        breakable_stack.up({"a|b": ()})
+    assert breakable_stack.fleet_path.read_text(encoding="utf-8") == text
 
 
 def test_down_leaves_no_process_and_up_finds_the_rows_and_the_ports_again(breakable_stack: LocalStack) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import socket
 import threading
 import time
@@ -188,8 +189,7 @@ def replicated(directory: Path, password: str) -> Iterator[ReplicatedPostgres]:
         for server in (standby, primary):
             if server.directory.exists():
                 server.stop()
-                server.remove()
-                server.directory.parent.rmdir()
+                shutil.rmtree(server.directory.parent)
 
 
 def _copy(primary_port: int, standby: LocalPostgres, password: str) -> None:

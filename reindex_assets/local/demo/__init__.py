@@ -1,1 +1,1 @@
-"""The demonstrations, and what they show."""
+"""The demonstrations, on the local stack."""

@@ -1,6 +1,6 @@
-"""The demo: from nothing to a proven repair, told step by step.
+"""The demonstration of one cluster, from an empty stack to a proven repair.
 
-What lives here: the story and its data. What does not: anything a production command does; it calls those.
+What lives here: its steps and its data. What does not: the work of the production commands, which it calls.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,9 @@ from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ReindexError
 from reindex_assets.local.data.made_data import DEFAULT_CUSTOMERS, DataPlan, SourceSummary, make_source
 from reindex_assets.local.drift.plant import Drift, plant
-from reindex_assets.local.stack.connections import connect_shards, connect_source
+from reindex_assets.local.stack.connections import connect_source, open_engines
 from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import PROCESS
 
@@ -32,46 +33,46 @@ if TYPE_CHECKING:
     from reindex_assets.reindex.run_report import RunReport
 
 
+UI_PORT = 3000
+
+
 class DemoError(ReindexError):
-    """The demo did not come out as it must: the product is broken, or something else writes to the local stack."""
+    """A step of the demonstration has the wrong outcome: the product is broken, or something else writes to the local stack."""
 
 
 def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
-    """Stack up, data made, ClickHouse loaded, drift planted, verify red, reindex, verify green.
+    """Starts a stack, makes data, loads ClickHouse, plants drift, and shows verify red, the reindex, and verify green.
 
     Raises:
-        DemoError: a step showed something else than it must.
+        DemoError: a step had the wrong outcome.
     """
     from reindex_assets.cli.reindex import reindex_range
 
-    last = datetime.now(UTC).date() - timedelta(days=1)
-    first = last - timedelta(days=days - 1)
+    first, last = ended_days(days)
 
     console.print(Rule("1. A real Postgres and real ClickHouse shards, on loopback"))
     stack = LocalStack(shards=shards)
-    # A demo tells its story from the beginning.
     stack.reset()
     fleet = stack.up(DEFAULT_CUSTOMERS, first)
     use_local_environment(stack.root)
-    for service in stack.status():
-        console.print(f"{service.name}: {service.state}, 127.0.0.1:{service.port}")
+    for server in stack.status():
+        console.print(f"{server.name}: {server.state}, {LOOPBACK}:{server.port}")
 
     console.print(Rule("2. Scorecards, as the product's Postgres has them"))
     summary = _make_data(fleet, first, days, scale)
     console.print(
         f"{summary.process_scorecards:,} process scorecards with {summary.process_scores:,} scores, of "
-        f"{len(DEFAULT_CUSTOMERS)} customers on {days} days; beside them {summary.conversation_scorecards:,} scorecards of "
-        f"conversations and {summary.appeal_scorecards:,} appeals, which do not belong here"
+        f"{len(DEFAULT_CUSTOMERS)} customers on {days} days; also {summary.conversation_scorecards:,} scorecards of "
+        f"conversations, which this demonstration leaves out, and {summary.appeal_scorecards:,} appeals, which never leave Postgres"
     )
 
     console.print(Rule("3. The first load of the empty shards"))
     _reindexed(console, reindex_range(fleet, [], first, last, Mode.PROCESS, {}, console))
 
-    console.print(Rule("4. Drift: what goes wrong in ClickHouse, planted"))
+    console.print(Rule("4. Drift: wrong rows are planted in ClickHouse"))
     cluster = fleet.clusters[CLUSTER]
     customers = list(DEFAULT_CUSTOMERS)
-    with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack_of_clients:
-        clients = [stack_of_clients.enter_context(client) for client in connect_shards(cluster)]
+    with open_engines(cluster) as (source, clients):
         for number, drift in enumerate(Drift):
             day = first + timedelta(days=number % days)
             customer = customers[number % len(customers)]
@@ -82,47 +83,61 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
                 )
 
     console.print(Rule("5. reindex-assets verify: red"))
-    found = verify(fleet, [], first, last, kind=PROCESS, settle_seconds=0)
-    print_verification(console, found)
-    if found.agrees:
+    verification = verify(fleet, [], first, last, kind=PROCESS, settle_seconds=0)
+    print_verification(console, verification)
+    if verification.agrees:
         raise DemoError("drift was planted and verify did not see it")
 
     console.print(Rule("6. reindex-assets reindex: only the difference is written"))
     _reindexed(console, reindex_range(fleet, [], first, last, Mode.PROCESS, {}, console))
 
     console.print(Rule("7. reindex-assets verify: green"))
-    found = verify(fleet, [], first, last, kind=PROCESS)
-    print_verification(console, found)
-    if not found.agrees:
+    verification = verify(fleet, [], first, last, kind=PROCESS)
+    print_verification(console, verification)
+    if not verification.agrees:
         raise DemoError("the reindex did not make both sides equal")
+    print_next_steps(
+        console,
+        f"the Dagster UI on these data, http://{LOOPBACK}:{UI_PORT}: Lineage, then shard_writes",
+        {
+            f"reindex --from {first} --to {last} --dry-run": "what a run would write: nothing",
+            f"verify --from {first} --to {last} --json": "the comparison, for a program",
+        },
+    )
 
-    # As the reader can type it: after `make demo` the command is in the virtual environment only.
-    command = "reindex-assets" if shutil.which("reindex-assets") else sys.argv[0]
+
+def ended_days(days: int) -> tuple[date, date]:
+    """The first and the last of some days up to yesterday."""
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    return last - timedelta(days=days - 1), last
+
+
+def print_next_steps(console: Console, user_interface: str, commands: Mapping[str, str]) -> None:
+    """Says what to look at next: the UI, and commands of `reindex-assets` with what each shows."""
+    # The command as the reader can type it: after `make demo` it is in the virtual environment only.
+    program = "reindex-assets" if shutil.which("reindex-assets") else sys.argv[0]
     console.print(Rule("What to look at next"))
     for line, what in (
-        ("make dev", "the Dagster UI on these data, http://127.0.0.1:3000: Lineage, then shard_writes"),
-        (f"{command} reindex --from {first} --to {last} --dry-run", "what a run would write: nothing"),
-        (f"{command} verify --from {first} --to {last} --json", "the comparison, for a program"),
-        (f"{command} local status", "the servers; 'local down' stops them, 'local reset' removes them"),
+        ("make dev", user_interface),
+        *((f"{program} {command}", what) for command, what in commands.items()),
+        (f"{program} local status", "the servers; 'local down' stops them, 'local reset' removes them"),
     ):
         console.print(f"[bold]{line}[/bold]\n    {what}", soft_wrap=True, highlight=False)
 
 
 def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
-    """The local stack up, with made data if its Postgres is empty."""
+    """Starts the local stack, and makes data if its Postgres is empty."""
     stack = LocalStack()
-    last = datetime.now(UTC).date() - timedelta(days=1)
-    first = last - timedelta(days=days - 1)
+    first, last = ended_days(days)
     new = not stack.fleet_path.exists()
     fleet = stack.up(DEFAULT_CUSTOMERS, first) if new else stack.up()
     use_local_environment(stack.root)
     if CLUSTER not in fleet.clusters:
-        # A fleet has its data from `demo --fleet`.
-        return
+        return  # a fleet has its data from `demo --fleet`
     with contextlib.closing(connect_source(fleet.clusters[CLUSTER])) as source, source.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM director.scorecards)")
-        row = cursor.fetchone()
-    if row is None or not row[0]:
+        [(has_data,)] = cursor.fetchall()
+    if not has_data:
         summary = _make_data(fleet, first, days, scale)
         console.print(f"made {summary.process_scorecards:,} process scorecards from {first} to {last}")
 
@@ -135,4 +150,4 @@ def _make_data(fleet: Fleet, first: date, days: int, scale: float) -> SourceSumm
 def _reindexed(console: Console, reports: Sequence[RunReport]) -> None:
     print_reports(console, reports, dry_run=False)
     if not all(report.success and not report.red_checks for report in reports):
-        raise DemoError("a reindex of the demo failed or left a red check")
+        raise DemoError("the reindex failed or left a red check")

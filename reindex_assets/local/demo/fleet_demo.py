@@ -1,21 +1,18 @@
-"""The demonstration of a fleet: many clusters, every kind, drift everywhere; then the living loop has to bring all of it to green.
+"""The demonstration of a fleet: many clusters, every kind, drift everywhere, and the repair sensors that bring all of it to green.
 
-What lives here: the story, and what it prints. What does not: the plan of the fleet (local/demo/fleet_plan.py), the faults
-(local/demo/fleet_faults.py), the loop (local/demo/fleet_healing.py), and the two judges (comparison/verification.py, and
+What lives here: its steps, and what they print. What does not: the plan of the fleet (local/demo/fleet_plan.py), the faults
+(local/demo/fleet_faults.py), the repair (local/demo/fleet_healing.py), and the two comparisons (comparison/verification.py, and
 local/oracle/compare.py, which shares no code with it).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,35 +28,34 @@ from reindex_assets.config.local_environment import DEFAULT_ROOT, use_local_envi
 from reindex_assets.config.modes import Mode
 from reindex_assets.local.data.made_conversations import hold_conversations
 from reindex_assets.local.data.made_data import DataPlan, make_source
-from reindex_assets.local.demo.demo import DemoError
+from reindex_assets.local.demo.demo import UI_PORT, DemoError, ended_days, print_next_steps
 from reindex_assets.local.demo.fleet_faults import plant_everywhere
 from reindex_assets.local.demo.fleet_healing import ClusterStory, heal
 from reindex_assets.local.demo.fleet_plan import FleetPlan, weights
 from reindex_assets.local.drift.plant import Drift
 from reindex_assets.local.oracle import compare as oracle
-from reindex_assets.local.stack.connections import connect_shards, connect_source
+from reindex_assets.local.stack.connections import open_engines
 from reindex_assets.local.stack.files_of_stack import Layout
+from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import KINDS, SCORE, SCORECARD, Kind, Slice, days_between
+from reindex_assets.model import KINDS, SCORE, SCORECARD, TABLES, Kind, Slice, days_between
 
 if TYPE_CHECKING:
     from reindex_assets.reindex.run_report import RunReport
-
-UI_PORT = 3000
 
 
 def run_fleet_demo(
     console: Console, plan: FleetPlan, days: int, scale: float, root: Path = DEFAULT_ROOT, port: int = UI_PORT
 ) -> None:
-    """Fleet up, data made, loaded in mode `all`, drift planted everywhere, red, the loop, green.
+    """Starts a fleet, makes data, loads both kinds, plants drift everywhere, and shows verify red, the repair, and verify green.
 
     Raises:
-        DemoError: a step showed something else than it must, or the loop took too long.
+        DemoError: a step had the wrong outcome.
+        NotHealedError: the repair took too long.
     """
     from reindex_assets.cli.reindex import reindex_range
 
-    last = datetime.now(UTC).date() - timedelta(days=1)
-    first = last - timedelta(days=days - 1)
+    first, last = ended_days(days)
 
     console.print(
         Rule(f"1. {len(plan.clusters)} clusters on one PostgreSQL and {plan.engines} ClickHouse engines, on loopback")
@@ -78,47 +74,43 @@ def run_fleet_demo(
 
     console.print(Rule("3. reindex-assets reindex --kind all: the first load of the empty shards"))
     begun = time.monotonic()
-    _loaded(console, reindex_range(fleet, [], first, last, Mode.ALL, {}, console), time.monotonic() - begun)
+    _print_load(console, reindex_range(fleet, [], first, last, Mode.ALL, {}, console), time.monotonic() - begun)
 
     console.print(Rule("4. Drift in every cluster, at every customer, in every kind"))
-    story = {name: ClusterStory() for name in fleet.clusters}
-    _plant(console, fleet, days_between(first, last), story)
+    stories = {name: ClusterStory() for name in fleet.clusters}
+    _plant(console, fleet, days_between(first, last), stories)
 
     console.print(Rule("5. reindex-assets verify: red everywhere"))
     for name, kind, slices in _red(_verified(fleet, first, last, settle_seconds=0)):
-        story[name].red[kind] = slices
-    _print_red(console, fleet, story, days)
+        stories[name].red[kind] = slices
+    _print_red(console, fleet, stories, days)
 
-    console.print(Rule("6. The loop: Dagster's daemon with every repair sensor switched on"))
-    heal(console, stack, fleet, story, port)
+    console.print(Rule("6. The repair: Dagster's daemon with every repair sensor switched on"))
+    heal(console, stack, fleet, stories, port)
 
     console.print(Rule("7. Green: the exact comparison, and an oracle that shares no code with it"))
-    found = _verified(fleet, first, last)
+    verifications = _verified(fleet, first, last)
     differences = _differences(fleet)
-    _print_end(console, fleet, story, found, differences)
-    if any(slices for _, _, slices in _red(found)) or differences:
-        raise DemoError("the loop left differences: " + "; ".join(differences[:5] or ["see the comparison above"]))
-    # As the reader can type it: after `make` the command is in the virtual environment only.
-    command = "reindex-assets" if shutil.which("reindex-assets") else sys.argv[0]
-    console.print(Rule("What to look at next"))
-    for line, what in (
-        ("make dev", f"the Dagster UI on this fleet, http://127.0.0.1:{UI_PORT}; its repair sensors are on"),
-        (f"{command} verify --from {first} --to {last} --kind conversation", "the comparison, per customer and day"),
-        (f"{command} local status", "the servers; 'local down' stops them, 'local reset' removes them"),
-    ):
-        console.print(f"[bold]{line}[/bold]\n    {what}", soft_wrap=True, highlight=False)
+    _print_end(console, fleet, stories, verifications, differences)
+    if any(slices for _, _, slices in _red(verifications)) or differences:
+        raise DemoError("the repair left differences: " + "; ".join(differences[:5] or ["see the comparison above"]))
+    print_next_steps(
+        console,
+        f"the Dagster UI on this fleet, http://{LOOPBACK}:{UI_PORT}; its repair sensors are on",
+        {f"verify --from {first} --to {last} --kind conversation": "the comparison, per customer and day"},
+    )
 
 
 def make_fleet_data(fleet: Fleet, first: date, days: int, scale: float) -> int:
-    """Fills the empty databases of every cluster: scorecards in Postgres, conversations on the shards. Returns the scorecards made."""
+    """Fills every cluster's empty Postgres with scorecards and its shards with conversations; returns the number of scorecards."""
 
     def make(name: str) -> int:
         cluster = fleet.clusters[name]
-        customers = {customer: known.profiles or ("main",) for customer, known in cluster.customers.items()}
+        customers = {name: customer.profiles or ("main",) for name, customer in cluster.customers.items()}
         plan = DataPlan(customers, first, days, scale, conversation_share=1.0, weights=weights(customers))
-        with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
+        with open_engines(cluster) as (source, clients):
             summary = make_source(source, plan)
-            hold_conversations(source, [stack.enter_context(client) for client in connect_shards(cluster)])
+            hold_conversations(source, clients)
         return summary.scorecards
 
     # Postgres makes the rows: one backend a core.
@@ -137,13 +129,13 @@ def _print_fleet(console: Console, stack: LocalStack, fleet: Fleet) -> None:
         engines = ", ".join(str(number) for number in home.engines)
         table.add_row(name, str(len(cluster.customers)), str(len(home.engines)), engines, home.shard_database)
     console.print(table)
-    services = stack.status()
-    memory = sum(service.rss_bytes or 0 for service in services) / 2**20
-    addresses = ", ".join(f"{service.name} 127.0.0.1:{service.port}" for service in services)
+    servers = stack.status()
+    memory = sum(server.resident_bytes or 0 for server in servers) / 2**20
+    addresses = ", ".join(f"{server.name} {LOOPBACK}:{server.port}" for server in servers)
     console.print(f"{addresses}; {memory:,.0f} MiB", highlight=False, soft_wrap=True)
 
 
-def _loaded(console: Console, reports: list[RunReport], seconds: float) -> None:
+def _print_load(console: Console, reports: list[RunReport], seconds: float) -> None:
     bad = [report for report in reports if not report.success or report.red_checks]
     if bad:
         print_reports(console, bad, dry_run=False)
@@ -152,13 +144,13 @@ def _loaded(console: Console, reports: list[RunReport], seconds: float) -> None:
     for report in reports:
         rows.update(report.rows)
     console.print(
-        f"{len(reports)} runs, one of each cluster and kind: {rows['rows_read']:,} rows read, {rows['rows_written']:,} written, "
+        f"{len(reports)} runs, one for each cluster and kind: {rows['rows_read']:,} rows read, {rows['rows_written']:,} written, "
         f"every check green, {seconds:.0f} s",
         highlight=False,
     )
 
 
-def _plant(console: Console, fleet: Fleet, days: list[date], story: Mapping[str, ClusterStory]) -> None:
+def _plant(console: Console, fleet: Fleet, days: list[date], stories: Mapping[str, ClusterStory]) -> None:
     begun = time.monotonic()
     try:
         faults = plant_everywhere(fleet, days)
@@ -168,16 +160,16 @@ def _plant(console: Console, fleet: Fleet, days: list[date], story: Mapping[str,
         "planted faults",
         right=[drift.value.replace("_", "\n").replace("duplicated", "dupli-\ncated") for drift in Drift],
     )
-    for name, one in story.items():
+    for name, story in stories.items():
         planted = Counter(fault.drift for dataset in fleet.datasets(name) for fault in faults[dataset])
-        one.planted = planted.total()
+        story.planted = planted.total()
         table.add_row(name, *(str(planted[drift]) if planted[drift] else "-" for drift in Drift))
     console.print(table)
     alone = [name for name, cluster in fleet.clusters.items() if len(cluster.clickhouse.shards) == 1]
     if alone:
         console.print(f"{', '.join(alone)} has one shard, which can't be a wrong one", highlight=False)
     console.print(
-        f"{sum(one.planted for one in story.values())} faults, {time.monotonic() - begun:.0f} s", highlight=False
+        f"{sum(story.planted for story in stories.values())} faults, {time.monotonic() - begun:.0f} s", highlight=False
     )
 
 
@@ -185,25 +177,25 @@ def _verified(fleet: Fleet, first: date, last: date, settle_seconds: float = 5.0
     return {kind: verify(fleet, [], first, last, settle_seconds=settle_seconds, kind=kind) for kind in KINDS}
 
 
-def _red(found: Mapping[Kind, Verification]) -> list[tuple[str, Kind, frozenset[Slice]]]:
-    """The slices that differ, of each cluster and kind; empty where none does."""
+def _red(verifications: Mapping[Kind, Verification]) -> list[tuple[str, Kind, frozenset[Slice]]]:
+    """The slices that differ, for each cluster and kind."""
     return [
-        (cluster.name, kind, frozenset(day.slice for day in one.different if day.cluster == cluster.name))
-        for kind, one in found.items()
-        for cluster in one.clusters
+        (cluster.name, kind, frozenset(day.slice for day in verification.different if day.cluster == cluster.name))
+        for kind, verification in verifications.items()
+        for cluster in verification.clusters
     ]
 
 
-def _print_red(console: Console, fleet: Fleet, story: Mapping[str, ClusterStory], days: int) -> None:
+def _print_red(console: Console, fleet: Fleet, stories: Mapping[str, ClusterStory], days: int) -> None:
     table = _table("cluster", right=("customer-days", *(f"{kind.name}: red" for kind in KINDS), "verdict"))
-    for name, one in story.items():
-        red = [len(one.red[kind]) for kind in KINDS]
+    for name, story in stories.items():
+        red = [len(story.red[kind]) for kind in KINDS]
         verdict = "[red]red[/red]" if all(red) else "[green]not seen[/green]"
         table.add_row(name, str(len(fleet.clusters[name].customers) * days), *map(str, red), verdict)
     console.print(table)
-    blind = [f"{name} {kind.name}" for name, one in story.items() for kind in KINDS if not one.red[kind]]
-    if blind:
-        raise DemoError(f"drift was planted and verify did not see it: {', '.join(blind)}")
+    unseen = [f"{name} {kind.name}" for name, story in stories.items() for kind in KINDS if not story.red[kind]]
+    if unseen:
+        raise DemoError(f"drift was planted and verify did not see it: {', '.join(unseen)}")
 
 
 def _table(first: str, right: Sequence[str]) -> Table:
@@ -216,64 +208,62 @@ def _table(first: str, right: Sequence[str]) -> Table:
 
 
 def _differences(fleet: Fleet) -> list[str]:
-    """What the oracle finds in the whole fleet: every row of every cluster, of every kind, with FINAL and without."""
-    found = []
+    """The oracle's differences in the whole fleet: in every row of every cluster, of every kind, with FINAL and without."""
+    differences = []
     for name, cluster in fleet.clusters.items():
-        with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(client) for client in connect_shards(cluster)]
+        with open_engines(cluster) as (source, clients):
             for client in clients:
-                for table in (SCORECARD.name, SCORE.name):
-                    # What a repair has superseded, or deleted, is folded away sooner or later: here now.
-                    client.command(f"OPTIMIZE TABLE {table} FINAL")
+                for table in TABLES:
+                    # A merge removes superseded and deleted rows at some time; this does it now.
+                    client.command(f"OPTIMIZE TABLE {table.name} FINAL")
             for kind in KINDS:
-                found += [f"{name}: {line}" for line in oracle.differences(source, clients, kind=kind.name)]
-    return found
+                differences += [f"{name}: {line}" for line in oracle.differences(source, clients, kind=kind.name)]
+    return differences
 
 
 def _print_end(
     console: Console,
     fleet: Fleet,
-    story: Mapping[str, ClusterStory],
-    found: Mapping[Kind, Verification],
+    stories: Mapping[str, ClusterStory],
+    verifications: Mapping[Kind, Verification],
     differences: list[str],
 ) -> None:
-    numbered = (
+    titles = (
         "cus-\ntomers", "slices", "score-\ncards", "scores", "planted\nfaults", "red\nslices", "re-\npaired", "runs"
     )  # fmt: skip
-    table = _table("cluster", right=(*numbered, "green\nafter"))
-    totals = [0] * len(numbered)
-    for name, one in story.items():
-        days = [day for verification in found.values() for day in verification.days if day.cluster == name]
+    table = _table("cluster", right=(*titles, "green\nafter"))
+    rows = []
+    for name, story in stories.items():
+        days = [day for verification in verifications.values() for day in verification.days if day.cluster == name]
         numbers = (
             len(fleet.clusters[name].customers),
             len(days),
             sum(day.rows[SCORECARD.name][0] for day in days),
             sum(day.rows[SCORE.name][0] for day in days),
-            one.planted,
-            one.red_slices,
-            len(one.repaired),
-            one.runs,
+            story.planted,
+            story.red_slices,
+            len(story.repaired),
+            story.runs,
         )
-        totals = [before + number for before, number in zip(totals, numbers, strict=True)]
+        rows.append(numbers)
         equal = all(day.agrees for day in days) and not any(line.startswith(f"{name}:") for line in differences)
-        verdict = f"[green]{one.seconds or 0:.0f} s[/green]" if equal else "[red]red[/red]"
+        verdict = f"[green]{story.seconds or 0:.0f} s[/green]" if equal else "[red]red[/red]"
         table.add_row(name, *(f"{number:,}" for number in numbers), verdict)
     table.add_section()
-    table.add_row(
-        "all", *(f"{number:,}" for number in totals), f"{max(one.seconds or 0 for one in story.values()):.0f} s"
-    )
+    longest = max(story.seconds or 0 for story in stories.values())
+    table.add_row("all", *(f"{sum(column):,}" for column in zip(*rows, strict=True)), f"{longest:.0f} s")
     console.print(table)
     console.print(
-        "a slice is a customer's day of one kind; repaired: covered by a run that a sensor asked for; green after: from the sensors' start",
+        "a slice is a customer's day of one kind; repaired: a run of a sensor has covered it; green after: since the start of the sensors",
         highlight=False,
     )
-    by_itself = sum(one.red_slices - len(one.repaired) for one in story.values())
+    by_itself = sum(story.red_slices - len(story.repaired) for story in stories.values())
     if by_itself:
         console.print(
-            f"{by_itself} red slices were equal again before a sensor looked: a merge folds a doubled row away",
+            f"{by_itself} red slices were equal again before a sensor saw them: a merge removes a duplicated row",
             highlight=False,
         )
-    for verification in found.values():
+    for verification in verifications.values():
         console.print(verification.sentence, style="green" if verification.agrees else "red")
     if differences:
         console.print(f"The oracle finds {len(differences):,} differences", style="red")

@@ -1,11 +1,10 @@
-"""Drift everywhere in a fleet: every kind of it, in every cluster, at every customer, in scorecards of every kind.
+"""Drift everywhere in a fleet: every kind of drift, in every cluster, for every customer, in scorecards of every kind.
 
-What lives here: where what is planted. What does not: planting one (local/drift/plant.py), and finding it again.
+What lives here: which drift is planted where. What does not: planting it (local/drift/plant.py), and finding it again.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -14,17 +13,17 @@ from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
-from reindex_assets.local.stack.connections import connect_shards, connect_source
+from reindex_assets.local.stack.connections import open_engines
 from reindex_assets.model import KINDS, Kind
 
 
 def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[Dataset, list[PlantedDrift]]:
-    """At least one fault at every customer, and every kind of drift in every cluster, for every kind of scorecards.
+    """Plants every kind of drift in every cluster, and at least one fault for every customer, in every kind of scorecards.
 
-    A cluster of one shard has no wrong shard.
+    A cluster of one shard gets no rows on a wrong shard.
 
     Raises:
-        LookupError: a slice has too few scorecards to be spoilt.
+        LookupError: a slice has too few scorecards.
     """
     with ThreadPoolExecutor(4, thread_name_prefix="drift") as pool:
         futures = {name: pool.submit(_plant, cluster, days, seed) for name, cluster in fleet.clusters.items()}
@@ -36,8 +35,7 @@ def plant_everywhere(fleet: Fleet, days: Sequence[date], seed: int = 1) -> dict[
 
 
 def _plant(cluster: Cluster, days: Sequence[date], seed: int) -> dict[Kind, list[PlantedDrift]]:
-    with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(client) for client in connect_shards(cluster)]
+    with open_engines(cluster) as (source, clients):
         return {
             kind: [
                 planted

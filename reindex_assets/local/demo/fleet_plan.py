@@ -1,14 +1,15 @@
-"""A whole fleet on one machine: which clusters, how many shards and customers each has, and which engines they share.
+"""The plan of a fleet on one machine: its clusters, their shards and customers, and the engines that they share.
 
-What lives here: the plan, and the made names in it. What does not: starting anything (local/stack/stack.py), and rows
+What lives here: the plan, and its invented names. What does not: starting anything (local/stack/stack.py), and rows
 (local/data/made_data.py).
 
-A cluster has databases of its own: one in the stack's PostgreSQL, and one of the same name in each engine that is one of its shards. Eight
-clusters with 23 shards need four engines so, where 23 would take 7 GB of memory.
+Each cluster has its own databases: one in the stack's PostgreSQL, and one of the same name in each engine that is one of its shards. So
+eight clusters with 23 shards need four engines; 23 engines would take 7 GB of memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.data.made_plan import fraction
 from reindex_assets.local.stack.files_of_stack import Home
 
-#: Name, share of 95 customers, shards: uneven as in life, down to one customer on one shard.
+#: Name, share of 95 customers, shards: as uneven as in production, down to one customer on one shard.
 _CLUSTERS = (
     ("us-east-1-prod", 34, 4),
     ("us-west-2-prod", 21, 4),
@@ -28,7 +29,7 @@ _CLUSTERS = (
     ("eu-north-1-prod", 3, 2),
     ("gov-west-1-prod", 1, 1),
 )
-_KNOWN_CUSTOMERS = {
+_REAL_CUSTOMERS = {
     "us-east-1-prod": ("spirit", "marriott", "united-east", "propel", "rentokil", "guitar-center", "nclh", "greenix"),
     "us-west-2-prod": ("care-oregon",),
     "voice-prod": ("hilton", "holidayinn", "brinks"),
@@ -42,7 +43,7 @@ DEFAULT_ENGINES = 4
 
 @dataclass(frozen=True)
 class PlannedCluster:
-    """One cluster of a made fleet: its customers with their profiles."""
+    """One cluster of the fleet: its customers with their profiles."""
 
     name: str
     shards: int
@@ -50,13 +51,13 @@ class PlannedCluster:
 
     @property
     def database(self) -> str:
-        """The name of its databases, in both kinds of engines."""
+        """The name of its databases in both engines."""
         return re.sub(r"[^a-z0-9]", "_", self.name.lower())
 
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """The clusters of a made fleet, and how many engines their shards share."""
+    """The clusters of a fleet, and the number of engines that their shards share."""
 
     clusters: tuple[PlannedCluster, ...]
     engines: int
@@ -67,58 +68,56 @@ class FleetPlan:
 
     @property
     def homes(self) -> dict[str, Home]:
-        """Where each cluster lives. Each begins with another engine, so that they bear the same load."""
-        found: dict[str, Home] = {}
-        begin = 0
-        for cluster in self.clusters:
-            engines = tuple((begin + number) % self.engines for number in range(cluster.shards))
-            found[cluster.name] = Home(cluster.database, cluster.database, engines)
-            begin += cluster.shards
-        return found
+        """Where each cluster is. Its shards follow those of the cluster before, so that the engines share the load."""
+        engines = itertools.cycle(range(self.engines))
+        return {
+            cluster.name: Home(cluster.database, cluster.database, tuple(itertools.islice(engines, cluster.shards)))
+            for cluster in self.clusters
+        }
 
 
 def plan_fleet(
     clusters: int = MOST_CLUSTERS, customers: int | None = None, engines: int = DEFAULT_ENGINES
 ) -> FleetPlan:
-    """The first so many clusters, with so many customers in all (None: those that these clusters have of 95).
+    """The first clusters of the fleet, with some number of customers in all (None: their share of 95).
 
-    >>> plan = plan_fleet()
-    >>> [(len(one.customers), one.shards) for one in plan.clusters]
+    >>> [(len(cluster.customers), cluster.shards) for cluster in plan_fleet().clusters]
     [(34, 4), (21, 4), (14, 3), (10, 4), (7, 2), (5, 3), (3, 2), (1, 1)]
-    >>> [len(one.customers) for one in plan_fleet(8, 12).clusters], [len(one.customers) for one in plan_fleet(3).clusters]
-    ([4, 2, 1, 1, 1, 1, 1, 1], [34, 21, 14])
+    >>> [len(cluster.customers) for cluster in plan_fleet(8, 12).clusters]
+    [4, 2, 1, 1, 1, 1, 1, 1]
+    >>> [len(cluster.customers) for cluster in plan_fleet(3).clusters]
+    [34, 21, 14]
 
     Raises:
-        ConfigurationError: it can't be made; the message says why.
+        ConfigurationError: a number is out of range; the message names the range.
     """
     if not 1 <= clusters <= MOST_CLUSTERS:
-        raise ConfigurationError(f"a made fleet has 1 to {MOST_CLUSTERS} clusters, not {clusters}")
+        raise ConfigurationError(f"a fleet on this machine has 1 to {MOST_CLUSTERS} clusters, not {clusters}")
     chosen = _CLUSTERS[:clusters]
     shares = [share for _, share, _ in chosen]
     wanted = sum(shares) if customers is None else customers
     if not clusters <= wanted <= len(_names()):
-        raise ConfigurationError(f"{clusters} made clusters have {clusters} to {len(_names())} customers, not {wanted}")
+        raise ConfigurationError(f"{clusters} clusters have {clusters} to {len(_names())} customers, not {wanted}")
     counts = [max(1, wanted * share // sum(shares)) for share in shares]
     counts[0] += wanted - sum(counts)
     if engines < 1:
         raise ConfigurationError(f"a fleet needs at least one engine, not {engines}")
-    known = {customer for customers_of in _KNOWN_CUSTOMERS.values() for customer in customers_of}
-    made = iter([name for name in _names() if name not in known])
+    invented = iter(_names())
     planned = []
     for (name, _, shards), count in zip(chosen, counts, strict=True):
-        names = list(_KNOWN_CUSTOMERS.get(name, ()))[:count]
-        names += [next(made) for _ in range(count - len(names))]
-        # Every fifth one grades on two lines.
+        names = list(_REAL_CUSTOMERS.get(name, ()))[:count]
+        names += itertools.islice(invented, count - len(names))
+        # Every fifth customer has two profiles.
         profiles = {
             customer: ("main", "voice") if number % 5 == 0 else ("main",) for number, customer in enumerate(names)
         }
-        # An engine has one database of a cluster: it can't be two of its shards.
+        # An engine has one database of a cluster, so it can't be two of its shards.
         planned.append(PlannedCluster(name, min(shards, engines), profiles))
     return FleetPlan(tuple(planned), engines)
 
 
 def weights(customers: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """How much each customer has of a usual one's scorecards: from a quarter to four times."""
+    """The number of each customer's scorecards, relative to an ordinary one: from a quarter to four times."""
     return {customer: 4 ** (2 * fraction("weight", customer) - 1) for customer in customers}
 
 

@@ -1,1 +1,1 @@
-"""The local stack: a real Postgres and real ClickHouse shards as processes on this machine."""
+"""The local stack: a real Postgres and real ClickHouse shards, as processes on this machine."""

@@ -1,9 +1,12 @@
-"""Connections to the local stack as an application has them: with the right to write. Production code never uses these.
+"""Connections to the local stack that may write, like an application's. Production code never uses them.
 
-What lives here: opening them, and making the databases that they are to. What does not: any other statement.
+What lives here: opening them, and creating their databases. What does not: any other statement.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import clickhouse_connect
 import psycopg2
@@ -16,7 +19,7 @@ from reindex_assets.local.stack.files_of_stack import SHARD_DATABASE
 
 
 def connect_source(cluster: Cluster) -> Connection:
-    """The source database, autocommit."""
+    """A connection to the source database, in autocommit."""
     postgres = cluster.postgres
     connection: Connection = psycopg2.connect(
         host=postgres.host,
@@ -30,12 +33,19 @@ def connect_source(cluster: Cluster) -> Connection:
 
 
 def connect_shards(cluster: Cluster) -> list[Client]:
-    """One client per shard, in the shards' order."""
+    """A client for each shard, in their order."""
     return [_connect(cluster, number, cluster.clickhouse.database) for number in range(len(cluster.clickhouse.shards))]
 
 
+@contextlib.contextmanager
+def open_engines(cluster: Cluster) -> Iterator[tuple[Connection, list[Client]]]:
+    """The source and every shard, closed at the end."""
+    with contextlib.closing(connect_source(cluster)) as source, contextlib.ExitStack() as stack:
+        yield source, [stack.enter_context(client) for client in connect_shards(cluster)]
+
+
 def create_databases(cluster: Cluster) -> None:
-    """The cluster's database on each of its shards; what is there already is left in peace."""
+    """Creates the cluster's database on each of its shards where it is missing."""
     for number in range(len(cluster.clickhouse.shards)):
         with _connect(cluster, number, SHARD_DATABASE) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(cluster.clickhouse.database)}")

@@ -1,5 +1,5 @@
--- The product's conversations, on each shard. Only the local stack and the tests run this file:
--- in production the table exists already and is only ever read, of it these four columns.
+-- The product's conversations, on each shard. Only the local stack and the tests run this file: in production the table exists, and
+-- this project only reads it.
 
 CREATE TABLE IF NOT EXISTS conversation
 (

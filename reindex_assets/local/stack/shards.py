@@ -1,15 +1,12 @@
-"""The supervision of a local ClickHouse shard: one process of the shard server, its files, its port.
+"""A local ClickHouse shard: one process of the shard server.
 
-What lives here: starting, finding, asking and ending that process. What does not: the server (shard_server/), rows.
-
-A shard's directory holds `data` (the engine's), `log` and `pid.json`.
+What lives here: starting, finding and ending that process. What does not: the server itself (local/shard_server), and rows.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -27,37 +24,22 @@ from reindex_assets.local.stack.processes import (
     PortTakenError,
     ProcessRecord,
     end_processes,
-    kill_processes,
     port_is_free,
     processes_with_argument,
 )
+from reindex_assets.local.stack.server import LocalServer
 
 MODULE = "reindex_assets.local.shard_server"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
-#: The shards that this process started: each is asked once more, so that it isn't left a zombie.
+#: The shards that this process has started. Each is polled until it has ended, so that none stays a zombie.
 _children: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
-class LocalShard:
+class LocalShard(LocalServer):
     """One shard of the local stack."""
-
-    number: int
-    directory: Path
-
-    @property
-    def name(self) -> str:
-        return f"shard-{self.number}"
-
-    @property
-    def data(self) -> Path:
-        return self.directory / "data"
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "log"
 
     @property
     def pid_file(self) -> Path:
@@ -65,21 +47,16 @@ class LocalShard:
 
     @property
     def _command_line(self) -> str:
-        """What only this shard's process has in its command line: finds one that a crashed start left unrecorded."""
+        """A part of the command line that only this shard's process has: it finds one that a crashed start did not record."""
         return f"{MODULE} --path {self.data} --port"
 
     def process(self) -> psutil.Process | None:
-        """The process that serves this shard, if one lives."""
         record = ProcessRecord.load(self.pid_file)
         return None if record is None else record.process()
 
-    def has_crashed(self) -> bool:
-        """Started, never stopped, and yet not alive."""
-        return self.pid_file.exists() and self.process() is None
-
     def spawn(self, port: int, password: str) -> None:
-        """Starts the process in a session of its own: it outlives this one, whatever ends that."""
-        # An `up` that died between the start and the pid file leaves a server; a path admits one engine.
+        """Starts the process in a session of its own, so that it outlives this one."""
+        # An `up` that died before it wrote the pid file leaves a process, and a directory admits only one engine.
         end_processes(self.processes(), STOP_SECONDS)
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", MODULE, "--path", str(self.data), "--port", str(port), "--name", self.name]
@@ -90,7 +67,7 @@ class LocalShard:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": _import_path(), "TZ": "UTC", PASSWORD_VARIABLE: password},
-                # Where the caller stands may vanish.
+                # The caller's directory may vanish.
                 cwd=self.directory,
                 start_new_session=True,
             )
@@ -104,8 +81,8 @@ class LocalShard:
         """Returns once the shard answers.
 
         Raises:
-            PortTakenError: it died, and its port belongs to another program.
-            LocalStackError: it died or stayed silent; the message ends with its log.
+            PortTakenError: it ended, and another program has its port.
+            LocalStackError: it ended, or did not answer in time; the message ends with its log.
         """
         deadline = time.monotonic() + START_SECONDS
         while not self.answers(port):
@@ -130,20 +107,10 @@ class LocalShard:
             connection.close()
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that serves this shard: one, or what crashed starts left."""
+        """Every process that serves this shard, including any that a crashed start did not record."""
         recorded = self.process()
-        found = processes_with_argument(self._command_line)
-        return found if recorded is None or recorded in found else [recorded, *found]
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would: the pid file stays."""
-        process = self.process()
-        if process is not None:
-            kill_processes([process])
-
-    def remove(self) -> None:
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
+        processes = processes_with_argument(self._command_line)
+        return processes if recorded is None or recorded in processes else [recorded, *processes]
 
     def _failure(self, port: int) -> LocalStackError:
         if not port_is_free(port):
@@ -152,13 +119,13 @@ class LocalShard:
 
 
 def stop_shards(shards: Sequence[LocalShard]) -> None:
-    """Ends the processes of several shards, all at the same time."""
+    """Ends the processes of several shards at the same time."""
     end_processes([process for shard in shards for process in shard.processes()], STOP_SECONDS)
     for shard in shards:
         shard.pid_file.unlink(missing_ok=True)
 
 
 def _import_path() -> str:
-    """This very package first: the server must be of the same version as its supervisor."""
-    here = str(Path(reindex_assets.__file__).resolve().parent.parent)
-    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    """PYTHONPATH with this package first: the server must have the same version as its supervisor."""
+    own_package = str(Path(reindex_assets.__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, (own_package, os.environ.get("PYTHONPATH"))))
