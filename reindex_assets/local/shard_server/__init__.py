@@ -1,23 +1,23 @@
 """A local ClickHouse shard: an HTTP server over one in-process chdb engine, for unmodified clickhouse-connect.
 
-Run it with `python -m reindex_assets.local.shard_server --path DIR --port P --name shard-0`; the password comes
-from REINDEX_LOCAL_PASSWORD. The engine is the real one, so tables, merges, mutations and types behave as in production.
+Run it with `python -m reindex_assets.local.shard_server --path DIR --port P --name shard-0`; the password comes from
+REINDEX_LOCAL_PASSWORD. The engine is the real one, so tables, merges, mutations and types behave as in production.
 
-What such a shard is NOT, so that no test may claim it:
+What such a shard lacks, so that no test may claim it:
 
-- no native TCP protocol, and so no `Distributed`, `remote` or `cluster` across shards;
-- no `Replicated*` tables, no Keeper, no `ON CLUSTER`;
-- no users, roles, quotas or grants: one user with one password, checked by this server;
-- no TLS, and no address but 127.0.0.1;
-- no durability against power loss: an acknowledged insert survives `kill -9` of the process, not of the machine;
-- no query id of the client inside the engine: it is answered in the headers and written to `log_comment`, unless the
-  client sets `log_comment` itself. `KILL QUERY WHERE query_id = ...` with the client's id finds nothing;
-- no `INSERT ... SELECT ... FROM input(...)`; and an INSERT without a list of columns, in a format without their names,
-  into a table with EPHEMERAL columns must bring those columns too;
-- no disk, no network and no programs for clients: `file()`, `url()`, `s3()`, INTO OUTFILE and their like are refused
-  by name. That keeps an honest client from harm; it is no sandbox against a hostile one.
+- the native TCP protocol, and so `Distributed`, `remote` or `cluster` across shards;
+- `Replicated*` tables, Keeper, `ON CLUSTER`;
+- users, roles, quotas and grants: there is one user with one password, which this server checks;
+- TLS, and any address but 127.0.0.1;
+- durability against power loss: an acknowledged insert survives `kill -9` of the process, but not a crash of the machine;
+- the client's query id inside the engine: the server returns it in the headers and writes it to `log_comment`, unless the client sets
+  `log_comment` itself. `KILL QUERY WHERE query_id = ...` with the client's id finds nothing;
+- `INSERT ... SELECT ... FROM input(...)`; and an INSERT without a list of columns, in a format without column names, into a table with
+  EPHEMERAL columns must contain those columns too;
+- disk, network and programs for clients: `file()`, `url()`, `s3()`, INTO OUTFILE and the like are refused by name. That protects an
+  honest client from harm; it is no sandbox against a hostile one.
 
-The files, in the order in which a request meets them: `server.py` (HTTP, authentication), `request.py` (parameters,
-body), `codecs.py` (compression), `sql.py` (reading the statement), `sessions.py` (the connection it runs on),
-`statements.py` (running it), `engine.py` (chdb itself), `errors.py` (what a client is told).
+The files, in the order in which a request passes through them: `server.py` (HTTP, authentication), `handler.py` (from request to answer),
+`request.py` (parameters, body), `codecs.py` (compression), `sql.py` (reading the statement), `sessions.py` (its connection),
+`statements.py` (running it), `engine.py` (chdb), `answers.py` (writing the answer), `errors.py` (error codes and texts).
 """

@@ -1,6 +1,6 @@
-"""Starting one local shard from the command line, and ending it by SIGTERM or SIGINT.
+"""The command line of one local shard, which runs until SIGTERM or SIGINT.
 
-Exit codes: 0 after a signal; 2 when the shard can't start (no password, path or port in use), the reason on stderr.
+Exit codes: 0 after a signal; 2 when the shard can't start (no password, path or port in use), with the reason on stderr.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.local.shard_server.engine import Engine, PathInUse
 from reindex_assets.local.shard_server.handler import ShardHandler
-from reindex_assets.local.shard_server.server import LOOPBACK, Account, ShardServer
+from reindex_assets.local.shard_server.server import Account, ShardServer
+from reindex_assets.local.stack.processes import LOOPBACK
 
 _CANNOT_START = 2
-# For running statements: half of it to end by themselves, half to be killed.
+# For running statements: half of it to end by themselves, the other half to be killed.
 _PATIENCE_SECONDS = 0.8
 _ACCEPT_POLL_SECONDS = 0.05
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes."""
+    """Serves until a signal arrives."""
     parser = argparse.ArgumentParser(prog="shard_server", description="A local ClickHouse shard on 127.0.0.1")
     parser.add_argument("--path", type=Path, required=True, help="the shard's directory, made if missing")
     parser.add_argument("--port", type=int, required=True, help="the HTTP port on 127.0.0.1; 0 takes a free one")
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     password = os.environ.get(PASSWORD_VARIABLE, "")
     if not password:
         return _refuse(f"Set the environment variable {PASSWORD_VARIABLE} to the shard's password, then start again.")
-    # The engine takes its time zone from the process, and reads it when it is loaded.
+    # The engine reads the process's time zone when it is loaded.
     os.environ["TZ"] = "UTC"
     time.tzset()
     engine = Engine(options.path, options.name)
@@ -64,7 +65,7 @@ def _serve(server: ShardServer, engine: Engine) -> int:
     sys.stdout.flush()
     stop.wait()
     if not server.stop(_PATIENCE_SECONDS):
-        # A statement that won't end holds the engine. Leaving at once is what kill -9 does, and the data stands that.
+        # A statement that does not end holds the engine. Exiting at once is like kill -9, which the data survives.
         logging.getLogger(__name__).warning("statements still run: leaving without closing the engine")
         sys.stderr.flush()
         os._exit(0)

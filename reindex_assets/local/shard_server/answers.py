@@ -1,6 +1,6 @@
-"""Writing an answer: whole with a length, or in chunks as the engine makes it; compressed; failing in mid-stream.
+"""Writing an answer: whole with its length, or in chunks as the engine makes it; compressed; and errors in mid-stream.
 
-Not here: where the bytes come from (statements.py), and the texts of errors (errors.py).
+What lives here: the headers and the bytes of answers. What does not: their content (statements.py), and the texts of errors (errors.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from reindex_assets.local.shard_server.errors import Failure, describe, trailer
 from reindex_assets.local.shard_server.request import Request
 from reindex_assets.local.shard_server.statements import Summary
 
-# With wait_end_of_query so much of a result is held back, so that an early error gets an HTTP status of its own.
-# ClickHouse holds back all of it, on disk if need be; here a later error comes in the trailer.
+# How much of a result wait_end_of_query holds back, so that an early error gets an HTTP status of its own. ClickHouse holds back the
+# whole result, on disk if necessary; here a later error comes in the trailer.
 _HELD_BACK_BYTES = 1024 * 1024
 _CONTENT_TYPES = {
     "tabseparated": "text/tab-separated-values; charset=UTF-8",
@@ -48,19 +48,17 @@ class Answer:
     def whole(self, data: bytes, *, output_format: str = "", summary: Summary | None = None) -> None:
         """A short answer with its length."""
         coding = self._coding if data and output_format else ""
-        if coding:
-            encoder = codecs.encoder(coding)
-            data = encoder.feed(data) + encoder.close()
+        encoder = codecs.encoder(coding)
         self._begin(200, output_format, coding, summary)
-        self._end_headers_and_send(data)
+        self._end_headers_and_send(encoder.feed(data) + encoder.close())
 
     def not_found(self, path: str) -> None:
-        """There is nothing at this path."""
+        """The answer for an unknown path."""
         self._begin(404, "", "", None)
         self._end_headers_and_send(f"There is no handle {path}\n\nUse / or /ping for health checks.\n".encode())
 
     def failure(self, failure: Failure) -> None:
-        """An error as the answer; once an answer has begun, all that is left is to break it off."""
+        """An error as the answer; an answer that has begun can only be broken off."""
         if self._begun:
             self._handler.close_connection = True
             return
@@ -79,7 +77,7 @@ class Answer:
         version: str,
         release: Callable[[], None],
     ) -> None:
-        """A result as it comes. `release` frees the session before the client can see the answer's end."""
+        """Sends a result as it arrives. `release` frees the session before the client can see the end of the answer."""
         held: list[bytes] = []
         held_bytes = 0
         for chunk in result:
@@ -94,25 +92,23 @@ class Answer:
         self._begin(200, output_format, self._coding, None)
         self._handler.send_header("Transfer-Encoding", "chunked")
         self._handler.end_headers()
-        encoder = codecs.encoder(self._coding) if self._coding else None
+        encoder = codecs.encoder(self._coding)
         for chunk in held:
-            self._send_chunk(encoder.feed(chunk) if encoder else chunk)
+            self._send_chunk(encoder.feed(chunk))
         held.clear()
         try:
             for chunk in result:
-                self._send_chunk(encoder.feed(chunk) if encoder else chunk)
+                self._send_chunk(encoder.feed(chunk))
             release()
         except OSError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the engine says, the client must hear it
-            text = trailer(describe(error, version), self._tag)
-            self._send_chunk(encoder.feed(text) + encoder.close() if encoder else text)
+        except Exception as error:  # noqa: BLE001 - the client must receive any error of the engine
+            self._send_chunk(encoder.feed(trailer(describe(error, version), self._tag)) + encoder.close())
             self._handler.wfile.flush()
-            # Without the last chunk no client can take what it has for a whole result.
+            # Without the last chunk no client mistakes this for a complete result.
             self._handler.close_connection = True
             return
-        if encoder:
-            self._send_chunk(encoder.close())
+        self._send_chunk(encoder.close())
         self._handler.wfile.write(b"0\r\n\r\n")
         self._handler.wfile.flush()
 
@@ -141,7 +137,7 @@ class Answer:
                 }
             )
         for name, value in headers.items():
-            # A header of the client's making must not be able to end the line.
+            # A value that comes from the client must not be able to end the line.
             handler.send_header(name, value.replace("\r", "").replace("\n", ""))
 
     def _end_headers_and_send(self, data: bytes) -> None:

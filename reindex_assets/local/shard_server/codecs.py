@@ -1,6 +1,7 @@
-"""HTTP content codings, both ways and by chunks: gzip, deflate, br, zstd and lz4.
+"""HTTP content codings: gzip, deflate, br, zstd and lz4.
 
-Not here: chunked transfer encoding (request.py reads it, server.py writes it) and ClickHouse's own block compression.
+What lives here: decoding and encoding chunk by chunk. What does not: the chunked transfer encoding (request.py reads it, answers.py writes
+it), and ClickHouse's own block compression.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ from typing import Protocol
 
 from reindex_assets.local.shard_server.errors import ServerError
 
-# The cheapest first: a shard shares its machine with its client.
+# The cheapest first, because a shard shares its machine with its client.
 _PREFERENCE = ("lz4", "zstd", "gzip", "br", "deflate")
 
 
-class Encoder(Protocol):
+class Encoder:
     """Compresses a response piece by piece."""
 
+    def __init__(self, compress: Callable[[bytes], bytes], flush: Callable[[], bytes], head: bytes = b"") -> None:
+        self._compress = compress
+        self._flush = flush
+        self._head = head
+
     def feed(self, data: bytes) -> bytes:
-        """Take some bytes, give those that are ready."""
+        """Takes some bytes, and returns those that are ready."""
+        head, self._head = self._head, b""
+        return head + self._compress(data)
 
     def close(self) -> bytes:
-        """The rest."""
+        """Returns the rest."""
+        return self._head + self._flush()
 
 
 class _FramedDecoder(Protocol):
-    """What the decompressor objects of lz4, zstandard and zlib have in common."""
+    """The common interface of the decompressors of lz4, zstandard and zlib."""
 
     @property
     def eof(self) -> bool: ...
@@ -36,7 +45,7 @@ class _FramedDecoder(Protocol):
 
 
 def decoded(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
-    """The plain bytes of a body in this content coding; a body cut short is an error, never a short body."""
+    """The plain bytes of a body in this content coding; a truncated body is an error."""
     if coding in ("", "identity"):
         return iter(chunks)
     if coding == "br":
@@ -64,7 +73,7 @@ def _decoder_factory(coding: str) -> Callable[[], _FramedDecoder] | None:
 
 
 def _frames_decoded(chunks: Iterable[bytes], new: Callable[[], _FramedDecoder], coding: str) -> Iterator[bytes]:
-    """Clients compress block by block, so a body is a row of frames."""
+    """Clients compress block by block, so a body is a sequence of frames."""
     decoder: _FramedDecoder | None = None
     for chunk in chunks:
         data = chunk
@@ -72,7 +81,7 @@ def _frames_decoded(chunks: Iterable[bytes], new: Callable[[], _FramedDecoder], 
             decoder = decoder or new()
             try:
                 plain = decoder.decompress(data)
-            except Exception as error:  # each library has an error class of its own
+            except Exception as error:  # each library has its own error class
                 raise _broken(coding, str(error)) from error
             data = b""
             if decoder.eof:
@@ -104,7 +113,7 @@ def _broken(coding: str, why: str) -> ServerError:
 
 
 def accepted(accept_encoding: str) -> str:
-    """The coding to answer in: the cheapest that the client accepts, or an empty string.
+    """The coding of the answer: the cheapest that the client accepts, or an empty string.
 
     >>> accepted("gzip, zstd;q=0.5, br")
     'zstd'
@@ -114,63 +123,23 @@ def accepted(accept_encoding: str) -> str:
 
 
 def encoder(coding: str) -> Encoder:
-    """A fresh encoder for one response."""
+    """A new encoder for one response; an empty coding leaves the bytes as they are."""
+    if not coding:
+        return Encoder(lambda data: data, bytes)
     if coding == "lz4":
-        return _Lz4Encoder()
+        import lz4.frame
+
+        frame = lz4.frame.LZ4FrameCompressor()
+        return Encoder(frame.compress, frame.flush, frame.begin())
     if coding == "zstd":
         import zstandard
 
-        return _FlushEncoder(zstandard.ZstdCompressor(level=1).compressobj())
+        stream = zstandard.ZstdCompressor(level=1).compressobj()
+        return Encoder(stream.compress, stream.flush)
     if coding == "br":
-        return _BrotliEncoder()
-    return _FlushEncoder(zlib.compressobj(level=1, wbits=31 if coding == "gzip" else 15))
-
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
-class _FlushEncoder:
-    """zlib and zstandard: compress, then flush."""
-
-    def __init__(self, compressor: _Compressor) -> None:
-        self._compressor = compressor
-
-    def feed(self, data: bytes) -> bytes:
-        return self._compressor.compress(data)
-
-    def close(self) -> bytes:
-        return self._compressor.flush()
-
-
-class _Lz4Encoder:
-    """One frame over the whole response."""
-
-    def __init__(self) -> None:
-        import lz4.frame
-
-        self._compressor = lz4.frame.LZ4FrameCompressor()
-        self._begun = False
-
-    def feed(self, data: bytes) -> bytes:
-        head = b"" if self._begun else self._compressor.begin()
-        self._begun = True
-        return bytes(head + self._compressor.compress(data))
-
-    def close(self) -> bytes:
-        head = b"" if self._begun else self._compressor.begin()
-        return bytes(head + self._compressor.flush())
-
-
-class _BrotliEncoder:
-    def __init__(self) -> None:
         import brotli
 
-        self._compressor = brotli.Compressor(quality=1)
-
-    def feed(self, data: bytes) -> bytes:
-        return bytes(self._compressor.process(data))
-
-    def close(self) -> bytes:
-        return bytes(self._compressor.finish())
+        compressor = brotli.Compressor(quality=1)
+        return Encoder(compressor.process, compressor.finish)
+    deflate = zlib.compressobj(level=1, wbits=31 if coding == "gzip" else 15)
+    return Encoder(deflate.compress, deflate.flush)

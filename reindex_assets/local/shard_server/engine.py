@@ -1,8 +1,10 @@
-"""The chdb engine of this process: its directory, its configuration, its connections, killing a query.
+"""The chdb engine of this process.
 
-One process has one engine on one path, kept open by one connection for the process's life. Requests use connections
-of their own, because SET, USE and temporary tables belong to a connection, and a connection costs 0.1 ms.
-Not here: what runs on a connection (statements.py) and who keeps one (sessions.py).
+What lives here: its directory, its configuration, its connections, and killing a query. What does not: what runs on a connection
+(statements.py), and who keeps one (sessions.py).
+
+A process has one engine on one path, and one connection keeps it open. Each request uses its own connection, because SET, USE and temporary
+tables belong to a connection; opening one takes 0.1 ms.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ _CONFIG = """<clickhouse>
   </part_log>
 </clickhouse>
 """
-# chdb opens its default database as an overlay that serves any file of the machine as a table. The configuration gives
-# that overlay another name, this file makes `default` an ordinary Atomic database, and open() drops the overlay.
+# chdb opens its default database as an overlay that serves any file of the machine as a table. The configuration gives that overlay
+# another name, this statement makes `default` an ordinary Atomic database, and open() drops the overlay.
 _DEFAULT_DATABASE = "ATTACH DATABASE default\nUUID '{uuid}'\nENGINE = Atomic\n"
 _DEFAULT_UUID = "5ea2d000-0000-4000-8000-000000000001"
 _OVERLAY = "engine_overlay"
 _UNSAFE_IN_A_PATH = "?&#%+;"
 
-# A setting without effect where no workload is declared, free for the tag by which a running query is found again.
+# This setting has no effect unless a workload is declared, so it can hold the tag that identifies a running query.
 TAG_SETTING = "workload"
 
 
@@ -52,7 +54,11 @@ class Engine:
         self._keeper: Any = None
 
     def open(self) -> None:
-        """Take the directory and start the engine; PathInUse when another process has it."""
+        """Locks the directory and starts the engine.
+
+        Raises:
+            PathInUse: another process has the directory.
+        """
         if any(character in str(self.path) for character in _UNSAFE_IN_A_PATH):
             raise ValueError(f"The shard's path {self.path} may not contain any of {_UNSAFE_IN_A_PATH!r}")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ class Engine:
         self.version = self._keeper.query("SELECT version()", "TSVRaw").bytes().decode().strip()
 
     def _take_lock(self) -> None:
-        # The kernel drops the lock with the process, however that ends: a restart after kill -9 needs no cleaning.
+        # The kernel releases the lock when the process ends in any way: a restart after kill -9 needs no cleaning.
         self._lock = (self.path / "shard.lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,12 +93,12 @@ class Engine:
         metadata.mkdir(parents=True, exist_ok=True)
         (self.path / "engine" / "store" / _DEFAULT_UUID[:3] / _DEFAULT_UUID).mkdir(parents=True, exist_ok=True)
         (metadata / "default.sql").write_text(_DEFAULT_DATABASE.format(uuid=_DEFAULT_UUID))
-        # The engine makes this link anew. Were it there at the start, the engine would load `default` twice and abort.
+        # The engine makes this link itself; if it exists at the start, the engine loads `default` twice and aborts.
         (metadata / "default").unlink(missing_ok=True)
 
     def connect(self) -> Any:
-        """A fresh connection: no settings, no temporary tables, database `default`."""
-        # The only place that imports chdb: a process that forks must never load it.
+        """A new connection, without settings and temporary tables, in the database `default`."""
+        # Only this function imports chdb: a process that forks must never load it.
         from chdb.state.sqlitelike import connect
 
         try:
@@ -104,13 +110,13 @@ class Engine:
                     "Stop that process first, or give this shard another --path."
                 ) from error
             raise
-        # By default the engine takes any word for a SELECT, and a typo would come back as "unknown identifier".
+        # By default the engine parses any word as a SELECT, and a typo would be an "unknown identifier".
         connection.query("SET implicit_select = 0")
         return connection
 
     def kill(self, tag: str | None = None) -> None:
-        """Ask the engine to stop the query with this tag, or every query; it is marked when this returns."""
-        # By its text too, where an upload's pipe bears the tag: a SETTINGS clause of the client's may hide the setting.
+        """Asks the engine to stop the query with this tag, or every query; on return the query is marked as killed."""
+        # By the text too, because the name of an upload's pipe holds the tag, and the client's SETTINGS may replace the setting.
         condition = "1" if tag is None else f"Settings['{TAG_SETTING}'] = '{tag}' OR position(query, '{tag}') > 0"
         connection = self.connect()
         try:
@@ -119,7 +125,7 @@ class Engine:
             connection.close()
 
     def close(self) -> None:
-        """Stop the engine and give the directory back."""
+        """Stops the engine and releases the directory."""
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None

@@ -1,6 +1,6 @@
 """One client connection: from a request to a statement, and from its result to an answer.
 
-Not here: what a statement is (sql.py), how it runs (statements.py), how answers are written (answers.py).
+What lives here: the steps of a request. What does not: reading SQL (sql.py), running it (statements.py), and writing answers (answers.py).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from reindex_assets.local.shard_server.statements import (
 _log = logging.getLogger(__name__)
 
 _MOST_DRAINED_BYTES = 4 * 1024 * 1024
-# VALUES may hold expressions, which the engine evaluates. Those of a statement that fits the head are read and refused
-# like any other text; a longer list is streamed unread, so it may hold literals only.
+# VALUES may hold expressions, which the engine evaluates. A statement that fits the head is read and refused like any other text; a longer
+# list is streamed unread, so it may hold only literals.
 _LITERALS_ONLY = {
     "input_format_values_interpret_expressions": "0",
     "input_format_values_deduce_templates_of_expressions": "0",
@@ -42,25 +42,16 @@ _LITERALS_ONLY = {
 
 
 class ShardHandler(BaseHTTPRequestHandler):
-    """Serves the requests of one connection, one after the other."""
+    """Serves the requests of one connection, one after another."""
 
     protocol_version = "HTTP/1.1"
     server_version = "reindex-local-shard"
-    # Small answers must not wait for the peer's delayed acknowledgement.
+    # Small answers must not wait for the peer's delayed acknowledgements.
     disable_nagle_algorithm = True
     wbufsize = 64 * 1024
 
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_HEAD(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
     def log_message(self, format: str, *args: Any) -> None:
-        # A query's text may stand in the URL: only at debug level, and never on a terminal by default.
+        # The URL may hold a query's text, so it is logged only at debug level.
         _log.debug(format, *args)
 
     @property
@@ -82,19 +73,21 @@ class ShardHandler(BaseHTTPRequestHandler):
             else:
                 self._answer(request, body, answer)
         except (BodyCutShort, ConnectionError, TimeoutError) as error:
-            _log.info("the client went away: %s", error)
+            _log.info("the client disconnected: %s", error)
             self.close_connection = True
-        except Exception as error:  # noqa: BLE001 - every failure is an answer, and never the server's end
+        except Exception as error:  # noqa: BLE001 - every failure is an answer, and never ends the server
             answer.failure(describe(error, self.shard.engine.version))
-        self._leave_at_next_request(body)
+        self._skip_to_next_request(body)
 
-    def _leave_at_next_request(self, body: Body | None) -> None:
-        """Read what an early error left of the body, or else close: the next request must start at its own line."""
+    do_GET = do_HEAD = do_POST = _serve
+
+    def _skip_to_next_request(self, body: Body | None) -> None:
+        """Reads the rest of a body after an early error, or closes the connection if the body is too long."""
         if body is not None and not body.finished and not self.close_connection:
             try:
                 body.drain(_MOST_DRAINED_BYTES)
             except OSError as error:
-                _log.info("the client went away: %s", error)
+                _log.info("the client disconnected: %s", error)
         if body is None or not body.finished:
             self.close_connection = True
 
@@ -147,7 +140,7 @@ class ShardHandler(BaseHTTPRequestHandler):
             if head is not None and head.format == "Values":
                 settings.update(_LITERALS_ONLY)
             if head is not None and "max_insert_block_size" in settings:
-                # The setting is for data that comes over the wire; the engine's file reader goes by this one.
+                # The client's setting is for data from the network; the engine's file reader uses this one.
                 settings.setdefault("max_block_size", settings["max_insert_block_size"])
             inlet = Inlet(self.shard.engine.pipes / tag, lambda: self.shard.engine.kill(tag))
             connection, session = stack.enter_context(
@@ -177,7 +170,7 @@ class ShardHandler(BaseHTTPRequestHandler):
 
 
 def _head(start: bytes, chunks: Iterator[bytes]) -> tuple[bytes, bool]:
-    """The beginning of a request's text, long enough for any INSERT's statement, and whether that is all of it."""
+    """The beginning of a request's text, long enough for the statement of any INSERT, and whether it is the whole text."""
     pieces = [start]
     size = len(start)
     while size < HEAD_BYTES:

@@ -1,6 +1,7 @@
-"""One HTTP request, parsed: parameters, credentials, and the body as a stream of plain bytes.
+"""One HTTP request.
 
-Not here: sockets beyond reading the body from a file object, and anything of SQL.
+What lives here: its parameters, its credentials, and its body as a stream of plain bytes. What does not: sockets (the body is read from a
+file object), and SQL.
 """
 
 from __future__ import annotations
@@ -22,34 +23,16 @@ _CHUNK_BYTES = 256 * 1024
 _LONGEST_FORM_BYTES = 64 * 1024 * 1024
 
 # Parameters of the HTTP interface itself; `param_*` binds a value; all others are settings.
-_INTERFACE_PARAMETERS = frozenset(
-    (
-        "database",
-        "default_database",
-        "default_format",
-        "query",
-        "query_id",
-        "session_id",
-        "session_timeout",
-        "session_check",
-        "close_session",
-        "user",
-        "password",
-        "quota_key",
-        "stacktrace",
-        "compress",
-        "decompress",
-        "buffer_size",
-        "wait_end_of_query",
-        "client_protocol_version",
-        "role",
-    )
-)
+_INTERFACE_PARAMETERS = frozenset((
+    "database", "default_database", "default_format", "query", "query_id", "session_id", "session_timeout", "session_check",
+    "close_session", "user", "password", "quota_key", "stacktrace", "compress", "decompress", "buffer_size", "wait_end_of_query",
+    "client_protocol_version", "role",
+))  # fmt: skip
 _EXTERNAL_SUFFIXES = ("_format", "_structure", "_types")
 
 
 class BodyCutShort(ConnectionError):
-    """The client went away, or broke the protocol, within its body."""
+    """The client disconnected, or broke the protocol, within its body."""
 
 
 @dataclass
@@ -64,7 +47,7 @@ class ExternalTable:
 
 @dataclass
 class Request:
-    """What a client asks, apart from the bytes of its body."""
+    """A request without the bytes of its body."""
 
     parameters: dict[str, str]
     headers: Message
@@ -88,12 +71,12 @@ class Request:
 
     @property
     def bound(self) -> dict[str, str]:
-        """Values for `{name:Type}`."""
+        """The values for `{name:Type}`."""
         return {name[6:]: value for name, value in self.parameters.items() if name.startswith("param_")}
 
     @property
     def settings(self) -> dict[str, str]:
-        """Everything that isn't the interface's own is a setting, and an unknown one the engine's to refuse."""
+        """Every parameter that is not the interface's is a setting; the engine refuses unknown ones."""
         external = {table.name + suffix for table in self.external for suffix in _EXTERNAL_SUFFIXES}
         return {
             name: value
@@ -110,7 +93,7 @@ class Request:
 
     @property
     def credentials(self) -> tuple[str, str]:
-        """User and password, from wherever ClickHouse takes them; the user is `default` when none is named."""
+        """The user and the password, from any of ClickHouse's places; the default user is `default`."""
         authorization = self.headers.get("Authorization", "")
         if authorization.lower().startswith("basic "):
             try:
@@ -124,7 +107,7 @@ class Request:
 
 
 def parameters_of(query_string: str) -> dict[str, str]:
-    """The parameters of a URL; bytes that are no UTF-8 survive."""
+    """The parameters of a URL; bytes that are not UTF-8 survive."""
     return dict(parse_qsl(query_string, keep_blank_values=True, errors="surrogateescape"))
 
 
@@ -140,11 +123,11 @@ class Body:
             raise ServerError(381, "RECEIVED_ERROR_TOO_MANY_REQUESTS", "Bad Content-Length") from None
         self._coding = headers.get("Content-Encoding", "").strip().lower()
         self._content_type = headers.get("Content-Type", "")
-        # Whether the connection stands at the next request; if not, it must be closed.
+        # Whether the whole body has been read; if not, the connection can't serve another request.
         self.finished = not self._chunked and self._left == 0
 
     def chunks(self) -> Iterator[bytes]:
-        """The body without its content coding."""
+        """The decoded body."""
         return decoded(self._raw(), self._coding)
 
     def _raw(self) -> Iterator[bytes]:
@@ -180,7 +163,7 @@ class Body:
                 self.finished = True
 
     def drain(self, most_bytes: int) -> None:
-        """Read the rest and forget it, so that the connection can serve another request; give up beyond a limit."""
+        """Reads and drops the rest, so that the connection can serve another request; gives up beyond a limit."""
         taken = 0
         for data in self._raw():
             taken += len(data)
@@ -188,7 +171,7 @@ class Body:
                 return
 
     def merge_form(self, request: Request) -> bool:
-        """Take the fields of a multipart form into the request; False when the body is no form."""
+        """Copies the fields of a multipart form to the request; False if the body is no form."""
         if not self._content_type.lower().startswith("multipart/form-data"):
             return False
         pieces = [f"Content-Type: {self._content_type}\r\n\r\n".encode()]

@@ -1,6 +1,7 @@
-"""The listening server: its account, its running statements, clients that go away, stopping.
+"""The listening server.
 
-Not here: a request and its answer (handler.py).
+What lives here: its account, its running statements, clients that disconnect, and stopping. What does not: a request and its answer
+(handler.py).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from reindex_assets.local.shard_server.engine import Engine
 from reindex_assets.local.shard_server.sessions import Sessions
+from reindex_assets.local.stack.processes import LOOPBACK
 
 _log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 _WATCH_SECONDS = 0.2
 
 
@@ -34,7 +35,7 @@ class Account:
     password: str = field(repr=False)
 
     def admits(self, user: str, password: str) -> bool:
-        """Compared in constant time, as any password."""
+        """Compares in constant time, as for any password."""
         names_agree = hmac.compare_digest(self.user.encode(), user.encode(errors="surrogateescape"))
         return hmac.compare_digest(self.password.encode(), password.encode(errors="surrogateescape")) and names_agree
 
@@ -57,7 +58,7 @@ class ShardServer(ThreadingHTTPServer):
 
     @contextmanager
     def watched(self, connection: socket.socket | None) -> Iterator[str]:
-        """A tag for one running statement; with its connection given, it is killed when the client goes away."""
+        """A tag for one running statement; with its connection, the statement is killed when the client disconnects."""
         tag = uuid.uuid4().hex
         with self._guard:
             self.running[tag] = connection
@@ -76,12 +77,12 @@ class ShardServer(ThreadingHTTPServer):
             for tag, connection in watched.items():
                 if tag not in killed and _has_gone(connection):
                     killed.add(tag)
-                    _log.info("the client of %s has gone: its query is cancelled", tag)
+                    _log.info("the client of %s has disconnected: its query is cancelled", tag)
                     self.engine.kill(tag)
             self.sessions.drop_idle()
 
     def stop(self, patience_seconds: float) -> bool:
-        """Stop serving, let running statements end, kill those that don't; True when none is left."""
+        """Stops serving, lets running statements end, and kills those that don't; True when none is left."""
         self._stopping.set()
         self.shutdown()
         self.server_close()
@@ -96,7 +97,7 @@ class ShardServer(ThreadingHTTPServer):
         return not self.running
 
     def server_close(self) -> None:
-        """Close the listening socket only: idle keep-alive threads are not waited for."""
+        """Closes only the listening socket, without waiting for idle keep-alive threads."""
         self.socket.close()
 
 

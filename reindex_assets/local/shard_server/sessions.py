@@ -1,6 +1,8 @@
-"""The connection a request runs on: a fresh one, or a session's, with the request's settings and database applied.
+"""The connection of a request: a new one, or a session's, with the request's settings and database.
 
-Settings and the database that come with a request hold for that request only, as in ClickHouse. Not here: what runs.
+What lives here: opening and keeping connections. What does not: what runs on them (statements.py).
+
+A request's settings and database hold for that request only, as in ClickHouse.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ class Session:
     used_at: float = 0.0
     applied: dict[str, str] = field(default_factory=dict)
     restore: dict[str, str | None] = field(default_factory=dict)
-    # Once a client has run SET itself, a default is no longer what a request's setting goes back to.
+    # After a client's SET, a request's setting no longer goes back to the default.
     has_own_settings: bool = False
 
     def note_own_settings(self) -> None:
-        """The client has run SET: what the last request applied may have changed under our hands."""
+        """After a client's SET or USE: it may have replaced the settings of the last request."""
         self.has_own_settings = True
         self.applied = dict.fromkeys(self.applied, "")
 
@@ -49,7 +51,11 @@ class Sessions:
     def connection(
         self, session_id: str, timeout_seconds: float, must_exist: bool, database: str, settings: Mapping[str, str]
     ) -> Iterator[tuple[Any, Session | None]]:
-        """The connection for one request; 373 when the session is busy, 372 when it must exist and does not."""
+        """The connection for one request.
+
+        Raises:
+            ServerError: the session is busy (373), or it must exist and does not (372).
+        """
         if not session_id:
             connection = self._engine.connect()
             try:
@@ -88,7 +94,7 @@ class Sessions:
 
     @staticmethod
     def _enter_database(session: Session, database: str) -> str:
-        """Switch the session's database for this request; the one to go back to, if another."""
+        """Switches the session's database for this request; returns the one to go back to, or an empty string."""
         if not database:
             return ""
         current: str = session.connection.query("SELECT currentDatabase()", "TSVRaw").bytes().decode()[:-1]
@@ -98,7 +104,7 @@ class Sessions:
         return current
 
     def drop_idle(self) -> None:
-        """Close the sessions that nobody used within their timeout."""
+        """Closes the sessions that were not used within their timeout."""
         now = time.monotonic()
         with self._guard:
             for session_id, session in list(self._sessions.items()):
@@ -109,7 +115,7 @@ class Sessions:
                     session.lock.release()
 
     def close(self) -> None:
-        """Close every session that no request is using."""
+        """Closes every session that no request uses."""
         with self._guard:
             for session in self._sessions.values():
                 if session.lock.acquire(blocking=False):
@@ -147,7 +153,7 @@ def _setting_name(name: str) -> str:
 
 
 def _apply(session: Session, settings: Mapping[str, str]) -> None:
-    """Bring a session's connection from the settings of its last request to those of this one."""
+    """Changes a session's settings from those of its last request to those of this one."""
     for name in [name for name in session.applied if name not in settings]:
         previous = session.restore.pop(name)
         value = "DEFAULT" if previous is None else quoted_text(previous)
@@ -157,13 +163,13 @@ def _apply(session: Session, settings: Mapping[str, str]) -> None:
     for name in fresh:
         if name not in session.restore:
             session.restore[name] = _own_value(session, _setting_name(name)) if session.has_own_settings else None
-    # Noted before it is done: a SET that fails half-way must be undone by the next request all the same.
+    # Recorded before it is done: the next request must undo a SET that fails half-way too.
     session.applied.update(fresh)
     _set(session.connection, fresh)
 
 
 def _own_value(session: Session, name: str) -> str | None:
-    """What the session's client itself had SET, or None."""
+    """The value that the session's client has SET itself, or None."""
     row = session.connection.query(
         f"SELECT value FROM system.settings WHERE name = {quoted_text(name)} AND changed", "TSVRaw"
     ).bytes()

@@ -1,7 +1,7 @@
-"""Reading just enough of a SQL text to serve it: its kind, its output format, an INSERT's head, what must be refused.
+"""Reading just enough of a SQL text to serve it: its kind, its output format, an INSERT's head, and what must be refused.
 
-Here: a lexer that knows strings, quoted names and comments, and pure questions over its tokens.
-Not here: a grammar. What is valid SQL is for the engine to say.
+What lives here: a lexer that knows strings, quoted names and comments, and functions over its tokens. What does not: a grammar; the engine
+decides what is valid SQL.
 """
 
 from __future__ import annotations
@@ -25,68 +25,16 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-# Functions, table functions, engines and dictionary sources that read or write the disk, run programs, or
-# reach other stores. The shard listens on loopback only, yet a client must not read this machine through it.
-_REFUSED_CALLS = frozenset(
-    (
-        "file",
-        "filecluster",
-        "url",
-        "urlcluster",
-        "urlwithheaders",
-        "s3",
-        "s3cluster",
-        "s3queue",
-        "gcs",
-        "oss",
-        "cosn",
-        "hdfs",
-        "hdfscluster",
-        "azureblobstorage",
-        "azureblobstoragecluster",
-        "azurequeue",
-        "iceberg",
-        "iceberglocal",
-        "icebergs3",
-        "icebergazure",
-        "iceberghdfs",
-        "icebergcluster",
-        "iceberglocalcluster",
-        "icebergs3cluster",
-        "icebergazurecluster",
-        "iceberghdfscluster",
-        "deltalake",
-        "deltalakelocal",
-        "deltalakes3",
-        "deltalakeazure",
-        "deltalakecluster",
-        "deltalakes3cluster",
-        "deltalakeazurecluster",
-        "hudi",
-        "hudicluster",
-        "paimon",
-        "paimonlocal",
-        "paimons3",
-        "paimonazure",
-        "paimonhdfs",
-        "paimoncluster",
-        "sqlite",
-        "python",
-        "executable",
-        "executablepool",
-        "filesystem",
-        "filelog",
-        "mergetreetextindex",
-        "overlay",
-        "arrowflight",
-        "ytsaurus",
-        "hive",
-        "odbc",
-        "jdbc",
-        "disk",
-        "http",
-    )
-)
+# Functions, table functions, engines and dictionary sources that read or write the disk, run programs, or connect to other stores. The
+# shard listens on loopback only, but a client must not read this machine through it.
+_REFUSED_CALLS = frozenset((
+    "file", "filecluster", "url", "urlcluster", "urlwithheaders", "s3", "s3cluster", "s3queue", "gcs", "oss", "cosn", "hdfs", "hdfscluster",
+    "azureblobstorage", "azureblobstoragecluster", "azurequeue", "iceberg", "iceberglocal", "icebergs3", "icebergazure", "iceberghdfs",
+    "icebergcluster", "iceberglocalcluster", "icebergs3cluster", "icebergazurecluster", "iceberghdfscluster", "deltalake", "deltalakelocal",
+    "deltalakes3", "deltalakeazure", "deltalakecluster", "deltalakes3cluster", "deltalakeazurecluster", "hudi", "hudicluster", "paimon",
+    "paimonlocal", "paimons3", "paimonazure", "paimonhdfs", "paimoncluster", "sqlite", "python", "executable", "executablepool",
+    "filesystem", "filelog", "mergetreetextindex", "overlay", "arrowflight", "ytsaurus", "hive", "odbc", "jdbc", "disk", "http",
+))  # fmt: skip
 _STREAMED_INSERT_WORDS = ("FORMAT", "VALUES")
 _RESULT_KINDS = frozenset({"SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL"})
 _STREAMED_KINDS = frozenset({"SELECT", "WITH", "FROM"})
@@ -117,7 +65,7 @@ class InsertHead:
 
 
 def tokens(sql: str) -> Iterator[Token]:
-    """The lexemes of a SQL text, without comments; operators that no question here needs are skipped.
+    """The lexemes of a SQL text, without comments, and without operators that nothing here needs.
 
     >>> [t.text for t in tokens("SELECT 'a''b' -- c")]
     ['SELECT', "'a''b'"]
@@ -153,7 +101,7 @@ def kind(sql: str) -> str:
 
 
 def has_result(statement_kind: str) -> bool:
-    """Whether statements of this kind answer with rows in an output format."""
+    """Whether statements of this kind return rows in an output format."""
     return statement_kind in _RESULT_KINDS
 
 
@@ -170,19 +118,19 @@ def output_format(sql: str) -> tuple[str, int] | None:
     >>> output_format("SELECT format('{}', 1)") is None
     True
     """
-    found: tuple[str, int] | None = None
+    clause: tuple[str, int] | None = None
     depth = 0
     pending: Token | None = None
     for token in tokens(sql):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         if pending is not None and token.kind == "word":
-            found = (token.text, pending.start)
+            clause = (token.text, pending.start)
         pending = token if depth == 0 and token.upper == "FORMAT" else None
-    return found
+    return clause
 
 
 def without_end(sql: str) -> str:
-    """The statement without its closing semicolon; a second statement after it is refused as ClickHouse does (62)."""
+    """The statement without its closing semicolon; a second statement after it is refused, as in ClickHouse (62)."""
     end: int | None = None
     for token in tokens(sql):
         if token.text == ";":
@@ -195,9 +143,9 @@ def without_end(sql: str) -> str:
 
 
 def insert_head(text: str, *, complete: bool) -> InsertHead | None:
-    """Split `INSERT ... FORMAT x <data>` or `INSERT ... VALUES <data>`; None when the statement carries no data.
+    """Splits `INSERT ... FORMAT x <data>` or `INSERT ... VALUES <data>`; None if the statement has no data.
 
-    `complete` says that no text follows: then a FORMAT at the very end is a head without data.
+    `complete` means that no text follows: then a FORMAT at the very end is a head without data.
 
     >>> insert_head("INSERT INTO t (a) FORMAT Native\\nxyz", complete=True)
     InsertHead(sql='INSERT INTO t (a) ', format='Native', data_start=32)
@@ -228,18 +176,18 @@ def insert_head(text: str, *, complete: bool) -> InsertHead | None:
 
 
 def insert_settings(head: str) -> int:
-    """Where the SETTINGS clause of an INSERT's head begins, or the head's length; a SELECT over the data is refused (48).
+    """The position of the SETTINGS clause in an INSERT's head, or the head's length; a SELECT over the data is refused (48).
 
     >>> insert_settings("INSERT INTO settings (a) SETTINGS x = 1")
     25
     """
-    found = list(tokens(head))
+    lexemes = list(tokens(head))
     depth = 0
-    for position, token in enumerate(found):
+    for position, token in enumerate(lexemes):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         if depth == 0 and token.upper in ("SELECT", "WITH"):
             raise ServerError(48, "NOT_IMPLEMENTED", "No INSERT ... SELECT over data that comes with it (input()) here")
-        following = [after.text for after in found[position + 2 : position + 3]]
+        following = [after.text for after in lexemes[position + 2 : position + 3]]
         if depth == 0 and token.upper == "SETTINGS" and following == ["="]:
             return token.start
     return len(head)
@@ -252,13 +200,13 @@ def _data_start(text: str, position: int) -> int:
 
 
 def refuse_outside_access(sql: str) -> None:
-    """Raise ACCESS_DENIED (497) when the statement would read or write outside the shard's tables."""
+    """Raises ACCESS_DENIED (497) if the statement would read or write outside the shard's tables."""
     previous: tuple[Token | None, Token | None] = (None, None)
     first = ""
     for token in tokens(sql):
         before, last = previous
         first = first or token.upper
-        # In `INSERT INTO url (a)` and `CREATE TABLE url (a ...)` it is a table's name.
+        # In `INSERT INTO url (a)` and `CREATE TABLE url (a ...)` it is the name of a table.
         after = before.upper if before is not None and first in ("INSERT", "CREATE") else ""
         names_a_table = after in ("INTO", "TABLE", "EXISTS")
         if token.text == "(" and last is not None and _name(last) in _REFUSED_CALLS and not names_a_table:

@@ -1,13 +1,13 @@
-"""Running one statement on a connection: results as chunks, inserts from chunks.
+"""Running one statement on a connection.
 
-Three ways out, because chdb has three: `send_query` streams formats whose blocks can be laid end to end; every other
-format goes through a named pipe by INTO OUTFILE; statements without a stream are answered whole (they are small).
+What lives here: results as chunks, and inserts from chunks. What does not: settings and sessions (sessions.py), and HTTP (server.py).
 
-One way in: a named pipe by FROM INFILE. chdb has `send_insert` for it, but chdb 4.4.0 was measured to swallow every error
-of the sink: an INSERT that breaks a CONSTRAINT (469) or makes too many partitions (252) returned from `finish()` as a
-success with rows_written = N, and nothing was stored. FROM INFILE raises them, at the same speed.
+Results leave in three ways: `send_query` streams formats whose blocks can be concatenated; every other format goes through a named pipe by
+INTO OUTFILE; statements that chdb can't stream are answered whole (they are small).
 
-Not here: settings and sessions (sessions.py), HTTP (server.py).
+Data enter in one way, through a named pipe by FROM INFILE. chdb has `send_insert` too, but chdb 4.4.0 was measured to swallow every error
+of the sink: an INSERT that breaks a CONSTRAINT (469) or makes too many partitions (252) returned from `finish()` as a success with
+rows_written = N, and nothing was stored. FROM INFILE raises these errors, at the same speed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reindex_assets.local.shard_server import sql
 from reindex_assets.local.shard_server.errors import ServerError
@@ -30,39 +31,29 @@ from reindex_assets.local.shard_server.sessions import quoted_name, quoted_text
 
 _log = logging.getLogger(__name__)
 
-# An INSERT's statement, without its data, must end within this many bytes, as within ClickHouse's max_query_size.
+T = TypeVar("T")
+
+# An INSERT's statement without its data must end within this many bytes, like ClickHouse's max_query_size.
 HEAD_BYTES = 256 * 1024
-# Any other statement is read whole; beyond this it is refused. The engine itself stops at max_query_size.
+# Any other statement is read whole, and refused beyond this size. The engine itself stops at max_query_size.
 LONGEST_STATEMENT_BYTES = 64 * 1024 * 1024
 _PIPE_CHUNK_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
-# How often an upload looks whether the engine has opened its pipe, which takes a millisecond or two.
+# How often an upload checks whether the engine has opened its pipe, which takes a millisecond or two.
 _OPEN_POLL_SECONDS = 0.0005
-# The engine ends an Arrow stream with its end mark (8 bytes) even when the query failed, which would pass for a whole
-# result. So the last bytes go out only after the query has succeeded.
+# The engine writes the end mark of an Arrow stream (8 bytes) even if the query fails, which would look like a complete result. So the last
+# bytes are sent only after the query has succeeded.
 _ENDING_BYTES = 8
 
-# Formats without header or footer, so that blocks encoded one by one make one valid output.
-_BLOCKWISE_FORMATS = frozenset(
-    (
-        "native",
-        "rowbinary",
-        "csv",
-        "tabseparated",
-        "tabseparatedraw",
-        "tsv",
-        "tsvraw",
-        "raw",
-        "jsoneachrow",
-        "jsonlines",
-        "ndjson",
-    )
-)
+# Formats without header or footer: blocks that are encoded one by one make one valid output.
+_BLOCKWISE_FORMATS = frozenset((
+    "native", "rowbinary", "csv", "tabseparated", "tabseparatedraw", "tsv", "tsvraw", "raw", "jsoneachrow", "jsonlines", "ndjson",
+))  # fmt: skip
 
 
 @dataclass
 class Summary:
-    """What the answer's X-ClickHouse-Summary says."""
+    """The numbers of the answer's X-ClickHouse-Summary."""
 
     read_rows: int = 0
     read_bytes: int = 0
@@ -70,7 +61,7 @@ class Summary:
     written_bytes: int = 0
 
     def add(self, result: Any) -> None:
-        """Count in a result or chunk of the engine."""
+        """Adds a result or chunk of the engine."""
         self.read_rows += result.storage_rows_read()
         self.read_bytes += result.storage_bytes_read()
         self.written_rows += result.rows_written()
@@ -79,7 +70,7 @@ class Summary:
 
 @dataclass
 class Statement:
-    """One statement with what it needs from the request."""
+    """One statement with what it takes from the request."""
 
     text: str
     kind: str
@@ -88,15 +79,15 @@ class Statement:
 
     @property
     def format(self) -> str:
-        """The output format, or an empty string when the statement has no result."""
+        """The output format, or an empty string if the statement has no result."""
         if not sql.has_result(self.kind):
             return ""
-        found = sql.output_format(self.text)
-        return found[0] if found else self.default_format
+        clause = sql.output_format(self.text)
+        return clause[0] if clause else self.default_format
 
 
 def run(connection: Any, statement: Statement, pipes: Path, summary: Summary) -> Generator[bytes, None, None]:
-    """The result's bytes, as the engine makes them. Closing the iterator cancels the query."""
+    """The bytes of the result, as the engine makes them. Closing the iterator cancels the query."""
     if not sql.is_select(statement.kind):
         result = connection.query(
             _engine_text(statement.text), statement.default_format, params=dict(statement.parameters)
@@ -112,7 +103,7 @@ def run(connection: Any, statement: Statement, pipes: Path, summary: Summary) ->
 
 
 def _engine_text(text: str) -> str | bytes:
-    """Bytes that were no UTF-8 (raw bytes within a literal) go to the engine as they came."""
+    """The text for the engine; bytes that are not UTF-8 (raw bytes within a literal) stay as they came."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -145,18 +136,14 @@ def _piped(connection: Any, statement: Statement, pipes: Path, summary: Summary)
     with suppress(OSError):
         fcntl.fcntl(reader, _F_SETPIPE_SZ, _PIPE_CHUNK_BYTES)
     text = _engine_text(_into_pipe(statement, pipe))
-    failures: list[BaseException] = []
 
-    def query() -> None:
+    def run_query() -> None:
         try:
             summary.add(connection.query(text, "TSV", params=dict(statement.parameters)))
-        except Exception as error:  # noqa: BLE001 - handed to the reading thread, which raises it
-            failures.append(error)
         finally:
             os.close(holder)
 
-    worker = threading.Thread(target=query, name=f"pipe-{pipe.name[:8]}", daemon=True)
-    worker.start()
+    query = _in_thread(run_query)
     ending = b""
     try:
         while chunk := os.read(reader, _PIPE_CHUNK_BYTES):
@@ -165,27 +152,40 @@ def _piped(connection: Any, statement: Statement, pipes: Path, summary: Summary)
             if len(data) > _ENDING_BYTES:
                 yield data[:-_ENDING_BYTES]
     finally:
-        # With the reading end closed the engine's next write fails, and with it a query nobody waits for.
+        # With the reading end closed the engine's next write fails, and ends a query whose result nobody reads.
         os.close(reader)
-        worker.join()
+        wait((query,))
         pipe.unlink()
-    if failures:
-        raise failures[0]
+    query.result()
     if ending:
         yield ending
 
 
+def _in_thread(work: Callable[[], T]) -> Future[T]:
+    """Runs `work` in a daemon thread, which does not keep the process alive as a pool's threads do."""
+    future: Future[T] = Future()
+
+    def run_work() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is read
+            future.set_exception(error)
+
+    threading.Thread(target=run_work, daemon=True).start()
+    return future
+
+
 def _into_pipe(statement: Statement, pipe: Path) -> str:
-    found = sql.output_format(statement.text)
-    format_at = found[1] if found else len(statement.text)
-    tail = statement.text[format_at:] if found else f"FORMAT {statement.default_format}"
-    # The line end closes a comment that may stand at the end of the query.
+    clause = sql.output_format(statement.text)
+    format_at = clause[1] if clause else len(statement.text)
+    tail = statement.text[format_at:] if clause else f"FORMAT {statement.default_format}"
+    # The line end closes a comment at the end of the query.
     return f"{statement.text[:format_at]}\nINTO OUTFILE {quoted_text(str(pipe))} TRUNCATE COMPRESSION 'none' {tail}"
 
 
 @dataclass(frozen=True)
 class Inlet:
-    """An upload's way into the engine: a named pipe of its own, and how to kill the query that reads it."""
+    """The way of an upload into the engine: its named pipe, and how to kill the query that reads it."""
 
     pipe: Path
     kill: Callable[[], None]
@@ -200,70 +200,57 @@ def insert(
     inlet: Inlet,
     parameters: Mapping[str, str],
 ) -> None:
-    """Feed an INSERT; an error while the data comes in (a client that went away, say) cancels it."""
+    """Feeds an INSERT; an error while the data arrives (a client that disconnects, for example) cancels it."""
     text = _engine_text(_from_pipe(head, input_format, inlet.pipe))
     os.mkfifo(inlet.pipe, 0o600)
-    results: list[Any] = []
-    failures: list[Exception] = []
-    ended = threading.Event()
-
-    def query() -> None:
-        try:
-            results.append(connection.query(text, "TSV", params=dict(parameters)))
-        except Exception as error:  # noqa: BLE001 - handed to the writing thread, which raises it
-            failures.append(error)
-        finally:
-            ended.set()
-
-    worker = threading.Thread(target=query, name=f"inlet-{inlet.pipe.name[:8]}", daemon=True)
-    worker.start()
+    query = _in_thread(lambda: connection.query(text, "TSV", params=dict(parameters)))
     rest = iter(data)
     try:
-        writer = _opened_by_reader(inlet.pipe, ended)
+        writer = _opened_by_reader(inlet.pipe, query)
         if writer is not None:
             try:
                 _pour(rest, writer)
             except BaseException:
-                # To the engine a closed pipe is the data's end, and it would store what came so far. So the query dies
-                # first; should even the kill fail, the pipe stays open rather than commit half an upload.
+                # To the engine a closed pipe is the end of the data, and it would store what has arrived. So the query is killed first;
+                # if even that fails, the pipe stays open rather than commit half an upload.
                 inlet.kill()
                 os.close(writer)
-                worker.join()
-                if results:
-                    _log.error("an upload broke off, yet the engine stored %d rows of it", results[0].rows_written())
+                if query.exception() is None:
+                    stored = query.result().rows_written()
+                    _log.error("an upload broke off, but the engine stored %d rows of it", stored)
                 raise
             os.close(writer)
-        worker.join()
+        error = query.exception()
     finally:
         inlet.pipe.unlink()
-    if failures:
-        raise RuntimeError(str(failures[0]).replace(f": (in file/uri {inlet.pipe})", "")) from failures[0]
-    # A format with an end of its own may have left something unread after it, as it may in ClickHouse.
+    if error is not None:
+        raise RuntimeError(str(error).replace(f": (in file/uri {inlet.pipe})", "")) from error
+    # A format that marks its own end may leave unread data after it, as in ClickHouse.
     for _ in rest:
         pass
-    # Rows that the pipeline wrote, into the table and its materialized views, as ClickHouse counts them. A block that
-    # deduplication dropped is counted too, here as there.
-    summary.written_rows += results[0].rows_written()
-    summary.written_bytes += results[0].bytes_written()
+    # The rows that the pipeline wrote to the table and its materialized views, counted as in ClickHouse: a block that deduplication
+    # dropped counts too.
+    summary.written_rows += query.result().rows_written()
+    summary.written_bytes += query.result().bytes_written()
 
 
 def _from_pipe(head: str, input_format: str, pipe: Path) -> str:
     if not input_format.isidentifier():
         raise ServerError(73, "UNKNOWN_FORMAT", f"Unknown format {input_format}")
     settings_at = sql.insert_settings(head)
-    # The line ends close a comment that may stand at the end of the head.
+    # The line ends close a comment at the end of the head.
     return f"{head[:settings_at]}\nFROM INFILE {quoted_text(str(pipe))} COMPRESSION 'none' {head[settings_at:]}\nFORMAT {input_format}"
 
 
-def _opened_by_reader(pipe: Path, ended: threading.Event) -> int | None:
-    """The pipe's writing end once the engine has opened the other; None when the query ended without doing so."""
+def _opened_by_reader(pipe: Path, query: Future[Any]) -> int | None:
+    """The pipe's writing end, once the engine has opened the other end; None if the query ended without that."""
     while True:
         try:
             writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            if ended.wait(_OPEN_POLL_SECONDS):
+            if wait((query,), _OPEN_POLL_SECONDS).done:
                 return None
             continue
         os.set_blocking(writer, True)
@@ -273,7 +260,7 @@ def _opened_by_reader(pipe: Path, ended: threading.Event) -> int | None:
 
 
 def _pour(data: Iterator[bytes], writer: int) -> None:
-    """Write until the data ends, or the engine reads no further: it then has failed, or has seen the format's end."""
+    """Writes until the data ends, or until the engine stops reading because it has failed or has read the format's end."""
     for chunk in data:
         rest = memoryview(chunk)
         while rest:
@@ -286,14 +273,14 @@ def _pour(data: Iterator[bytes], writer: int) -> None:
 def load_external_table(
     connection: Any, name: str, structure: str, input_format: str, data: bytes, inlet: Inlet
 ) -> None:
-    """External data of a query: a temporary table on its connection."""
+    """Loads the external data of a query into a temporary table on its connection."""
     sql.refuse_outside_access(structure)
     connection.query(f"CREATE TEMPORARY TABLE {quoted_name(name)} ({structure})")
     insert(connection, f"INSERT INTO {quoted_name(name)} ", input_format, [data], Summary(), inlet, {})
 
 
 def read_statement(first: bytes, rest: Iterator[bytes]) -> str:
-    """A statement that isn't a streamed INSERT, whole."""
+    """The whole text of a statement that is not a streamed INSERT."""
     pieces = [first]
     size = len(first)
     for chunk in rest:
