@@ -1,1 +1,1 @@
-"""Generated source data of realistic shape."""
+"""Generated source data with realistic content."""

@@ -1,5 +1,5 @@
--- One round of the application's ordinary life. made_changes is the list of what is done to which scorecard; `time_before`
--- and `time_after` are its process times (NULL after: it leaves ClickHouse), `scores` the score rows that the action touches.
+-- One round of the application's edits. made_changes lists the action for each scorecard; `time_before` and `time_after` are its process
+-- times (NULL after: it leaves ClickHouse), and `scores` is the number of score rows that the action changes.
 
 CREATE TEMPORARY TABLE made_changes ON COMMIT DROP AS
 WITH candidates AS (
@@ -46,7 +46,7 @@ SELECT
             WHEN (time_before AT TIME ZONE 'UTC')::time < '23:59:59' THEN 1
             ELSE -1
         END
-        -- To any other day of the plan, at the same time of day but for some seconds.
+        -- To any other day of the plan, at the same time of day plus some seconds.
         WHEN 'moved' THEN
             (%(first_day)s::date + mod(
                 (time_before AT TIME ZONE 'UTC')::date - %(first_day)s::date + 1
@@ -89,7 +89,7 @@ FROM made_changes AS m
 WHERE m.action = 'edited'
     AND (s.customer, s.profile, s.scorecard_id) = (m.customer, m.profile, m.scorecard_id);
 
--- Only one score's text: whoever watches the scorecards' updated_at, or the rows' number, does not see it.
+-- Only one score's text: neither the scorecards' updated_at nor the number of rows shows the change.
 UPDATE historic.scorecard_scores AS s
 SET comment = concat(s.comment, 'corrected')
 FROM made_changes AS m

@@ -1,7 +1,7 @@
-"""The product's conversations on the shards of the local stack: each stands on one of them, some on none.
+"""The product's conversations on the shards of the local stack: most are on one shard, some on none.
 
-What lives here: putting the source's chats there. What does not: the chats (local/data/made_data.py), and scorecards (reindexing puts
-those there).
+What lives here: copying the source's chats to the shards. What does not: the chats (local/data/made_data.py), and scorecards, which a
+reindex copies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
     from psycopg2.extensions import connection as Connection
 
-#: One in so many conversations has not reached any shard yet; of one in so many the shard has another start, by three days.
+#: One in 20 conversations is on no shard yet; for one in 30 the shard has a start that is three days later.
 NOWHERE_ONE_IN = 20
 OTHER_START_ONE_IN = 30
 
@@ -23,7 +23,7 @@ _COLUMNS = ("customer", "profile", "conversation_id", "conversation_start_time",
 
 
 def hold_conversations(source: Connection, shard_clients: Sequence[Client]) -> list[int]:
-    """Puts every chat with a start on its shard, by a hash of its id. Returns how many each shard then holds."""
+    """Copies every chat with a start to a shard, chosen by a hash of its id. Returns each shard's number of conversations."""
     lines: list[list[str]] = [[] for _ in shard_clients]
     copied = io.StringIO()
     with source.cursor() as cursor:
@@ -39,16 +39,16 @@ def hold_conversations(source: Connection, shard_clients: Sequence[Client]) -> l
         number = int.from_bytes(hashlib.blake2b(conversation_id.encode(), digest_size=8).digest(), "big")
         if number % NOWHERE_ONE_IN == 0:
             continue
-        shown = other_start if number % OTHER_START_ONE_IN == 1 else start
-        lines[(number >> 8) % len(lines)].append("\t".join((customer, profile, conversation_id, shown, agent)))
-    for client, mine in zip(shard_clients, lines, strict=True):
+        held_start = other_start if number % OTHER_START_ONE_IN == 1 else start
+        lines[(number >> 8) % len(lines)].append("\t".join((customer, profile, conversation_id, held_start, agent)))
+    for client, shard_lines in zip(shard_clients, lines, strict=True):
         client.command("TRUNCATE TABLE conversation")
-        if mine:
+        if shard_lines:
             client.raw_insert(
                 "conversation",
                 column_names=list(_COLUMNS),
-                insert_block="\n".join(mine).encode() + b"\n",
+                insert_block="\n".join(shard_lines).encode() + b"\n",
                 fmt="TabSeparated",
                 settings={"async_insert": 0},
             )
-    return [len(mine) for mine in lines]
+    return [len(shard_lines) for shard_lines in lines]

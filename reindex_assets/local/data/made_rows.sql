@@ -1,6 +1,6 @@
--- Writes made_scorecards (made_scorecards.sql) into the source, with their scores and the chats of the conversations.
--- A score's values are bits of a hash of the scorecard and the criterion. `phrases` is chosen to hurt whoever escapes,
--- trims or compares text carelessly; NULL and the empty text stand beside each other on purpose.
+-- Copies made_scorecards (made_scorecards.sql) to the source, with their scores and the chats of the conversations.
+-- A score's values are bits of a hash of the scorecard and the criterion. `phrases` exposes careless escaping, trimming and comparing of
+-- text; NULL and the empty text both occur on purpose.
 
 INSERT INTO director.scorecards (
     customer, profile, scorecard_id, template_id, template_revision_id, conversation_id, agent_user_id, creator_user_id,
@@ -67,7 +67,7 @@ SELECT
     CASE
         WHEN (g >> 10) & 7 < 3 THEN NULL
         WHEN (g >> 10) & 127 = 3 THEN ''
-        -- Longer than a page of Postgres, so that it is stored apart.
+        -- Longer than a page of Postgres, which stores it out of line.
         WHEN (g >> 10) & 4095 = 4 THEN repeat(phrases[1 + ((g >> 22) & 31)] || criterion, 400)
         ELSE concat_ws(
             ' ', phrases[1 + ((g >> 22) & 31)], phrases[1 + ((g >> 27) & 31)], phrases[1 + ((g >> 32) & 31)],

@@ -1,8 +1,8 @@
--- Scorecards as a temporary table, made from slots: so many of one template type on one day of one profile.
+-- A temporary table of scorecards, made from slots: numbers of scorecards of one template type on one day of one profile.
 --
--- Every value is taken from the bits of a hash of the row's place (customer, profile, day, type, number), so it depends on
--- the seed alone and never on the plan of the query. `OFFSET 0` keeps the hash from being computed once per use.
---   number 0 stands at 00:00:00.000000, number 1 at 23:59:59.999999 of its day;
+-- Every value comes from the bits of a hash of the row's place (customer, profile, day, type, number), so it depends only on the seed and
+-- never on the query plan. `OFFSET 0` prevents the hash from being computed at each use.
+--   number 0 is at 00:00:00.000000, number 1 at 23:59:59.999999 of its day;
 --   number 2 of the process scorecards has the same scorecard_id in every profile of every customer, as the key allows;
 --   the numbers from %(first_number)s + normal on are appeals.
 
@@ -108,7 +108,7 @@ SELECT
     CASE WHEN (h >> 42) & 3 = 0 THEN c.made_at + interval '1 microsecond' * ((g >> 2) & 68719476735) ELSE c.made_at END
         AS updated_at,
     CASE WHEN (h >> 48) & 7 > 0 THEN c.made_at + interval '1 microsecond' * ((g >> 5) & 268435455) END AS submitted_at,
-    -- Not columns of the scorecard: what the other tables are made from.
+    -- Not columns of the scorecard, but inputs of the other tables.
     c.template_type,
     c.day,
     c.event_at,

@@ -1,4 +1,4 @@
--- Writes made_revisions (made_revisions.sql) into the source.
+-- Copies made_revisions (made_revisions.sql) to the source.
 
 INSERT INTO director.scorecard_templates (customer, profile, template_id, title, created_at)
 SELECT

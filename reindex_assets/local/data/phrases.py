@@ -1,9 +1,9 @@
 """The texts of the made scores.
 
-What lives here: text that hurts whoever escapes, trims, normalizes or compares carelessly. What does not: code.
+What lives here: text that exposes careless escaping, trimming, normalizing or comparing. What does not: code.
 """
 
-# ruff: noqa: RUF001 - characters that look like others are what this list is for.
+# ruff: noqa: RUF001 - this list needs characters that look like others.
 
 #: local/data/made_rows.sql picks one by five bits of a hash: there are 32.
 PHRASES = (

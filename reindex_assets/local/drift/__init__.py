@@ -1,1 +1,1 @@
-"""Planting known faults into ClickHouse, for demonstrations and tests."""
+"""Planting known drift in ClickHouse, for demonstrations and tests."""

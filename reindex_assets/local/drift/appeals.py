@@ -1,7 +1,7 @@
-"""Appeals in ClickHouse: what a writer leaves there that does not look at scorecard_type.
+"""Appeals in ClickHouse, as a writer leaves them that ignores scorecard_type.
 
-What lives here: finding the appeals of a slice in Postgres, and copying one with its scores into a shard, as tab-separated
-text from the one engine to the other. What does not: the choice of the shard (local/drift/plant.py).
+What lives here: finding the appeals of a slice in Postgres, and copying one with its scores to a shard as tab-separated text.
+What does not: the choice of the shard (local/drift/plant.py).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LIMIT %(count)s
 
 
 def appeals_of(source: Connection, customer: str, day: date, count: int, seed: int, kind: Kind) -> list[Appeal]:
-    """Some appeals of a slice.
+    """`count` appeals of a slice, chosen by the seed.
 
     Raises:
         LookupError: Postgres has fewer.
@@ -69,18 +69,18 @@ def appeals_of(source: Connection, customer: str, day: date, count: int, seed: i
                 "count": count,
             },
         )
-        found = [Appeal(profile, UUID(scorecard_id), *rest) for profile, scorecard_id, *rest in cursor.fetchall()]
-    if len(found) < count:
+        appeals = [Appeal(profile, UUID(scorecard_id), *rest) for profile, scorecard_id, *rest in cursor.fetchall()]
+    if len(appeals) < count:
         raise LookupError(
-            f"{customer} {day}: Postgres has only {len(found)} appeals of {kind.name} scorecards, not {count}"
+            f"{customer} {day}: Postgres has only {len(appeals)} appeals of {kind.name} scorecards, not {count}"
         )
-    return found
+    return appeals
 
 
 def insert_appeal(
     source: Connection, client: Client, customer: str, appeal: Appeal, settings: Mapping[str, int], kind: Kind
 ) -> None:
-    """Copies an appeal and its scores to a shard. Its version is its own time: of a day that has ended, and so older than any run."""
+    """Copies an appeal and its scores to a shard. Its version is its own time, which is older than any run's snapshot."""
     for table in TABLES:
         rows = io.BytesIO()
         with source.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""Wrong values: for each column of both ClickHouse tables, the smallest change that must still be found.
+"""Wrong values: for each column of both ClickHouse tables, the smallest change that a comparison must find.
 
-What lives here: one expression per column. What does not: writing it (local/drift/plant.py). Columns that name the row or its place are
-not here: another value of those is another row (extra, wrong_shard, stale_after_move).
+What lives here: one expression for each column. What does not: writing it (local/drift/plant.py), and the columns that identify the row:
+another value of those makes another row (extra, wrong_shard, stale_after_move).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reindex_assets.model import SCORE, SCORECARD, Column, Table
 
-_NAMES_THE_ROW = {"customer", "profile", "template_type", "scorecard_id", "score_id"}
+_IDENTIFIES_THE_ROW = {"customer", "profile", "template_type", "scorecard_id", "score_id"}
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Change:
 
     Attributes:
         expression: ClickHouse expression of the wrong value; never equal to the right one.
+        words: how the value changes, for people.
     """
 
     table: str
@@ -38,13 +39,13 @@ def _wrong_value(name: str, clickhouse: str) -> tuple[str, str]:
         bits = f"reinterpretAsUInt64(assumeNotNull({name}))"
         return f"if(isNull({name}), 0., reinterpretAsFloat64(bitXor({bits}, 1)))", "its lowest bit, or 0 for NULL"
     if "DateTime64" in clickhouse:
-        # The lowest bit of the microseconds stays within the second, so the row keeps its day and its shard.
+        # Flipping the lowest bit of the microseconds stays within the second, so the row keeps its day and its shard.
         flipped = f"fromUnixTimestamp64Micro(bitXor(toUnixTimestamp64Micro({name}), 1), 'UTC')"
         return (f"ifNull({flipped}, created_at)" if "Nullable" in clickhouse else flipped), "by one microsecond"
     if "String" in clickhouse and "Nullable" in clickhouse:
-        return f"multiIf(isNull({name}), '', {name} = '', NULL, concat({name}, ' '))", "a blank more, or NULL for ''"
+        return f"multiIf(isNull({name}), '', {name} = '', NULL, concat({name}, ' '))", "one more blank, or NULL for ''"
     if "String" in clickhouse:
-        return f"concat({name}, ' ')", "a blank more"
+        return f"concat({name}, ' ')", "one more blank"
     if clickhouse == "UUID":
         return f"reinterpretAsUUID(MD5(toString({name})))", "another id"
     if clickhouse == "Bool":
@@ -54,10 +55,10 @@ def _wrong_value(name: str, clickhouse: str) -> tuple[str, str]:
     raise NotImplementedError(f"no wrong value is known for a column of type {clickhouse}: add one for {name}")
 
 
-#: A drift takes one by its seed, in turn.
+#: The seed of a drift chooses the first, and each further scorecard takes the next.
 CHANGES: tuple[Change, ...] = tuple(
     _change(table, column)
     for table in (SCORECARD, SCORE)
     for column in table.columns
-    if column.name not in _NAMES_THE_ROW
+    if column.name not in _IDENTIFIES_THE_ROW
 )

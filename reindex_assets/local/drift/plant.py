@@ -1,10 +1,10 @@
-"""The drift planter: spoils ClickHouse in one known way at a time, so that tests and the demo know the truth.
+"""Plants known drift in ClickHouse, so that tests and demonstrations know what is wrong.
 
-What lives here: each kind of drift, done with plain SQL on rows that stand in the slice (customer, day, kind), and words
-for what was done. What does not: any of the product's own reading and writing (a mistake there must not hide here), the
-statements (local/drift/rows.py), a column's wrong value (local/drift/changes.py), appeals (local/drift/appeals.py), and made data.
+What lives here: each kind of drift, planted with plain SQL on rows of a slice (customer, day, kind), and a description of it. What does
+not: the product's own reading and writing (its mistakes must not hide here), the statements (local/drift/rows.py), a column's wrong value
+(local/drift/changes.py), appeals (local/drift/appeals.py), and made data.
 
-A planted row has its original's version, or the next one: drift is old, and is never newer than a run's snapshot.
+A planted row has its original's version, or the next one, so that it is never newer than a run's snapshot.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from reindex_assets.local.drift.rows import (
     has_rows,
     score_id_of,
 )
-from reindex_assets.model import Kind
+from reindex_assets.model import TABLES, Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
     from psycopg2.extensions import connection as Connection
 
-#: A visible scorecard has its scores: they come first, and go last.
-INSERT_ORDER = ("score", "scorecard")
-DELETE_ORDER = ("scorecard", "score")
+#: A visible scorecard has its scores, so they are inserted first and deleted last.
+INSERT_ORDER = tuple(table.name for table in TABLES)
+DELETE_ORDER = INSERT_ORDER[::-1]
 
 
 class Drift(enum.StrEnum):
     """What can be wrong with a slice.
 
-    MISSING: a scorecard and its scores are gone; with an even seed, one score of it only.
+    MISSING: a scorecard and its scores are missing; with an even seed, only one of its scores.
     EXTRA: a scorecard with scores that Postgres never had.
-    CHANGED: one column of a scorecard or of a score has another value, under a higher version; the seed picks the
-        first victim's column, and the next victim has the next one.
-    DUPLICATED: a scorecard row (with an even seed: a score row) stands twice with the same key and version. FINAL hides it,
-        and a merge of the two parts heals it at any time.
-    WRONG_SHARD: a scorecard and its scores stand on another shard than they should.
-    STALE_AFTER_MOVE: a scorecard and its scores stand on a day (before or after) where they are not, besides where they are:
-        as if Postgres had moved them and nobody had cleaned the old place.
+    CHANGED: one column of a scorecard or of a score has another value, under a higher version. The seed chooses the column of the first
+        victim; each further victim has the next column.
+    DUPLICATED: a scorecard row (with an even seed: a score row) exists twice, with the same key and version. FINAL hides it, and a merge of
+        the two parts may remove it at any time.
+    WRONG_SHARD: a scorecard and its scores are on another shard than they should be.
+    STALE_AFTER_MOVE: a copy of a scorecard and its scores is on the day before or after, as if Postgres had moved them and nobody had
+        deleted the old rows.
     ORPHAN_SCORE: scores of a scorecard that neither engine has.
-    APPEAL: a scorecard of an appeal, as Postgres has it, with its scores.
+    APPEAL: an appeal's scorecard with its scores, as in Postgres.
     """
 
     MISSING = "missing"
@@ -70,10 +70,10 @@ class PlantedDrift:
     """One scorecard that ClickHouse now shows wrongly.
 
     Attributes:
-        day: of the slice that is wrong: for STALE_AFTER_MOVE the day of the false copy, not that of the right rows.
-        shard: where the wrong rows stand, or stood.
+        day: the day of the wrong slice; for STALE_AFTER_MOVE the day of the copy, not that of the original.
+        shard: the shard that has, or had, the wrong rows.
         detail: what was done, in words.
-        tables: where rows are wrong.
+        tables: the tables with wrong rows.
     """
 
     drift: Drift
@@ -99,24 +99,25 @@ def plant(
 ) -> list[PlantedDrift]:
     """Plants one kind of drift on `count` scorecards of a slice.
 
-    Different kinds prefer different scorecards, so that they can be planted in one slice; but not the same kind twice.
+    Different kinds of drift prefer different scorecards, so a slice can have several of them, but not the same one twice.
 
     Args:
-        shard_clients: of all the shards, in their order.
-        seed: which scorecards, and which variant of the drift.
-        source: the Postgres source, where APPEAL finds its rows.
-        kind: whose scorecards.
+        shard_clients: of all shards, in their order.
+        seed: chooses the scorecards, and the variant of the drift.
+        source: the Postgres source, from which APPEAL takes its rows.
+        kind: the kind of the scorecards.
 
     Raises:
-        LookupError: the slice has fewer scorecards to spoil.
-        ValueError: the drift needs something that was not given.
+        LookupError: the slice has fewer scorecards.
+        ValueError: the drift needs a source or a second shard.
     """
     if drift is Drift.APPEAL:
         return _appeal(shard_clients, customer, day, count, seed, source, kind)
     if drift is Drift.WRONG_SHARD and len(shard_clients) < 2:
         raise ValueError("wrong_shard needs a second shard")
-    kinds = list(Drift)
-    victims = choose_victims(shard_clients, customer, day, count, seed, kind, kind=kinds.index(drift), kinds=len(kinds))
+    victims = choose_victims(
+        shard_clients, customer, day, count, seed, kind, drift=list(Drift).index(drift), drifts=len(Drift)
+    )
     return [_PLANTERS[drift](shard_clients, victim) for victim in victims]
 
 
@@ -170,18 +171,18 @@ def _orphan_score(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
 def _changed(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     change = CHANGES[(victim.seed + victim.number) % len(CHANGES)]
     client = clients[victim.shard]
-    extra_condition, parameters, of = "1", {}, ""
+    condition, parameters, of = "1", {}, ""
     if change.table == "score":
         score_id = score_id_of(clients, victim)
-        extra_condition, parameters, of = "score_id = {score_id:UUID}", {"score_id": score_id}, f" of score {score_id}"
+        condition, parameters, of = "score_id = {score_id:UUID}", {"score_id": score_id}, f" of score {score_id}"
     version = client.query(
-        f"SELECT max(version) FROM {change.table} WHERE {VICTIM_ROWS} AND {extra_condition}",
+        f"SELECT max(version) FROM {change.table} WHERE {VICTIM_ROWS} AND {condition}",
         parameters={**victim.parameters(), **parameters},
     ).result_rows[0][0]
     replace = {change.column: change.expression, "version": "version + 1"}
-    copy_rows(clients, change.table, victim, replace=replace, condition=extra_condition, parameters=parameters)
+    copy_rows(clients, change.table, victim, replace=replace, condition=condition, parameters=parameters)
     parameters = {**parameters, "old_version": version}
-    delete_rows(client, change.table, victim, f"{extra_condition} AND version <= {{old_version:UInt64}}", parameters)
+    delete_rows(client, change.table, victim, f"{condition} AND version <= {{old_version:UInt64}}", parameters)
     return _planted(Drift.CHANGED, victim, f"{change.column}{of} was changed: {change.words}", tables=(change.table,))
 
 
@@ -207,14 +208,14 @@ def _wrong_shard(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
 def _stale_after_move(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     step = 1 if (victim.seed + victim.number) % 2 else -1
     neighbours = [victim.day + timedelta(days=step), victim.day - timedelta(days=step)]
-    # Rather a day where the customer has rows: the first or the last day of all has one such neighbour only.
-    day = next((other for other in neighbours if has_rows(clients, victim, other)), neighbours[0])
+    # A day on which the customer has rows, if possible: the first and the last day have only one such neighbour.
+    day = next((neighbour for neighbour in neighbours if has_rows(clients, victim, neighbour)), neighbours[0])
     day_microseconds = 86_400_000_000
-    # One second later within the day, so that it stands on another shard too.
+    # One second later within the day, so that the copy is on another shard too.
     within = (victim.epoch_microseconds % day_microseconds + 1_000_000) % day_microseconds
     moved = (victim.epoch_microseconds // day_microseconds + (day - victim.day).days) * day_microseconds + within
-    # A conversation has stayed where it was.
-    target = victim.shard if victim.of.is_of_conversations else moved // 1_000_000 % len(clients)
+    # A conversation stays on its shard.
+    target = victim.shard if victim.kind.is_of_conversations else moved // 1_000_000 % len(clients)
     for table in INSERT_ORDER:
         replace = {"scorecard_time": "fromUnixTimestamp64Micro({moved:Int64}, 'UTC')"}
         copy_rows(clients, table, victim, replace=replace, target=target, parameters={"moved": moved})
@@ -237,7 +238,7 @@ def _appeal(
     clients: Sequence[Client], customer: str, day: date, count: int, seed: int, source: Connection | None, kind: Kind
 ) -> list[PlantedDrift]:
     if source is None:
-        raise ValueError("appeal needs the source: its rows are those of Postgres")
+        raise ValueError("appeal needs the source: it copies rows of Postgres")
     planted = []
     for appeal in appeals_of(source, customer, day, count, seed, kind):
         shard = appeal.epoch_seconds % len(clients)

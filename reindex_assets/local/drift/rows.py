@@ -1,7 +1,7 @@
-"""The rows that the drift planter spoils, and the few statements with which it does.
+"""The rows on which drift is planted, and the statements that plant it.
 
-What lives here: choosing scorecards of a slice, and copying and deleting their rows, on one shard or across. What does
-not: the kinds of drift (local/drift/plant.py).
+What lives here: choosing scorecards of a slice, and copying and deleting their rows, on one shard or on another. What does not: the
+kinds of drift (local/drift/plant.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reindex_assets.model import Kind
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-#: Deduplication would swallow a copy in silence; and what is planted is there when `plant` returns.
+#: No deduplication, which would silently drop a copy; and everything is done when a statement returns.
 SETTINGS = {"insert_deduplicate": 0, "async_insert": 0, "mutations_sync": 2, "lightweight_deletes_sync": 2}
 
 VICTIM_ROWS = """customer = {customer:String} AND template_type = {template_type:UInt8} AND day = toDate32({day:String})
@@ -27,7 +27,7 @@ VICTIM_ROWS = """customer = {customer:String} AND template_type = {template_type
 
 @dataclass(frozen=True)
 class Victim:
-    """A scorecard of the slice, of the kind `of`. `seed` is that of the call, `number` says which of its victims this one is."""
+    """A scorecard of the slice; `seed` is the seed of the call, and `number` counts the call's victims."""
 
     customer: str
     day: date
@@ -37,16 +37,16 @@ class Victim:
     epoch_microseconds: int
     seed: int
     number: int
-    of: Kind
+    kind: Kind
 
     def derived_id(self) -> UUID:
-        """An id that no engine has, the same for the same seed."""
+        """An id that neither engine has; the same seed gives the same id."""
         return UUID(hashlib.md5(f"{self.seed} {self.profile} {self.scorecard_id}".encode()).hexdigest())
 
     def parameters(self) -> dict[str, object]:
         return {
             "customer": self.customer,
-            "template_type": self.of.template_type,
+            "template_type": self.kind.template_type,
             "day": self.day.isoformat(),
             "profile": self.profile,
             "scorecard_id": str(self.scorecard_id),
@@ -54,19 +54,19 @@ class Victim:
 
 
 def choose_victims(
-    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, of: Kind, *, kind: int, kinds: int
+    clients: Sequence[Client], customer: str, day: date, count: int, seed: int, kind: Kind, *, drift: int, drifts: int
 ) -> list[Victim]:
-    """Scorecards of a slice, by the seed; rather those that no other of the kinds would choose first.
+    """Scorecards of a slice, chosen by the seed; those first that no other of the `drifts` prefers.
 
     Raises:
         LookupError: there are fewer.
     """
-    found = []
+    candidates = []
     for shard, client in enumerate(clients):
         rows = client.query(
             """
             SELECT
-                sipHash64(profile, scorecard_id) % {kinds:UInt8} != {kind:UInt8} AS second_choice,
+                sipHash64(profile, scorecard_id) % {drifts:UInt8} != {drift:UInt8} AS second_choice,
                 sipHash64(scorecard_id, profile, {seed:Int64}) AS place,
                 profile,
                 toString(scorecard_id),
@@ -77,23 +77,23 @@ def choose_victims(
             LIMIT {count:UInt32}
             """,
             parameters={
-                "kinds": kinds,
-                "kind": kind,
+                "drifts": drifts,
+                "drift": drift,
                 "seed": seed,
                 "customer": customer,
-                "template_type": of.template_type,
+                "template_type": kind.template_type,
                 "day": day.isoformat(),
                 "count": count,
             },
         ).result_rows
-        found += [(*row, shard) for row in rows]
-    if len(found) < count:
+        candidates += [(*row, shard) for row in rows]
+    if len(candidates) < count:
         raise LookupError(
-            f"{customer} {day}: only {len(found)} {of.name} scorecards in ClickHouse, {count} to be spoilt"
+            f"{customer} {day}: only {len(candidates)} {kind.name} scorecards in ClickHouse, and {count} are needed"
         )
     return [
-        Victim(customer, day, profile, UUID(scorecard_id), shard, microseconds, seed, number, of)
-        for number, (_, _, profile, scorecard_id, microseconds, shard) in enumerate(sorted(found)[:count])
+        Victim(customer, day, profile, UUID(scorecard_id), shard, microseconds, seed, number, kind)
+        for number, (_, _, profile, scorecard_id, microseconds, shard) in enumerate(sorted(candidates)[:count])
     ]
 
 
@@ -107,7 +107,7 @@ def copy_rows(
     target: int | None = None,
     parameters: Mapping[str, object] | None = None,
 ) -> None:
-    """Inserts the victim's visible rows again, some columns replaced, on its own shard or on another."""
+    """Inserts the victim's visible rows again, with some columns replaced, on its own shard or on another."""
     columns = f"REPLACE ({', '.join(f'{value} AS {name}' for name, value in replace.items())})" if replace else ""
     # The inner SELECT keeps the condition away from the replaced columns, which have the same names.
     rows = clients[victim.shard].raw_query(
@@ -139,7 +139,7 @@ def score_id_of(clients: Sequence[Client], victim: Victim) -> str:
         .result_rows
     )
     if not rows:
-        raise LookupError(f"{victim.customer} {victim.day}: scorecard {victim.scorecard_id} has no score to be spoilt")
+        raise LookupError(f"{victim.customer} {victim.day}: scorecard {victim.scorecard_id} has no score")
     return str(rows[0][0])
 
 
