@@ -16,7 +16,7 @@ from benchmarks.stacks import remove_stacks
 from benchmarks.suite import SUBJECTS, run_suite
 
 app = typer.Typer(
-    help="What this project costs, on a stack of its own with real engines.",
+    help="Measures what this project costs, on its own stack with real engines.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -25,7 +25,9 @@ app = typer.Typer(
 Root = Annotated[
     Path,
     typer.Option(
-        "--root", help="The directory of the stacks. What a killed run left there is replaced.", file_okay=False
+        "--root",
+        help="The directory of the stacks. The suite replaces what a killed run has left there.",
+        file_okay=False,
     ),
 ]
 
@@ -34,27 +36,27 @@ Root = Annotated[
 def run(
     size: Annotated[str, typer.Option("--size", help=f"One of: {', '.join(SIZES)}.")] = "small",
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="A subject of 'list'; repeat it. Without: all of them.")
+        list[str] | None, typer.Option("--only", help="A subject of 'list'; repeat it. Default: all subjects.")
     ] = None,
     root: Root = Path(".bench"),
     document: Annotated[
         Path | None,
         typer.Option(
             "--json",
-            help="The JSON document, and its neighbour in Markdown. Without: benchmarks/results/SIZE.json.",
+            help="The JSON document; the Markdown goes beside it. Default: benchmarks/results/SIZE.json.",
             dir_okay=False,
         ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Stop the stacks at the end, and leave their data.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="At the end, stop the stacks and leave their data.")] = False,
 ) -> None:
-    """Measures, prints tables and writes JSON. Exit status: 0, whatever the figures; 1 when something broke; 2 for a wrong argument."""
+    """Measures, prints tables and writes JSON. Exit status: 0 whatever the figures are; 1 if a subject broke; 2 for a wrong argument."""
     if size not in SIZES:
         raise typer.BadParameter(f"there is no size {size!r}; there are {', '.join(SIZES)}")
     unknown = [name for name in only or [] if name not in SUBJECTS]
     if unknown:
         raise typer.BadParameter(f"there is no subject {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
     document = document or Path("benchmarks") / "results" / f"{size}.json"
-    # Into a file or a pipe as wide as the tables need.
+    # A file or a pipe has no width: take what the tables need.
     console = Console(width=None if sys.stdout.isatty() else 160)
     report = run_suite(SIZES[size], root, only or list(SUBJECTS), document, console, keep)
     print_report(console, report)
@@ -67,7 +69,7 @@ def run(
 
 @app.command("list")
 def list_subjects() -> None:
-    """The subjects, and what each measures."""
+    """Lists the subjects, and what each measures."""
     table = Table()
     table.add_column("subject")
     table.add_column("what it measures")
@@ -78,7 +80,7 @@ def list_subjects() -> None:
 
 @app.command()
 def clean(root: Root = Path(".bench")) -> None:
-    """Stops and removes the stacks that were kept, or that a killed run has left."""
+    """Stops and removes the stacks that --keep or a killed run has left."""
     remove_stacks(root)
 
 

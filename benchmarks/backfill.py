@@ -1,6 +1,6 @@
-"""An asset backfill as somebody launches it in the UI: real webserver, daemon and code location, and Dagster's own runs.
+"""An asset backfill as the UI launches it: with a real webserver, daemon and code location, and Dagster's own runs.
 
-What lives here: starting Dagster on a target, launching one backfill and waiting for its end. What does not: where its time goes
+What lives here: starting Dagster on a target, launching a backfill and waiting for its end. What does not: where its time goes
 (backfill_times.py), and whether it was right (proof.py).
 """
 
@@ -24,9 +24,9 @@ from reindex_assets.local.stack.dagster_processes import DagsterProcesses, runni
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Step
 
-#: Longer than the largest backfill may ever take here.
-_PATIENCE_SECONDS = 3_600.0
-_SECONDS_BETWEEN_LOOKS = 0.25
+#: Longer than any backfill here takes.
+_TIMEOUT_SECONDS = 3_600.0
+_POLL_SECONDS = 0.25
 
 _LAUNCH = """mutation ($parameters: LaunchBackfillParams!) {
     launchPartitionBackfill(backfillParams: $parameters) {
@@ -49,13 +49,12 @@ class Backfill:
 class RunningDagster:
     """Dagster on a target, ready for backfills."""
 
-    def __init__(self, target: Target, processes: DagsterProcesses, main: psutil.Process) -> None:
+    def __init__(self, target: Target, processes: DagsterProcesses) -> None:
         self._target = target
         self._processes = processes
-        self._main = main
 
     def backfill(self, window: Window) -> Backfill:
-        """Launches a backfill of the three assets with their checks over a window, and waits until the daemon says that it is complete.
+        """Backfills the three assets with their checks over a window, and returns when the daemon has marked the backfill as complete.
 
         Raises:
             WrongRunError: it failed, or a check was red.
@@ -64,37 +63,34 @@ class RunningDagster:
         selection = [{"path": list(asset_key_of(CLUSTER, PROCESS.name, step).path)} for step in Step]
         with dagster_storage(self._target) as storage:
             before = storage.work()
-            with Meter(self._target.servers, self._main) as meter:
+            with Meter(self._target.servers, psutil.Process(self._processes.pid)) as meter:
                 requested = time.time()
-                answer = self._processes.ask(
+                launched = self._processes.ask(
                     _LAUNCH,
                     {"parameters": {"assetSelection": selection, "partitionNames": partitions, "title": "benchmark"}},
                 )["launchPartitionBackfill"]
-                if answer["__typename"] != "LaunchBackfillSuccess":
-                    raise WrongRunError(f"Dagster refuses the backfill: {answer}")
-                _wait(storage, answer["backfillId"], window)
+                if launched["__typename"] != "LaunchBackfillSuccess":
+                    raise WrongRunError(f"Dagster refuses the backfill: {launched}")
+                _wait(storage, launched["backfillId"], window)
                 completed = time.time()
             assert meter.result is not None
             work = storage.work().since(before)
-            times = storage.times(answer["backfillId"], len(partitions), requested, completed, work)
+            times = storage.times(launched["backfillId"], len(partitions), requested, completed, work)
         return Backfill(meter.result, times)
 
 
 def _wait(storage: DagsterStorage, backfill_id: str, window: Window) -> None:
-    end = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while (status := storage.status(backfill_id)) != "COMPLETED_SUCCESS":
         if status not in _WORKING:
             raise WrongRunError(f"the backfill over {window} ended as {status}: see {DAGSTER_LOG} (run with --keep)")
-        if time.monotonic() > end:
-            raise WrongRunError(f"the backfill over {window} has not ended after {_PATIENCE_SECONDS:,.0f} s")
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if time.monotonic() > deadline:
+            raise WrongRunError(f"the backfill over {window} has not ended after {_TIMEOUT_SECONDS:,.0f} s")
+        time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def dagster_on(target: Target) -> Iterator[RunningDagster]:
-    """Dagster's processes on a target, as `dg dev` starts them."""
-    before = {child.pid for child in psutil.Process().children()}
-    log = target.fleet_path.with_name(DAGSTER_LOG)
-    with running_dagster(log, target.environment) as processes:
-        (main,) = [child for child in psutil.Process().children() if child.pid not in before]
-        yield RunningDagster(target, processes, main)
+    """Dagster on a target, as `dg dev` starts it."""
+    with running_dagster(target.fleet_path.with_name(DAGSTER_LOG), target.environment) as processes:
+        yield RunningDagster(target, processes)

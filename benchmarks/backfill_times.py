@@ -1,13 +1,13 @@
-"""Where the time of a backfill goes, read afterwards from what Dagster itself has stored.
+"""Where the time of a backfill goes, read afterwards from Dagster's storage.
 
-What lives here: the phases of its runs, the number of events, and Postgres' own account of the work for Dagster's database. What
-does not: the backfill (backfill.py).
+What lives here: the phases of its runs, the number of events, and Postgres' statistics of Dagster's database. What does not: the
+backfill (backfill.py).
 
-The phases are cut at events that every run has: created, enqueued, dequeued ("starting"), the run's process at work ("start"),
-the step's start, its last materialization, the step's end, the run's end. Between the step's start and its last materialization
-lie the work and the storing of its events; between that and the step's end lie the checks. A few runs work at once, so phases add
-up to more than the wall. pg_stat_database counts the time in which a statement was under way in Dagster's database, of all
-connections: the run's events, but also the daemon's and webserver's questions.
+The phases are delimited by events that every run has: created, enqueued, dequeued ("starting"), the run's process started ("start"),
+the step's start, its last materialization, the step's end, the run's end. From the step's start to its last materialization the run
+works and stores its events; from there to the step's end it makes its checks. Several runs work at once, so the phases add up to more
+than the wall time. pg_stat_database counts the time of all statements in Dagster's database, over all connections: those for the run's
+events, and those of the daemon and the webserver.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.target import Target
 
 @dataclass(frozen=True)
 class StorageWork:
-    """What Postgres did for Dagster's database: seconds of statements, of all connections added up."""
+    """What Postgres did for Dagster's database; the seconds are those of statements on all connections, added up."""
 
     seconds: float
     connections: int
@@ -43,7 +43,7 @@ class StorageWork:
 
 @dataclass(frozen=True)
 class TableSize:
-    """One table of Dagster, with its indexes and what is stored out of line."""
+    """One table of Dagster; the bytes include its indexes and what is stored out of line."""
 
     rows: int
     bytes: int
@@ -51,14 +51,14 @@ class TableSize:
 
 @dataclass(frozen=True)
 class BackfillTimes:
-    """One backfill.
+    """One backfill; times are in seconds.
 
     Attributes:
-        seconds: from the request until the daemon calls it complete.
-        before_first_run: until the daemon has looked, planned and made the first run.
+        seconds: from the request until the daemon marks it as complete.
+        before_first_run: until the daemon has polled, planned and created the first run.
         running: from then until the last run has ended.
-        after_last_run: until the daemon has looked again.
-        phases: seconds of each phase of a run, in their order, averaged over the runs.
+        after_last_run: until the daemon has polled again.
+        phases: the phases of a run in their order, averaged over the runs.
         run_seconds: from a run's creation to its end, averaged.
     """
 
@@ -110,7 +110,7 @@ _MOMENTS = {
 
 
 class DagsterStorage:
-    """Dagster's database, asked directly over one connection: a question to its webserver would cost it more than what is measured."""
+    """Dagster's database, queried directly: queries to the webserver would cost more than what is measured."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -125,33 +125,33 @@ class DagsterStorage:
 
     def table_sizes(self) -> dict[str, TableSize]:
         """Every table of Dagster's database, its rows counted."""
-        found = {}
+        sizes = {}
         for (name,) in self._ask(
             "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
         ):
             ((rows, size),) = self._ask(
                 f'SELECT count(*), pg_total_relation_size(\'public."{name}"\') FROM public."{name}"'
             )
-            found[str(name)] = TableSize(int(rows), int(size))
-        return found
+            sizes[str(name)] = TableSize(int(rows), int(size))
+        return sizes
 
     def compact(self) -> None:
-        """Leaves in the tables what is alive. Locks each meanwhile: nothing else may be at work."""
+        """Removes dead rows from all tables. It locks each table meanwhile, so nothing else may be running."""
         with self._connection.cursor() as cursor:
             cursor.execute("VACUUM FULL")
 
     def status(self, backfill_id: str) -> str:
-        """Of a backfill: REQUESTED, COMPLETING, COMPLETED_SUCCESS and so on."""
+        """The status of a backfill: REQUESTED, COMPLETING, COMPLETED_SUCCESS and so on."""
         ((status,),) = self._ask("SELECT status FROM bulk_actions WHERE key = %s", backfill_id)
         return str(status)
 
     def times(
         self, backfill_id: str, partitions: int, requested: float, completed: float, work: StorageWork
     ) -> BackfillTimes:
-        """What is stored of a backfill.
+        """The times of a backfill, from what is stored about its runs.
 
         Raises:
-            WrongRunError: one of its runs did not succeed, or did not run its checks.
+            WrongRunError: one of its runs did not succeed, or made no checks.
         """
         moments = "".join(
             f"extract(epoch FROM {which}(e.timestamp) FILTER (WHERE e.dagster_event_type = '{event}') "
@@ -162,7 +162,7 @@ class DagsterStorage:
         runs = [dict(zip(names, row, strict=True)) for row in self._ask(_RUNS.format(moments=moments), backfill_id)]
         wrong = [run["run_id"] for run in runs if run["status"] != "SUCCESS" or not run["check_verdicts"]]
         if wrong or not runs:
-            raise WrongRunError(f"of the {len(runs)} runs of the backfill these failed or checked nothing: {wrong}")
+            raise WrongRunError(f"of the {len(runs)} runs of the backfill, these failed or made no checks: {wrong}")
         first, last = min(run["created"] for run in runs), max(run["ended"] for run in runs)
         return BackfillTimes(
             partitions,

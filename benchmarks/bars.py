@@ -1,9 +1,9 @@
 """The bars: what the figures of the full replay must reach on two cores.
 
-What lives here: each bar once, and whether a figure reaches it. What does not: any assertion; a missed bar is told, and breaks nothing.
+What lives here: each bar once, and whether a figure reaches it. What does not: any assertion; a missed bar is reported and breaks nothing.
 
-They are meant for the size `spirit`. At another size the same figures are something else (the start of processes, mostly), so
-they are shown beside the bar and not judged.
+The bars are for the size `spirit`. At other sizes the same figures mostly measure the start of processes, so they are shown beside the
+bar without a verdict.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from benchmarks.sizes import SPIRIT
 
 
 class Sense(StrEnum):
-    """Which way a figure must lie from the limit."""
+    """On which side of the limit a figure must be."""
 
     AT_MOST = "at most"
     AT_LEAST = "at least"
 
 
 class State(StrEnum):
-    """What came of a bar."""
+    """The outcome of a bar."""
 
     MET = "met"
     MISSED = "missed"
@@ -37,8 +37,8 @@ class Bar:
     """One bar.
 
     Attributes:
-        figure: the name of the figure that it is for.
-        text: what must be reached, in words.
+        figure: the name of the figure that it judges.
+        text: what was measured, in words.
     """
 
     figure: str
@@ -48,7 +48,7 @@ class Bar:
     text: str
 
     def judge(self, figure: Figure | None, size_name: str) -> Verdict:
-        """What a figure says of the bar.
+        """Judges a figure by this bar.
 
         >>> bar = Bar("a.b", Sense.AT_MOST, 40, "s", "a run")
         >>> bar.judge(Figure("a.b", 40.0, "s", "a run", "3 rows"), "spirit").state
@@ -64,7 +64,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bar with the figure's value; None where there is no such figure."""
+    """A bar with the figure's value, or None if there is no such figure."""
 
     bar: Bar
     value: float | None
@@ -78,38 +78,52 @@ BARS = (
         Sense.AT_MOST,
         40,
         "s",
-        "the replay by a backfill's runs, checks included (without the daemon's looks, up to 30 s each)",
+        "the replay by a backfill's runs, checks included (without the daemon's polling, up to 30 s each)",
     ),
-    Bar("spirit_replay.share_of_raw_read", Sense.AT_LEAST, 0.6, "x", "the replay's rate, of the raw read's"),
+    Bar("spirit_replay.share_of_raw_read", Sense.AT_LEAST, 0.6, "x", "the replay's rate, relative to the raw read's"),
     Bar(
         "peers.against_postgresql_function",
         Sense.AT_LEAST,
         1.0,
         "x",
-        "the replay's rate, of postgresql() into MergeTree on the same rows",
+        "the replay's rate, relative to postgresql() into MergeTree with the same rows",
     ),
-    Bar("peers.seeds.ratio", Sense.AT_LEAST, 200, "x", "the replay's rate, of the seeds' algorithm's"),
-    Bar("noop.unchanged.share", Sense.AT_MOST, 0.03, "x", "the replay again, nothing changed: of the full run"),
-    Bar("noop.changed.share", Sense.AT_MOST, 0.10, "x", "again, 0.1 % changed on 5 % of the days: of the full run"),
+    Bar("peers.seeds.ratio", Sense.AT_LEAST, 200, "x", "the replay's rate, relative to the seeds' algorithm"),
+    Bar("noop.unchanged.share", Sense.AT_MOST, 0.03, "x", "the replay again, nothing changed: share of the full run"),
+    Bar(
+        "noop.changed.share", Sense.AT_MOST, 0.10, "x", "again, 0.1 % changed on 5 % of the days: share of the full run"
+    ),
     Bar("window_cost.per_partition_ms", Sense.AT_MOST, 50, "ms", "overhead of a customer-day in the backfill of 4,845"),
     Bar("window_cost.seconds", Sense.AT_MOST, 300, "s", "the whole backfill of 4,845 partitions"),
     Bar("memory.run.peak_mb", Sense.AT_MOST, 400, "MB", "peak memory of a run's process"),
     Bar(
-        "memory.run.growth", Sense.AT_MOST, 1.10, "x", "that peak over 1, 10 and 51 days: the largest, of the smallest"
+        "memory.run.growth",
+        Sense.AT_MOST,
+        1.10,
+        "x",
+        "that peak over 1, 10 and 51 days: the largest, relative to the smallest",
     ),
     Bar(
         "verify.fingerprint.seconds_per_million_scores", Sense.AT_MOST, 1.5, "s", "the fingerprint of a million scores"
     ),
     Bar("verify.rows.seconds_per_million_scores", Sense.AT_MOST, 5, "s", "the full depth of rows of a million scores"),
-    Bar("limits.connections.of_limit", Sense.AT_MOST, 1.0, "x", "connections that read at once, of max_connections"),
-    Bar("limits.rate.of_limit", Sense.AT_MOST, 1.05, "x", "rows per second of a limited extract, of its limit"),
+    Bar(
+        "limits.connections.of_limit",
+        Sense.AT_MOST,
+        1.0,
+        "x",
+        "connections that read at once, relative to max_connections",
+    ),
+    Bar(
+        "limits.rate.of_limit", Sense.AT_MOST, 1.05, "x", "rows per second of a limited extract, relative to its limit"
+    ),
     Bar("fleet_load.reload.seconds", Sense.AT_MOST, 10, "s", "loading the code location of 8 clusters, 95 customers"),
     Bar("fleet_load.partitions_page.seconds", Sense.AT_MOST, 2, "s", "the partitions page of its largest asset"),
-    Bar("growth.rows.linearity", Sense.AT_MOST, 1.10, "x", "growth over 1x, 4x and 16x rows: of linear"),
+    Bar("growth.rows.linearity", Sense.AT_MOST, 1.10, "x", "growth over 1x, 4x and 16x rows, relative to linear"),
 )
 
 
 def judge(figures: Iterable[Figure], size_name: str) -> list[Verdict]:
-    """Every bar with what was measured."""
+    """Judges the figures by every bar."""
     by_name = {figure.name: figure for figure in figures}
     return [bar.judge(by_name.get(bar.figure), size_name) for bar in BARS]

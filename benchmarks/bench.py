@@ -1,6 +1,6 @@
-"""What the subjects share: the size, a way to say what is under way, and stacks whose data are made once.
+"""What the subjects share: the size, a way to report progress, and the stack with the replay's data.
 
-What lives here: handing them out. What does not: any measuring.
+What lives here: these. What does not: any measuring.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from benchmarks.data import Window, replay_plan
 from benchmarks.sizes import Size
 from benchmarks.stacks import REPLAY, Stacks
 from benchmarks.target import Target
-from reindex_assets.local.data.made_data import SourceSummary
 
 
 class Bench:
@@ -21,7 +20,7 @@ class Bench:
 
     Args:
         root: the directory of its stacks.
-        say: told in a few words what is under way.
+        say: receives short messages of progress.
         keep: leave the stacks' data at the end.
     """
 
@@ -34,19 +33,10 @@ class Bench:
         self.plan = replay_plan(size)
 
     @cached_property
-    def _replay(self) -> tuple[Target, SourceSummary]:
+    def replay(self) -> Target:
+        """The stack with the replay's data, made at the first use."""
         self.say(f"making the replay's data: {self.size.scorecards:,} process scorecards on {self.size.days} days")
         return self.stacks.filled(REPLAY, self.plan, self.size.shards)
-
-    @property
-    def replay(self) -> Target:
-        """The stack with the replay's data, which are made when it is first asked for."""
-        return self._replay[0]
-
-    @property
-    def made(self) -> SourceSummary:
-        """What the replay's Postgres was filled with."""
-        return self._replay[1]
 
     def window(self, days: int | None = None) -> Window:
         """The replay's first days; all of them by default."""

@@ -1,9 +1,9 @@
-"""The data that is measured: the replay's plan with an exact number of scorecards, tiny slices, and a few changes.
+"""The data of the suite: the replay's plan with an exact number of scorecards, tiny slices, and a few changes.
 
-What lives here: plans, windows over them, and edits in Postgres. What does not: the making of rows (reindex_assets.local.data.made_data).
+What lives here: plans, windows over them, and edits in Postgres. What does not: making rows (reindex_assets.local.data.made_data).
 
-The mix of templates is the seeds' as far as they tell it: 8 process templates and 29 conversation templates around them (the data
-maker's own numbers), and as many criteria as bring the scores near the seeds' 5,131,036 (3.1 a scorecard).
+The mix of templates follows the seeds where they give it: 8 process templates among 29 conversation templates (the data maker's own
+numbers), with as many criteria as bring the scores near the seeds' 5,131,036 (3.1 per scorecard).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPLAY_FIRST_DAY = date(2026, 1, 1)
 REPLAY_CUSTOMER = "spirit"
 CRITERIA = (1, 3, 3, 3, 3, 4, 4, 4)
 
-#: One to three scorecards a customer and day.
+#: One to three scorecards per customer and day.
 _TINY_SCALE = 0.00005
 #: 150 to 570.
 _FLEET_SCALE = 0.01
@@ -29,7 +29,7 @@ _FLEET_SCALE = 0.01
 
 @dataclass(frozen=True)
 class Window:
-    """Some customers over some days: what one run is asked for."""
+    """The customers and days of one run."""
 
     customers: tuple[str, ...]
     first_day: date
@@ -55,33 +55,33 @@ class Window:
 
 
 def replay_plan(size: Size) -> DataPlan:
-    """One customer's days with exactly as many process scorecards as the size says."""
+    """One customer's days, with exactly the size's number of process scorecards."""
     plan = DataPlan({REPLAY_CUSTOMER: ("main",)}, REPLAY_FIRST_DAY, size.days, criteria=CRITERIA)
     return replace(plan, scale=scale_for(plan, size.scorecards))
 
 
 def tiny_slices_plan(size: Size) -> DataPlan:
-    """Many customers of next to nothing, up to yesterday: the fleet has as many partitions as the backfill asks for, and today's."""
-    first = datetime.now(UTC).date() - timedelta(days=size.window_days)
-    customers = {f"customer-{number:02}": ("main",) for number in range(1, size.window_customers + 1)}
-    return DataPlan(customers, first, size.window_days, scale=_TINY_SCALE, criteria=CRITERIA)
+    """Many nearly empty customers, up to yesterday, so that the fleet has no other partitions than the backfill's and today's."""
+    return _many_customers(size.window_customers, size.window_days, _TINY_SCALE)
 
 
 def fleet_plan(size: Size) -> DataPlan:
-    """Some customers of uneven sizes, hundreds of scorecards a day: runs that do something, and more of them than there are workers."""
-    customers = {f"customer-{number:02}": ("main",) for number in range(1, min(size.window_customers or 1, 12) + 1)}
-    days = min(size.window_days, 8)
+    """Some customers with hundreds of scorecards a day, so that runs have work to do, and outnumber the workers."""
+    scale = _FLEET_SCALE if size.scorecards > 1_000 else _TINY_SCALE
+    return _many_customers(min(size.window_customers or 1, 12), min(size.window_days, 8), scale)
+
+
+def _many_customers(count: int, days: int, scale: float) -> DataPlan:
+    customers = {f"customer-{number:02}": ("main",) for number in range(1, count + 1)}
     first = datetime.now(UTC).date() - timedelta(days=days)
-    return DataPlan(
-        customers, first, days, scale=_FLEET_SCALE if size.scorecards > 1_000 else _TINY_SCALE, criteria=CRITERIA
-    )
+    return DataPlan(customers, first, days, scale=scale, criteria=CRITERIA)
 
 
 def scale_for(plan: DataPlan, scorecards: int) -> float:
-    """The scale at which a plan makes that many process scorecards, by bisection: the number rises with the scale.
+    """The scale at which a plan makes that many process scorecards, found by bisection.
 
     Raises:
-        ValueError: no scale makes just that many (days that grow by one at the same scale).
+        ValueError: no scale makes exactly that many, because several days grow by one at the same scale.
     """
     low, high = 0.0, 2.0 * scorecards / plan.days
     for _ in range(200):
@@ -94,13 +94,13 @@ def scale_for(plan: DataPlan, scorecards: int) -> float:
 
 
 def planned_scorecards(plan: DataPlan) -> int:
-    """Process scorecards that a plan asks for, without appeals."""
+    """The number of a plan's process scorecards, without appeals."""
     return sum(day_size(plan, customer, day) for customer in plan.customers for day in plan.all_days)
 
 
 @dataclass(frozen=True)
 class Changed:
-    """What `change_rows` did."""
+    """What `change_rows` has edited."""
 
     days: int
     scorecards: int
@@ -138,7 +138,7 @@ WHERE customer = ANY(%(customers)s) AND scorecard_id = ANY(%(scorecards)s::uuid[
 def change_rows(
     connection: Connection, window: Window, scorecards: int, share_of_days: float, round_number: int
 ) -> Changed:
-    """Edits so many of the window's scorecards, with all their scores, all of them on that share of its days. One transaction."""
+    """Edits some of the window's scorecards with all their scores, on a share of its days, in one transaction."""
     number = max(1, round(len(window.days) * share_of_days))
     step = len(window.days) // number
     days = [window.days[position * step] for position in range(number)]

@@ -1,6 +1,6 @@
-"""What a subject yields: figures, and what could not be run.
+"""What a subject yields: figures, and what it could not run.
 
-What lives here: their shape. What does not: how they are judged (bars.py) and shown (cli/render/page.py).
+What lives here: their shape. What does not: how they are judged (bars.py) and shown (report.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class WrongRunError(Exception):
-    """A measured run did not do its work, or not rightly: its time says nothing."""
+    """A measured run failed or did its work wrongly, so its time means nothing."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Figure:
 
     Attributes:
         name: `subject.what`; unique within a run of the suite.
-        of: what it is the number of, in words.
-        data: the sizes that it was measured on.
-        samples: each repeat; the value is their median.
-        detail: whatever else a reader should know.
+        of: what was measured, in words.
+        data: the size of the data that it was measured on.
+        samples: the value of each repeat; `value` is their median.
+        detail: anything else that a reader should know.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Figure:
 
     @staticmethod
     def median(name: str, samples: Sequence[float], unit: str, of: str, data: str, detail: str = "") -> Figure:
-        """The figure of repeats.
+        """The figure of several repeats.
 
         >>> Figure.median("a.b", [3.0, 1.0, 2.0], "s", "a run", "3 rows").value
         2.0
@@ -49,7 +49,7 @@ class Figure:
 
     @property
     def spread(self) -> float | None:
-        """How far the repeats lie apart, as a share of their median; None of a single one."""
+        """The range of the repeats, as a share of their median; None for a single one."""
         if len(self.samples) < 2 or not self.value:
             return None
         return (max(self.samples) - min(self.samples)) / abs(self.value)
@@ -57,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class NotRun:
-    """Something that was to be measured and could not be, and why."""
+    """Something that could not be measured, and why."""
 
     name: str
     reason: str

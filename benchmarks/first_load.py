@@ -1,6 +1,6 @@
-"""First loads of empty shards over several windows, in turn: what memory and growth look at.
+"""First loads of empty shards over several windows in turn, for memory and growth.
 
-What lives here: the rounds, each load proved. What does not: what is made of them (memory.py, growth.py).
+What lives here: the rounds, and the proof of each load. What does not: the figures (memory.py, growth.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.proof import prove, sizes, total
 
 @dataclass(frozen=True)
 class FirstLoad:
-    """One load over the replay's first `days`, proved right; `data` are its sizes in words."""
+    """One proven load over the replay's first `days`; `data` describes its size."""
 
     days: int
     reindexed: Reindexed
@@ -24,7 +24,7 @@ class FirstLoad:
 
 
 def first_loads(bench: Bench, windows: Sequence[int]) -> Iterator[FirstLoad]:
-    """A load over each window, and again in each round."""
+    """In each round, a load over each window (in days)."""
     target = bench.replay
     for number in range(bench.size.rounds):
         for days in windows:

@@ -1,8 +1,8 @@
-"""What a fleet of 8 clusters with 95 customers costs Dagster to load and to show: definitions, code location, and the pages of the UI.
+"""What it costs Dagster to load and to show a fleet of 8 clusters with 95 customers: definitions, code location and pages of the UI.
 
-Nobody connects to an engine: the addresses of the made fleet file do not exist. Its days reach back a year, so that the largest cluster
-has 34 x 366 partitions an asset. Dagster runs as an operator starts it (`dg dev`), with its storage in Postgres; some days of
-the largest asset are marked as materialized, so that the partitions page has something to show.
+Nothing connects to an engine: the addresses of the fleet file don't exist. Its days reach back a year, so that each asset of the largest
+cluster has 34 x 366 partitions. Dagster runs as an operator starts it (`dg dev`), with its storage in Postgres. Some days of the
+largest asset are marked as materialized, so that the partitions page has something to show.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import psutil
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Result, WrongRunError
-from benchmarks.fleet_file import CLUSTERS, PASSWORD_VARIABLE, fleet_text
+from benchmarks.fleet_file import PASSWORD_VARIABLE, fleet_text
 from benchmarks.stacks import FLEET
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.keys.names import asset_key_of
 from reindex_assets.local.stack.dagster_processes import DagsterProcesses, running_dagster
+from reindex_assets.local.stack.processes import process_tree
 from reindex_assets.model import KINDS, PROCESS, Slice, Step
 
 NAME = "fleet_load"
 
 _DAYS = 366
-#: A process of its own: what is imported is measured too.
+#: Runs in a new process, so that the imports are measured too.
 _LOAD = """\
 import json, resource, sys, time
 times = [time.perf_counter()]
@@ -45,7 +46,7 @@ times.append(time.perf_counter())
 print(json.dumps([later - sooner for sooner, later in zip(times, times[1:])] + [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
 """
 
-#: As if runs had materialized the partitions that stand on its input.
+#: Marks the partitions on its input as materialized.
 _MARK = """\
 import sys
 from dagster import AssetKey, AssetMaterialization, DagsterInstance
@@ -54,7 +55,7 @@ with DagsterInstance.get() as instance:
         instance.report_runless_asset_event(AssetMaterialization(AssetKey(sys.argv[1:]), partition=partition))
 """
 
-#: What the pages ask: the graph of all assets, and the partitions of one.
+#: The queries of two pages: the graph of all assets, and the partitions of one asset.
 _ASSETS = """query { assetNodes { id groupName kinds owners { __typename } description isPartitioned partitionDefinition { description }
     dependencyKeys { path } hasMaterializePermission } }"""
 _PARTITIONS = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { id
@@ -71,9 +72,9 @@ def run(bench: Bench) -> Iterator[Result]:
         first_day = datetime.now(UTC).date() - timedelta(days=_DAYS - 1)
         path.write_text(fleet_text(first_day, str(root / "slices")), encoding="utf-8")
         fleet = load_fleet(path)
-        largest = len(fleet.clusters[CLUSTERS[0].name].customers) * _DAYS
+        largest = len(next(iter(fleet.clusters.values())).customers) * _DAYS
         customers = sum(len(cluster.customers) for cluster in fleet.clusters.values())
-        data = f"{len(fleet.clusters)} clusters, {customers} customers, {_DAYS} days: at most {largest:,} partitions an asset"
+        data = f"{len(fleet.clusters)} clusters, {customers} customers, {_DAYS} days, at most {largest:,} partitions per asset"
         environment = {PASSWORD_VARIABLE: "not used"}
 
         bench.say(f"loading a fleet file of {data}")
@@ -91,29 +92,30 @@ def run(bench: Bench) -> Iterator[Result]:
 
 
 def _loaded(path: Path, environment: Mapping[str, str]) -> list[float]:
-    done = subprocess.run(
+    loading = subprocess.run(
         [sys.executable, "-c", _LOAD, str(path)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    numbers: list[float] = json.loads(done.stdout)
+    numbers: list[float] = json.loads(loading.stdout)
     return numbers
 
 
 def _shown(bench: Bench, root: Path, fleet: Fleet, environment: Mapping[str, str], data: str) -> Iterator[Result]:
     target = bench.stacks.new(FLEET, {"nobody": ()}, fleet.first_day, shards=1)
-    asset = asset_key_of(CLUSTERS[0].name, PROCESS.name, Step.WRITE)
+    cluster_name = next(iter(fleet.clusters))
+    asset = asset_key_of(cluster_name, PROCESS.name, Step.WRITE)
     days = bench.size.window_days
-    # What is scheduled says the file.
+    # The fleet file sets the mode.
     settings = {name: value for name, value in target.environment.items() if name != "REINDEX_MODE"}
     settings = {**settings, **environment, "REINDEX_FLEET": str(root / "fleet.yaml")}
     bench.say(f"marking {days} days of {asset.to_user_string()} as materialized")
     partitions = [
         Slice(customer, fleet.first_day + timedelta(days=_DAYS - 1 - day)).partition_key
         for day in range(days)
-        for customer in fleet.clusters[CLUSTERS[0].name].customers
+        for customer in fleet.clusters[cluster_name].customers
     ]
     subprocess.run(
         [sys.executable, "-c", _MARK, *asset.path],
@@ -132,19 +134,19 @@ def _shown(bench: Bench, root: Path, fleet: Fleet, environment: Mapping[str, str
         sizes = sorted(
             (
                 process.memory_info().rss / 1e6
-                for child in psutil.Process().children()
-                for process in _code_servers(child)
+                for process in process_tree(psutil.Process(dagster.pid))
+                if {"api", "grpc"} <= set(process.cmdline()[:6])
             ),
             reverse=True,
         )
         yield Figure(f"{NAME}.code_server_mb", sizes[0], "MB", "memory of the code location's server", data)
         for name, query, variables, of in (
-            ("assets_page", _ASSETS, {}, "what the page of all assets asks"),
+            ("assets_page", _ASSETS, {}, "the query of the page of all assets"),
             (
                 "partitions_page",
                 _PARTITIONS,
                 {"key": {"path": list(asset.path)}},
-                f"what the partitions page of the largest asset asks, {days} days of it materialized",
+                f"the query of the partitions page of the largest asset, with {days} days materialized",
             ),
         ):
             # The first answer fills Dagster's caches.
@@ -154,10 +156,10 @@ def _shown(bench: Bench, root: Path, fleet: Fleet, environment: Mapping[str, str
 
 
 def _assert_whole(dagster: DagsterProcesses, fleet: Fleet, asset: Sequence[str], materialized: int) -> None:
-    """The pages must show what there is."""
+    """The pages must show everything."""
     assets = dagster.ask(_ASSETS)["assetNodes"]
     node = dagster.ask(_PARTITIONS, {"key": {"path": list(asset)}})["assetNodeOrError"]
-    keys = {one["name"]: len(one["partitionKeys"]) for one in node["partitionKeysByDimension"]}
+    keys = {dimension["name"]: len(dimension["partitionKeys"]) for dimension in node["partitionKeysByDimension"]}
     expected = {"customer": len(fleet.clusters[asset[0]].customers), "day": _DAYS}
     ranges = node["assetPartitionStatuses"]["ranges"]
     if (
@@ -176,9 +178,3 @@ def _seconds(dagster: DagsterProcesses, query: str, variables: Mapping[str, obje
     begun = time.perf_counter()
     dagster.ask(query, variables)
     return time.perf_counter() - begun
-
-
-def _code_servers(root: psutil.Process) -> list[psutil.Process]:
-    return [
-        process for process in [root, *root.children(recursive=True)] if {"api", "grpc"} <= set(process.cmdline()[:6])
-    ]

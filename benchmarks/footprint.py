@@ -1,7 +1,7 @@
-"""What is left behind: rows and bytes in Dagster's Postgres, parts in ClickHouse, bytes in the slice store.
+"""What runs leave behind: rows and bytes in Dagster's Postgres, parts in ClickHouse, bytes in the slice store.
 
-A backfill as wide as a fleet (a run over all customers of each day) for Dagster's tables: what it stores of a partition does not depend on
-the partition's rows. One customer's replay for parts and slices. docs/scaling.md has what follows from it.
+Dagster's tables are measured after a backfill as wide as a fleet (one run for each day, over all customers): what Dagster stores for
+a partition does not depend on its rows. Parts and slices are measured after one customer's replay. docs/scaling.md draws the conclusions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reindex_assets.model import TABLES
 
 NAME = "footprint"
 
-#: As many customers as the fleet of the seeds has, where the size is no mere trial; each day is a run over all of them.
+#: As many customers as the seeds' fleet has (the tiny size has fewer), and one run for each day.
 _CUSTOMERS, _DAYS = 95, 4
 
 
@@ -42,7 +42,7 @@ def _dagster(bench: Bench) -> Iterator[Figure]:
     plan = tiny_slices_plan(replace(bench.size, window_customers=customers, window_days=days))
     window = Window.of(plan)
     with bench.stacks.ending():
-        target, _ = bench.stacks.filled(FLEET, plan, bench.size.shards)
+        target = bench.stacks.filled(FLEET, plan, bench.size.shards)
         with dagster_on(target) as dagster, dagster_storage(target) as storage:
             before = storage.table_sizes()
             bench.say(f"a backfill over {window}")
@@ -57,8 +57,8 @@ def _dagster(bench: Bench) -> Iterator[Figure]:
         rows = after[table].rows - before[table].rows
         yield Figure(f"{NAME}.dagster.{table}.rows", rows / times.partitions, "rows", f"rows of {table} {each}", data)
     for name, sizes_now, of in (
-        ("at_once", after, "as they stand after it: with what was written and replaced"),
-        ("packed", packed, "after VACUUM FULL: what is alive"),
+        ("at_once", after, "right after it, with dead rows"),
+        ("packed", packed, "after VACUUM FULL, without dead rows"),
     ):
         grown = _grown(before, sizes_now)
         yield Figure(
@@ -80,7 +80,7 @@ def _grown(before: Mapping[str, TableSize], after: Mapping[str, TableSize]) -> d
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of the live tables: made by inserts and never merged, and active now, of all shards."""
+    """Parts of the live tables on all shards: how many inserts have made, and how many are active now."""
 
     made: int
     active: int
@@ -101,7 +101,7 @@ def _engines(bench: Bench) -> Iterator[Figure]:
         "parts",
         "parts that inserts of one run made, of a table on a shard",
         data,
-        detail=f"{made} in all, {after.active} of them and their merges active afterwards",
+        detail=f"{made} in all; afterwards {after.active} parts are active, including merged ones",
     )
     files = [path.stat().st_size for path in Path(target.fleet.slices).rglob("*.parquet")]
     yield Figure(

@@ -1,11 +1,11 @@
-"""How the time grows: with about 1x, 4x and 16x the rows, and with 1, 2, 4 and 8 shards.
+"""How the time grows with about 1x, 4x and 16x the rows, and with 1, 2, 4 and 8 shards.
 
-Rows: windows of the replay, each by one CLI call onto empty shards. More rows come as more days, as in life. A call costs some
-seconds before its first row, which would make any growth look better than linear; so what is judged is the cost of a further row:
-from 4x to 16x, of that from 1x to 4x. Exactly linear is 1.
+Rows: windows of the replay, each copied by one CLI call onto empty shards. More rows come from more days, as in production. A call takes
+some seconds before its first row, which makes any growth look better than linear; so the bar judges the cost of a further row, from 4x to
+16x relative to that from 1x to 4x. Linear growth gives 1.
 
-Shards: the same rows (the 4x window) onto fleets of 1, 2, 4 and 8 shards, whose engines are all on this machine: more shards don't add
-processors here, so this shows what each further shard costs, not what it would gain. The sides alternate in each round.
+Shards: the same rows (the 4x window) copied onto fleets of 1, 2, 4 and 8 shards. All their engines are on this machine, so more shards add
+no processors: this shows what each further shard costs, not what it would gain. The sides alternate in each round.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ def _rows(bench: Bench) -> Iterator[Result]:
     for load in first_loads(bench, bench.size.growth_days):
         seconds[load.days].append(load.reindexed.measured.wall_seconds)
         rows[load.days], data[load.days] = load.rows, load.data
-    one, four, sixteen = bench.size.growth_days
+    least, middle, most = bench.size.growth_days
     for days in bench.size.growth_days:
-        of = f"a CLI call over {rows[days] / rows[one]:.1f}x the rows"
+        of = f"a CLI call over {rows[days] / rows[least]:.1f}x the rows"
         yield Figure.median(f"{NAME}.rows.{days}_days_seconds", seconds[days], "s", of, data[days])
     costs = {}
-    for name, low, high in (("first", one, four), ("further", four, sixteen)):
+    for name, low, high in (("first", least, middle), ("further", middle, most)):
         further = (rows[high] - rows[low]) / 1e6
         costs[name] = [(more - less) / further for more, less in zip(seconds[high], seconds[low], strict=True)]
         yield Figure.median(
             f"{NAME}.rows.{name}_seconds_per_million",
             costs[name],
             "s",
-            f"a million further rows, from {rows[low] / rows[one]:.1f}x to {rows[high] / rows[one]:.1f}x",
+            f"a million further rows, from {rows[low] / rows[least]:.1f}x to {rows[high] / rows[least]:.1f}x",
             data[high],
         )
     if min(costs["first"]) <= 0:
         yield NotRun(
-            f"{NAME}.rows.linearity", "the times of 1x and 4x the rows lie too close together to tell their difference"
+            f"{NAME}.rows.linearity", "the times of 1x and 4x the rows are too close together to show their difference"
         )
         return
     ratios = [further / first for further, first in zip(costs["further"], costs["first"], strict=True)]
@@ -60,8 +60,8 @@ def _rows(bench: Bench) -> Iterator[Result]:
         f"{NAME}.rows.linearity",
         ratios,
         "x",
-        "a further row's cost from 4x to 16x, of that from 1x to 4x",
-        data[sixteen],
+        "a further row's cost from 4x to 16x, relative to that from 1x to 4x",
+        data[most],
     )
 
 
@@ -73,13 +73,13 @@ def _shards(bench: Bench) -> Iterator[Result]:
     data: dict[int, str] = {}
     replay = bench.replay
     with bench.stacks.ending():
-        most = bench.stacks.new(MORE_SHARDS, bench.plan.customers, bench.plan.first_day, max(counts))
+        shards = bench.stacks.new(MORE_SHARDS, bench.plan.customers, bench.plan.first_day, max(counts))
         for number in range(bench.size.rounds):
             for count in counts:
                 bench.say(f"round {number + 1} of {bench.size.rounds}: {window}, {count} shards")
-                # All of them: shards that this fleet doesn't have would go on merging what an earlier one wrote.
-                most.reset()
-                target = with_shards_of(replay, most, count)
+                # All of them: shards that this fleet doesn't use would go on merging the rows of an earlier fleet.
+                shards.reset()
+                target = with_shards_of(replay, shards, count)
                 target.reset()
                 seconds[count].append(reindex(target, window).measured.wall_seconds)
                 data[count] = sizes(window, prove(target, window, f"the run onto {count} shards"), count)
@@ -96,6 +96,6 @@ def _shards(bench: Bench) -> Iterator[Result]:
         f"{NAME}.shards.ratio",
         ratios,
         "x",
-        f"the time with {counts[-1]} shards, of that with {counts[0]}",
+        f"the time with {counts[-1]} shards, relative to that with {counts[0]}",
         data[counts[-1]],
     )

@@ -1,10 +1,11 @@
-"""What the figures were measured on: the machine, and the versions of everything that matters.
+"""What the figures were measured on: the machine, and the versions of what matters.
 
-What lives here: asking for them. What does not: figures.
+What lives here: finding them out. What does not: figures.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -44,7 +45,7 @@ class Machine:
     def this() -> Machine:
         return Machine(
             _processor(),
-            # Those that this process may use: a container may have fewer than the machine.
+            # The cores that this process may use: a container may have fewer than the machine.
             len(os.sched_getaffinity(0)),
             round(psutil.virtual_memory().total / 1e9, 1),
             f"{platform.system()} {platform.release()}",
@@ -55,24 +56,22 @@ class Machine:
 
 
 def package_versions() -> dict[str, str]:
-    """Python and the main libraries, those that are installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the main libraries that are installed."""
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def engine_versions(target: Target) -> dict[str, str]:
-    """Both engines, as they call themselves."""
+    """The versions that both engines report."""
     with target.source() as source, source.cursor() as cursor:
         cursor.execute("SHOW server_version")
-        row = cursor.fetchone()
+        [(postgres,)] = cursor.fetchall()
     with target.shards() as clients:
-        clickhouse = clients[0].query("SELECT version()").result_rows[0][0]
-    return {"postgres": str(row[0]) if row else "unknown", "clickhouse (chdb)": str(clickhouse)}
+        [(clickhouse,)] = clients[0].query("SELECT version()").result_rows
+    return {"postgres": str(postgres), "clickhouse (chdb)": str(clickhouse)}
 
 
 def versions_line(versions: Mapping[str, str]) -> str:
@@ -84,8 +83,8 @@ def versions_line(versions: Mapping[str, str]) -> str:
 
 
 def _processor() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if model := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
+            return model[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,11 +1,11 @@
-"""What a run takes: wall time, processor time and peak memory, of the run itself, of Postgres and of each shard.
+"""The wall time, processor time and peak memory of a run, of Postgres and of each shard.
 
-What lives here: taking these numbers from outside, without a cgroup. What does not: what is run, and whether it was right (proof.py).
+What lives here: measuring them from outside, without a cgroup. What does not: the run itself, and whether it was right (proof.py).
 
-Processor time is the difference of what the kernel has counted for a whole tree of processes, those that have ended included (their
-parent inherits it), so nothing short-lived is missed. Memory is sampled ten times a second; of the run's process the kernel's own
-high-water mark is read as well (VmHWM, which begins anew with each program), so that a short peak is not missed either. Postgres'
-processes share their buffers: what is shared counts once.
+Processor time is the difference of what the kernel has counted for a whole tree of processes. That includes processes that have ended,
+whose parent inherits their time, so nothing short-lived is missed. Memory is sampled ten times a second. For the run's process the
+kernel's high-water mark is read too (VmHWM, which each program starts from zero), so that a short peak is not missed either. Postgres'
+processes share their buffers, which count once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,17 +25,18 @@ from types import TracebackType
 import psutil
 
 from benchmarks.target import Servers
+from reindex_assets.local.stack.processes import process_tree, resident_bytes
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _SECONDS_BETWEEN_SAMPLES = 0.1
-#: Looking at Postgres' many processes takes milliseconds, which on two cores would be felt.
+#: Sampling Postgres' many processes takes milliseconds, enough to disturb a run on two cores.
 _SAMPLES_BETWEEN_POSTGRES = 5
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Used:
-    """What one tree of processes took."""
+    """What one tree of processes used."""
 
     cpu_seconds: float
     peak_bytes: int
@@ -43,12 +44,12 @@ class Used:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run took.
+    """What one run used.
 
     Attributes:
-        run: the run's process with its children (without, where that is this process); the peak is that of the largest single one.
-        max_rss_bytes: the kernel's ru_maxrss of a command; 0 where the run is no command. It begins with the size of the process that
-            started the command, so it can be too high, and never too low.
+        run: the run's process with its children (if it is this process, without); the peak is that of the largest single process.
+        max_rss_bytes: the kernel's ru_maxrss of a command; 0 for a run that is no command. It starts from the size of the process that
+            started the command, so it can be too high but never too low.
     """
 
     wall_seconds: float
@@ -63,7 +64,7 @@ class Measured:
 
 
 class Meter:
-    """Measures while its context is open; `result` holds what was found afterwards."""
+    """Measures while its context is open, and then holds the `result`."""
 
     def __init__(self, servers: Servers, run: psutil.Process) -> None:
         self._servers = servers
@@ -94,22 +95,22 @@ class Meter:
         )
 
     def _cpu(self) -> list[float]:
-        return [cpu_of_tree(tree) for tree in (self._run, self._servers.postgres, *self._servers.shards)]
+        return [_cpu_of_tree(tree) for tree in (self._run, self._servers.postgres, *self._servers.shards)]
 
     def _sample(self) -> None:
         number = 0
         while True:
             self._note("run", max((_high_water(process) for process in _tree(self._run)), default=0))
             for shard, process in enumerate(self._servers.shards):
-                self._note(f"shard {shard}", _resident(process))
+                self._note(f"shard {shard}", resident_bytes([process]))
             if number % _SAMPLES_BETWEEN_POSTGRES == 0:
-                self._note("postgres", _resident_once(_tree(self._servers.postgres)))
+                self._note("postgres", resident_bytes(_tree(self._servers.postgres)))
             number += 1
             if self._done.wait(_SECONDS_BETWEEN_SAMPLES):
                 return
 
-    def _note(self, name: str, found: int) -> None:
-        self._peaks[name] = max(self._peaks.get(name, 0), found)
+    def _note(self, name: str, sample: int) -> None:
+        self._peaks[name] = max(self._peaks.get(name, 0), sample)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class Finished:
 
 
 def measure_command(command: Sequence[str], environment: Mapping[str, str], servers: Servers) -> Finished:
-    """Runs a command in a fresh process at the root of the repository, to its end."""
-    # Into files, not pipes: nobody has to read along, and nothing can fill up.
+    """Runs a command to its end, in a new process at the root of the repository."""
+    # Files, because nobody reads while the command runs, and a pipe would fill up.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output, tempfile.TemporaryFile("w+") as errors:
         begun = time.perf_counter()
         process = subprocess.Popen(
@@ -146,7 +147,7 @@ def measure_command(command: Sequence[str], environment: Mapping[str, str], serv
         assert meter.result is not None
         measured = Measured(
             wall,
-            # It is gone, and so is what the kernel counted for it but here.
+            # The process has ended, and the kernel keeps its times nowhere else.
             Used(used.ru_utime + used.ru_stime, meter.result.run.peak_bytes),
             meter.result.postgres,
             meter.result.shards,
@@ -157,8 +158,8 @@ def measure_command(command: Sequence[str], environment: Mapping[str, str], serv
         return Finished(process.returncode, output.read(), errors.read(), measured)
 
 
-def cpu_of_tree(root: psutil.Process) -> float:
-    """Processor seconds of a process, its descendants, and those of them that have ended; 0 when it is gone itself."""
+def _cpu_of_tree(root: psutil.Process) -> float:
+    """Processor seconds of a process and its descendants, including ended ones; 0 when the process itself has ended."""
     total = 0.0
     for process in _tree(root):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -168,36 +169,14 @@ def cpu_of_tree(root: psutil.Process) -> float:
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:
-    if root.pid == os.getpid():
-        # Where a peer runs in this process: the shards are children of it too, and are counted for themselves.
-        return [root]
-    try:
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def _resident_once(processes: Iterable[psutil.Process]) -> int:
-    own, shared = 0, 0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            memory = process.memory_info()
-            own += memory.rss - memory.shared
-            shared = max(shared, memory.shared)
-    return own + shared
+    # A peer runs in this process, whose children are the servers too: they are counted separately.
+    return [root] if root.pid == os.getpid() else process_tree(root)
 
 
 def _high_water(process: psutil.Process) -> int:
-    """The most that a process ever had resident since its program began; what it has now, where the kernel doesn't tell."""
+    """The peak of a process's resident memory since its program began, or its present memory if the kernel doesn't report the peak."""
     with contextlib.suppress(OSError):
-        found = _HIGH_WATER.search(Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8", errors="replace"))
-        if found is not None:
-            return int(found[1]) * 1024
-    return _resident(process)
+        line = _HIGH_WATER.search(Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8", errors="replace"))
+        if line is not None:
+            return int(line[1]) * 1024
+    return resident_bytes([process])

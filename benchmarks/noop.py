@@ -1,10 +1,9 @@
-"""The replay again: when nothing has changed, and when 0.1 % of the rows have, all of them on 5 % of the days.
+"""The replay again: with nothing changed, and with 0.1 % of the rows changed, all of them on 5 % of the days.
 
-In each round: the full run onto empty shards, the same call again, 0.1 % of all scorecards with all their scores edited in
-Postgres, the same call a third time. The shares are taken within a round, between the runs as the command tells their time: the
-start of Python and Dagster, which is the same for all three, would hide what a re-run costs in a backfill or a schedule; the
-calls' own times are given beside them. That a re-run wrote nothing, or just the rows that were edited, is demanded of it. Does
-not show: changes that are spread over all days.
+Each round makes the full run onto empty shards, repeats the call, edits 0.1 % of all scorecards with all their scores in Postgres, and
+makes the call a third time. Shares are taken within a round, from the times that the command reports for its runs: the start of Python and
+Dagster, the same for all three calls, would hide what a repeated run costs in a backfill or a schedule. The times of the calls are given
+beside them. A repeated run must write nothing, or only the edited rows. Does not show: changes spread over all days.
 """
 
 from __future__ import annotations
@@ -53,16 +52,18 @@ def run(bench: Bench) -> Iterator[Result]:
         ("unchanged", unchanged, "the same again, nothing changed"),
         ("changed", changed, f"the same again, {edited}"),
     ):
-        yield Figure.median(f"{NAME}.{name}.run_seconds", [one.run_seconds for one in runs], "s", of, data)
-        walls = [one.measured.wall_seconds for one in runs]
+        yield Figure.median(f"{NAME}.{name}.run_seconds", [call.run_seconds for call in runs], "s", of, data)
+        walls = [call.measured.wall_seconds for call in runs]
         yield Figure.median(f"{NAME}.{name}.cli_seconds", walls, "s", f"{of}: the whole CLI call", data)
         if runs is not full:
-            shares = [one.run_seconds / whole.run_seconds for one, whole in zip(runs, full, strict=True)]
-            yield Figure.median(f"{NAME}.{name}.share", shares, "x", f"{of}: its time, of the full run's", data)
+            shares = [again.run_seconds / first.run_seconds for again, first in zip(runs, full, strict=True)]
+            yield Figure.median(
+                f"{NAME}.{name}.share", shares, "x", f"{of}: its time, relative to the full run's", data
+            )
 
 
-def _assert_wrote(found: Reindexed, rows: int, what: str) -> None:
-    if found.rows_written != rows or found.rows_deleted not in (0, rows):
+def _assert_wrote(call: Reindexed, rows: int, what: str) -> None:
+    if call.rows_written != rows or call.rows_deleted not in (0, rows):
         raise WrongRunError(
-            f"{what} wrote {found.rows_written:,} rows and deleted {found.rows_deleted:,}: {rows:,} had to be written"
+            f"{what} wrote {call.rows_written:,} rows and deleted {call.rows_deleted:,}: {rows:,} had to be written"
         )

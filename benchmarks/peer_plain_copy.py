@@ -1,8 +1,8 @@
-"""Peer: a plain copy, ADBC to insert_arrow. The shortest program that fills the shards, and it guarantees nothing.
+"""Peer: a plain copy, ADBC to insert_arrow. It is the shortest program that fills the shards, and it guarantees nothing.
 
-No snapshot over both tables, no comparison with what stands there already, no order between scores and scorecards, no check
-afterwards; a second run doubles the rows until a merge folds them, and what was deleted in Postgres stays. Each shard has a
-thread, and one batch on its way.
+It takes no snapshot over both tables, compares nothing with the rows that are there, keeps no order between scores and scorecards, and
+checks nothing. A second run doubles the rows until a merge, and rows deleted in Postgres stay. Each shard has a thread, which inserts one
+batch at a time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def plain_copy(target: Target, window: Window) -> Moved:
     count = target.shard_count
     with target.shards() as clients, source_stream(target) as stream:
         workers = [ThreadPoolExecutor(1) for _ in clients]
-        under_way: list[Future[object] | None] = [None] * count
+        inserts: list[Future[object] | None] = [None] * count
         for table in TABLES:
             for batch in stream.read(table, window):
                 rows += batch.num_rows
                 for shard, part in enumerate(_by_shard(_plain(batch, table), count)):
-                    _wait(under_way[shard])
-                    under_way[shard] = workers[shard].submit(_insert, clients[shard], table, part)
-        for future in under_way:
+                    _wait(inserts[shard])
+                    inserts[shard] = workers[shard].submit(_insert, clients[shard], table, part)
+        for future in inserts:
             _wait(future)
         for worker in workers:
             worker.shutdown()

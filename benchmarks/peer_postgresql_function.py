@@ -1,10 +1,9 @@
-"""Peer: ClickHouse's own INSERT INTO ... SELECT FROM postgresql(...), by which an engine reads Postgres itself.
+"""Peer: ClickHouse's INSERT INTO ... SELECT FROM postgresql(...), with which an engine reads Postgres itself, over TCP.
 
-In two ways, both inside the shards' engines, with Postgres on TCP. *One engine*: shard 0 takes all rows of both tables into plain
-MergeTree tables: the peer at its best, and no sharded cluster. *To the shards*: every shard takes its own rows into the real
-tables, all at once; each query reads all of Postgres' rows of the window to keep a quarter. Neither compares anything, and each
-table is a snapshot of its own. The function can't read a denormal number (5e-324: "Cannot parse PostgreSQL value"), so Postgres gives it
-zeros for those.
+It runs in two ways. *One engine*: shard 0 copies all rows of both tables into plain MergeTree tables; the peer is at its best, without a
+sharded cluster. *To the shards*: all shards at once copy their own rows into the real tables; each query reads all rows of the window from
+Postgres to keep a quarter. Neither way compares anything, and each table is read in its own snapshot. The function can't read a denormal
+number (5e-324: "Cannot parse PostgreSQL value"), so Postgres sends zeros for those.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from clickhouse_connect.driver.binding import format_str
 from clickhouse_connect.driver.client import Client
 
 from benchmarks.data import Window
-from benchmarks.figures import WrongRunError
 from benchmarks.raw_read import Moved
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
@@ -24,7 +23,7 @@ from reindex_assets.model import TABLES, Table
 
 
 def to_one_engine(target: Target, window: Window) -> Moved:
-    """All rows into plain MergeTree tables of one engine, which are dropped afterwards."""
+    """Copies all rows into plain MergeTree tables of one engine, and drops these afterwards."""
     with target.shards() as clients:
         client = clients[0]
         for table in TABLES:
@@ -44,7 +43,7 @@ def to_one_engine(target: Target, window: Window) -> Moved:
 
 
 def to_the_shards(target: Target, window: Window) -> Moved:
-    """Each shard's rows into its real tables, all shards at once."""
+    """Copies each shard's rows into its real tables, all shards at once."""
     count = target.shard_count
     with target.shards() as clients, ThreadPoolExecutor(count) as workers:
 
@@ -70,17 +69,11 @@ def _insert(name: str, table: Table, target: Target, query: str) -> str:
     columns = ", ".join(table.column_names)
     return (
         f"INSERT INTO {name} ({columns})\nSELECT {columns} FROM postgresql(\n"
-        f"    {_text(f'{postgres.host}:{postgres.port}')}, {_text(postgres.database)}, query({_text(query)}),\n"
-        f"    {_text(postgres.user)}, {_text(password)}\n)"
+        f"    {format_str(f'{postgres.host}:{postgres.port}')}, {format_str(postgres.database)}, query({format_str(query)}),\n"
+        f"    {format_str(postgres.user)}, {format_str(password)}\n)"
     )
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _count(client: Client, table: str) -> int:
-    found = client.query(f"SELECT count() FROM {table}").result_rows
-    if not found:
-        raise WrongRunError(f"{table} could not be counted")
-    return int(found[0][0])
+    [(rows,)] = client.query(f"SELECT count() FROM {table}").result_rows
+    return int(rows)

@@ -1,14 +1,12 @@
-"""Peer: reladiff, which compares tables of two databases by checksums and bisection. Against `verify` at the depth `fingerprint`.
+"""Peer: reladiff, which compares tables of two databases by checksums and bisection; measured against `verify --depth fingerprint`.
 
-reladiff's own ClickHouse driver speaks the native protocol, which the local shards don't have; its subclass here opens its
-connections by clickhouse-connect instead, and nothing else is changed. It knows neither shards, nor LowCardinality, nor equal
-texts of floats in both engines, nor an order of UUIDs that both share. So it is given views: of each shard's rows in Postgres and
-of the shard's table, every column as a text or an integer that both engines write alike (floats by their bits), the ids as texts.
-Then it agrees on equal data, and finds what differs.
+reladiff's ClickHouse driver uses the native protocol, which the local shards don't have; the subclass here connects by clickhouse-connect
+and changes nothing else. reladiff doesn't support shards or LowCardinality, and the two engines write floats and order UUIDs differently.
+So it compares views, of each shard's rows in Postgres and of the shard's table, in which every column is a text or an integer that both
+engines write alike (floats by their bits, ids as texts). On these it agrees on equal data, and finds what differs.
 
-It is told to bisect into as few segments as it can (two): the key of such a view has no index, and each segment reads the shard's
-rows in Postgres anew. It runs in a process of its own, as it changes how psycopg2 waits for the whole process: `python -m
-benchmarks.peer_reladiff`.
+It bisects into as few segments as it can (two), because the key of such a view has no index, and each segment reads the shard's rows in
+Postgres again. It runs in its own process (`python -m benchmarks.peer_reladiff`) because it changes how psycopg2 waits everywhere.
 """
 
 from __future__ import annotations
@@ -44,13 +42,13 @@ def compare_by_reladiff(target: Target, window: Window) -> Moved:
     """Compares the window's rows on every shard.
 
     Raises:
-        WrongRunError: it failed, or found a difference, on data that are equal.
+        WrongRunError: it failed, or found a difference in equal data.
     """
     _make_views(target, window)
     postgres = target.cluster.postgres
     clickhouse = target.cluster.clickhouse
     password = postgres.password.resolve().get_secret_value()
-    places = {
+    addresses = {
         "postgres": {
             "host": postgres.host,
             "port": postgres.port,
@@ -71,16 +69,16 @@ def compare_by_reladiff(target: Target, window: Window) -> Moved:
     }
     finished = measure_command(
         [sys.executable, "-m", "benchmarks.peer_reladiff"],
-        # Not among the arguments, which any user of the machine can see.
-        {**target.environment, "BENCHMARK_PLACES": json.dumps(places)},
+        # Not in the arguments, which every user of the machine can read.
+        {**target.environment, "BENCHMARK_ADDRESSES": json.dumps(addresses)},
         target.servers,
     )
     if finished.status != 0:
         raise WrongRunError(f"reladiff ended with {finished.status}: {finished.errors[-1500:]}")
-    found = json.loads(finished.output.splitlines()[-1])
-    if found["differences"]:
-        raise WrongRunError(f"reladiff found {found['differences']} differences where there are none")
-    return Moved(found["rows"], found["seconds"])
+    result = json.loads(finished.output.splitlines()[-1])
+    if result["differences"]:
+        raise WrongRunError(f"reladiff found {result['differences']} differences where there are none")
+    return Moved(result["rows"], result["seconds"])
 
 
 def _make_views(target: Target, window: Window) -> None:
@@ -122,7 +120,7 @@ def _in_clickhouse(column: Column) -> str:
         return f"toUnixTimestamp64Micro({column.name})"
     if pa.types.is_floating(column.arrow):
         bits = f"lower(hex(reverse(reinterpretAsString(assumeNotNull({column.name})))))"
-        # reinterpretAsString cuts zero bytes off at the end, which is the front of the number.
+        # reinterpretAsString drops zero bytes at its end, which is the front of the number.
         return f"if(isNull({column.name}), NULL, leftPad({bits}, 16, '0'))"
     if pa.types.is_integer(column.arrow) or pa.types.is_boolean(column.arrow):
         return f"CAST({column.name} AS {'Nullable(Int64)' if column.nullable else 'Int64'})"
@@ -141,26 +139,26 @@ def _main() -> None:
         def create_connection(self) -> Any:
             return clickhouse_connect.dbapi.connect(**self._args)
 
-    places = json.loads(os.environ.pop("BENCHMARK_PLACES"))
+    addresses = json.loads(os.environ.pop("BENCHMARK_ADDRESSES"))
     begun = time.perf_counter()
     rows = differences = 0
-    postgres = PostgreSQL(thread_count=1, **places["postgres"])
-    for shard, place in enumerate(places["shards"]):
-        clickhouse = OverHttp(thread_count=1, **place)
+    postgres = PostgreSQL(thread_count=1, **addresses["postgres"])
+    for shard, address in enumerate(addresses["shards"]):
+        clickhouse = OverHttp(thread_count=1, **address)
         for table in TABLES:
             key = "score_id" if table is SCORE else "scorecard_id"
             others = tuple(name for name in table.column_names if name != key)
             sides = [
                 reladiff.connect_to_table(postgres, (_SCHEMA, f"{table.name}_{shard}"), key, extra_columns=others),
                 reladiff.connect_to_table(
-                    clickhouse, (place["database"], f"{_SCHEMA}_{table.name}"), key, extra_columns=others
+                    clickhouse, (address["database"], f"{_SCHEMA}_{table.name}"), key, extra_columns=others
                 ),
             ]
             with reladiff.diff_tables(
                 *sides, algorithm=reladiff.Algorithm.HASHDIFF, bisection_factor=_SEGMENTS, threaded=True
-            ) as found:
-                differences += sum(1 for _ in found)
-                rows += found.get_stats_dict()["rows_A"]
+            ) as difference:
+                differences += sum(1 for _ in difference)
+                rows += difference.get_stats_dict()["rows_A"]
     sys.stdout.write(
         json.dumps({"rows": rows, "differences": differences, "seconds": time.perf_counter() - begun}) + "\n"
     )

@@ -1,8 +1,8 @@
-"""Peer: the seeds' algorithm. Batches of 50 scorecards, one query for the scores of each, two inserts per batch and shard.
+"""Peer: the seeds' algorithm, in batches of 50 scorecards, with one query for the scores of each and two inserts per batch and shard.
 
-Run on the first scorecards of the window, which is as fast as it ever is; its rate is given, not a whole replay (1.6 M scorecards
-would take hours). Kinder than the seeds were: batches follow each other by key and not by an offset that grows, both engines are
-on this machine, and nothing is deleted.
+It copies the first scorecards of the window, where it is fastest; the figure is its rate, because a whole replay (1.6 M scorecards) would
+take hours. It is kinder than the seeds' system: batches follow each other by key and not by a growing offset, both engines are on this
+machine, and nothing is deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SELECT {", ".join(column.source for column in _OWN)}
 FROM historic.scorecard_scores AS s
 WHERE s.customer = %s AND s.profile = %s AND s.scorecard_id = %s
 """
-#: The rows' columns, in the order in which they are put together below.
+#: The columns of the rows that are built below, in their order.
 _COLUMNS = {
     SCORECARD.name: list(SCORECARD.column_names),
     SCORE.name: [*_SHARED, *(column.name for column in _OWN)],
@@ -42,7 +42,7 @@ _COLUMNS = {
 def seeds_algorithm(target: Target, window: Window, scorecards: int) -> Moved:
     """Copies the first scorecards of the window with their scores."""
     psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
-    read = 0
+    moved = 0
     with target.source() as source, source.cursor() as cursor, target.shards() as clients:
         begun = time.perf_counter()
         done = 0
@@ -57,17 +57,17 @@ def seeds_algorithm(target: Target, window: Window, scorecards: int) -> Moved:
                 rows[SCORE.name, shard] += [[*copied, *score] for score in cursor.fetchall()]
             for table in TABLES:
                 for shard, client in enumerate(clients):
-                    if found := rows[table.name, shard]:
-                        read += len(found)
-                        client.insert(table.name, found, _COLUMNS[table.name], settings=_SETTINGS)
+                    if batch_rows := rows[table.name, shard]:
+                        moved += len(batch_rows)
+                        client.insert(table.name, batch_rows, _COLUMNS[table.name], settings=_SETTINGS)
             done += len(batch)
             after = batch[-1]["scorecard_time"], batch[-1]["scorecard_id"]
         seconds = time.perf_counter() - begun
-    return Moved(read, seconds)
+    return Moved(moved, seconds)
 
 
 def _batch(cursor: Cursor, window: Window, after: tuple[datetime, UUID] | None, size: int) -> list[dict[str, Any]]:
-    # Bound by the driver; a `%` of the query's own would have to be doubled, and it has none.
+    # The driver binds the values, so a `%` in the query would have to be doubled; it has none.
     condition = "" if after is None else "AND (c.process_interaction_at, c.scorecard_id) > (%s, %s)\n"
     cursor.execute(
         f"{copy_query(SCORECARD, window)}\n{condition}ORDER BY c.process_interaction_at, c.scorecard_id LIMIT {size}",

@@ -1,13 +1,12 @@
-"""Other ways to do the same on the same data, each with how many times the product is as fast.
+"""Other ways to do the same work on the same data, and how the product's speed compares with theirs.
 
-In each round the product's CLI call (with its start, its comparison and its checks) and every peer take their turns on the same
-rows, and each ratio is taken within a round. The peers are timed inside, without the start of a process, which is in their
-favour. What a peer has copied is proved like the product's own copy; a peer whose copy is wrong is named with what is wrong, and
-not timed.
+In each round the product's CLI call (with its start, its comparison and its checks) and every peer take turns on the same rows, and
+ratios are taken within a round. The peers run in this process, so their times don't include the start of a process, which favours them.
+A peer's copy is proved like the product's. A peer whose copy is wrong is reported with the error and not timed.
 
-The peers: ClickHouse's own `postgresql()` (into one engine, and to the shards), a plain ADBC-to-insert_arrow copy without any
-guarantee, the raw read, the seeds' algorithm on a sample, and for the comparison reladiff against `verify`. Does not show: what a
-peer would need beside its copy to be right a second time.
+The peers: ClickHouse's `postgresql()` (into one engine, and to the shards), a plain ADBC-to-insert_arrow copy without any guarantee, the
+raw read, the seeds' algorithm on a sample, and, for the comparison, reladiff against `verify`. Does not show: what a peer would need
+besides its copy to be right a second time.
 """
 
 from __future__ import annotations
@@ -26,11 +25,9 @@ from benchmarks.peer_postgresql_function import to_one_engine, to_the_shards
 from benchmarks.peer_reladiff import compare_by_reladiff, missing
 from benchmarks.peer_seeds import seeds_algorithm
 from benchmarks.product import reindex
-from benchmarks.proof import Rows, prove, prove_beginning, sizes, total
+from benchmarks.proof import Rows, prove, prove_beginning, sizes, total, verify_window
 from benchmarks.raw_read import Moved, raw_read
 from benchmarks.target import Target
-from reindex_assets.comparison.verification import Depth, verify
-from reindex_assets.model import PROCESS
 
 NAME = "peers"
 
@@ -40,8 +37,8 @@ class Peer:
     """One other way.
 
     Attributes:
-        proof: of what stands in the shards' own tables afterwards, where it has written there.
-        whole: it takes all rows of the window; else a sample.
+        proof: proves the rows in the shards' tables afterwards, if it has written there.
+        whole: whether it moves all rows of the window, or a sample.
     """
 
     name: str
@@ -94,10 +91,10 @@ def _copies(bench: Bench) -> Iterator[Result]:
             try:
                 moved = peer.move(target, window)
                 if peer.whole and moved.rows != total(rows):
-                    raise WrongRunError(f"it has taken {moved.rows:,} rows of {total(rows):,}")
+                    raise WrongRunError(f"it has moved {moved.rows:,} of {total(rows):,} rows")
                 if peer.proof is not None:
                     peer.proof(target, window, peer.what)
-            except Exception as error:  # noqa: BLE001 - a peer that can't do the work is reported, and the others go on
+            except Exception as error:  # noqa: BLE001 - a peer that fails is reported, and the others go on
                 wrong[peer.name] = _reason(bench, error)
             else:
                 rates[peer.name].append(moved.rows / moved.seconds)
@@ -107,32 +104,27 @@ def _copies(bench: Bench) -> Iterator[Result]:
         if peer.name in wrong:
             yield NotRun(f"{NAME}.{peer.name}", wrong[peer.name])
             continue
-        found = rates[peer.name]
-        yield Figure.median(f"{NAME}.{peer.name}.rows_per_second", found, "rows/s", peer.what, data)
-        ratios = [ours / theirs for ours, theirs in zip(product, found, strict=True)]
-        yield Figure.median(f"{NAME}.{peer.name}.ratio", ratios, "x", f"the product's rate, of {peer.what}", data)
-    yield from _against_the_faster_function(product, rates, data)
-
-
-def _against_the_faster_function(product: list[float], rates: dict[str, list[float]], data: str) -> Iterator[Figure]:
-    """The product against the faster of the two ways of postgresql(): that is the one somebody would choose."""
-    found = {name: rates[name] for name in ("postgresql_one_engine", "postgresql_shards") if rates[name]}
-    if found:
-        best = max(found, key=lambda name: statistics.median(found[name]))
-        ratios = [ours / theirs for ours, theirs in zip(product, found[best], strict=True)]
-        yield Figure.median(
-            f"{NAME}.against_postgresql_function", ratios, "x", f"the product's rate, of the faster one: {best}", data
-        )
+        yield Figure.median(f"{NAME}.{peer.name}.rows_per_second", rates[peer.name], "rows/s", peer.what, data)
+        ratios = [ours / theirs for ours, theirs in zip(product, rates[peer.name], strict=True)]
+        of = f"the product's rate, relative to {peer.what}"
+        yield Figure.median(f"{NAME}.{peer.name}.ratio", ratios, "x", of, data)
+    # The faster of the two ways of postgresql() is the one that somebody would choose.
+    functions = [name for name in ("postgresql_one_engine", "postgresql_shards") if name not in wrong]
+    if functions:
+        best = max(functions, key=lambda name: statistics.median(rates[name]))
+        ratios = [ours / theirs for ours, theirs in zip(product, rates[best], strict=True)]
+        of = f"the product's rate, relative to the faster one: {best}"
+        yield Figure.median(f"{NAME}.against_postgresql_function", ratios, "x", of, data)
 
 
 def _comparison(bench: Bench) -> Iterator[Result]:
-    """verify against reladiff, over some days that are equal."""
+    """Compares verify with reladiff over some equal days."""
     reason = missing()
     if reason is not None:
         yield NotRun(f"{NAME}.reladiff", reason)
         return
     target, window = bench.replay, bench.window(bench.size.reladiff_days)
-    bench.say("reladiff: some days to compare")
+    bench.say("loading the days to compare")
     target.reset()
     reindex(target, window)
     rows = prove(target, window, "the days to compare")
@@ -142,16 +134,14 @@ def _comparison(bench: Bench) -> Iterator[Result]:
         for number in range(bench.size.rounds):
             bench.say(f"round {number + 1} of {bench.size.rounds}: verify")
             begun = time.perf_counter()
-            found = verify(
-                target.fleet, window.customers, window.first_day, window.last_day, kind=PROCESS, depth=Depth.FINGERPRINT
-            )
+            verification = verify_window(target.fleet, window)
             ours.append(total(rows) / (time.perf_counter() - begun))
-            if not found.agrees:
-                raise WrongRunError(f"verify: {found.sentence}")
+            if not verification.agrees:
+                raise WrongRunError(f"verify: {verification.sentence}")
             bench.say(f"round {number + 1} of {bench.size.rounds}: reladiff")
             compared = compare_by_reladiff(target, window)
             if compared.rows != total(rows):
-                raise WrongRunError(f"it has compared {compared.rows:,} rows of {total(rows):,}")
+                raise WrongRunError(f"it has compared {compared.rows:,} of {total(rows):,} rows")
             theirs.append(compared.rows / compared.seconds)
     except Exception as error:  # noqa: BLE001 - as above
         yield NotRun(f"{NAME}.reladiff", _reason(bench, error))
@@ -159,8 +149,8 @@ def _comparison(bench: Bench) -> Iterator[Result]:
     data = sizes(window, rows, target.shard_count)
     yield Figure.median(f"{NAME}.verify.rows_per_second", ours, "rows/s", "verify --depth fingerprint", data)
     yield Figure.median(f"{NAME}.reladiff.rows_per_second", theirs, "rows/s", "reladiff, shard by shard", data)
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    yield Figure.median(f"{NAME}.reladiff.ratio", ratios, "x", "verify's rate, of reladiff's", data)
+    ratios = [our_rate / their_rate for our_rate, their_rate in zip(ours, theirs, strict=True)]
+    yield Figure.median(f"{NAME}.reladiff.ratio", ratios, "x", "verify's rate, relative to reladiff's", data)
 
 
 def _reason(bench: Bench, error: Exception) -> str:

@@ -1,7 +1,6 @@
-"""The product as an operator starts it: `reindex-assets reindex` in a fresh process.
+"""The product as an operator starts it: `reindex-assets reindex` in a new process.
 
-What lives here: the call, and reading what it says of itself. What does not: whether it is right (proof.py), and backfills
-(backfill.py).
+What lives here: the call, and reading its report. What does not: whether it is right (proof.py), and backfills (backfill.py).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Reindexed:
     """One call that has succeeded.
 
     Attributes:
-        run_seconds: of the run alone, as the command tells it: without the start of Python and Dagster, and without the counts before
+        run_seconds: the time that the command reports for its run, without the start of Python and Dagster and without the counts before
             and after it.
     """
 

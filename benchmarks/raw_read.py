@@ -1,4 +1,4 @@
-"""The raw read: the rows of both tables streamed out of Postgres as Arrow over one connection, and dropped. The physical limit.
+"""The raw read, the physical limit: the rows of both tables are streamed out of Postgres as Arrow over one connection, and dropped.
 
 What lives here: the stream, which the plain copy uses too. What does not: any writing.
 """
@@ -22,14 +22,14 @@ from reindex_assets.model import TABLES, Table
 
 @dataclass(frozen=True)
 class Moved:
-    """What a peer has done: rows of both tables, and the seconds that it took."""
+    """The rows of both tables that a peer has moved, and the seconds that it took."""
 
     rows: int
     seconds: float
 
 
 def raw_read(target: Target, window: Window) -> Moved:
-    """Reads every row and keeps none."""
+    """Reads every row and drops it."""
     begun = time.perf_counter()
     with source_stream(target) as stream:
         rows = sum(batch.num_rows for table in TABLES for batch in stream.read(table, window))
@@ -43,15 +43,10 @@ class SourceStream:
         self._connection = connection
 
     def read(self, table: Table, window: Window) -> Iterator[pa.RecordBatch]:
-        """A table's rows as they come."""
+        """A table's rows, batch by batch as they arrive."""
         with self._connection.cursor() as cursor:
             cursor.execute(copy_query(table, window))
-            reader = cursor.fetch_record_batch()
-            while True:
-                try:
-                    yield reader.read_next_batch()
-                except StopIteration:
-                    return
+            yield from cursor.fetch_record_batch()
 
 
 @contextlib.contextmanager

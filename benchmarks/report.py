@@ -1,6 +1,6 @@
-"""What the suite says: tables on the terminal, a JSON document, and the same as Markdown.
+"""The report of the suite, as tables on the terminal, as a JSON document and as Markdown.
 
-What lives here: the report and its three forms. What does not: figures, bars and their judgement.
+What lives here: the report and its three forms. What does not: figures (figures.py), and bars with their verdicts (bars.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, NotRun
 from benchmarks.machine import Machine, versions_line
 from benchmarks.sizes import Size
 
-#: Of the JSON document; raise it when its shape changes.
+#: The version of the JSON document; raise it when the shape changes.
 FORMAT = 1
 
 _COLOURS = {State.MET: "green", State.MISSED: "red", State.NOT_JUDGED: "dim", State.NOT_MEASURED: "yellow"}
@@ -26,7 +26,7 @@ _COLOURS = {State.MET: "green", State.MISSED: "red", State.NOT_JUDGED: "dim", St
 
 @dataclass(frozen=True)
 class Broken:
-    """A subject that ended with an error: its figures, if it has any, came before that."""
+    """A subject that ended with an error; figures that it yielded before stay in the report."""
 
     subject: str
     error: str
@@ -34,7 +34,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Report:
-    """One run of the suite, whole or so far."""
+    """One run of the suite, complete or still going on."""
 
     size: Size
     begun: datetime
@@ -58,7 +58,7 @@ class Report:
 
 
 def to_json(report: Report) -> dict[str, object]:
-    """Each figure says for itself on what machine, versions and data it was measured, so that one can be quoted alone."""
+    """Each figure names the machine, versions and data that it was measured on, so that it can be quoted alone."""
     machine, versions = str(report.machine), versions_line(report.versions)
     return {
         "format": FORMAT,
@@ -81,13 +81,13 @@ def to_json(report: Report) -> dict[str, object]:
             {**dataclasses.asdict(verdict.bar), "value": verdict.value, "state": verdict.state.value}
             for verdict in report.verdicts
         ],
-        "not_run": [dataclasses.asdict(one) for one in report.not_run],
-        "broken": [dataclasses.asdict(one) for one in report.broken],
+        "not_run": [dataclasses.asdict(not_run) for not_run in report.not_run],
+        "broken": [dataclasses.asdict(broken) for broken in report.broken],
     }
 
 
 def print_report(console: Console, report: Report) -> None:
-    """The tables, one for each subject, then the bars, then what could not be measured."""
+    """Prints a table for each subject, then the bars, then what could not be measured."""
     for subject in report.subjects:
         table = Table(title=subject, title_justify="left", caption=_caption(report, subject), caption_justify="left")
         for name, justify in (("figure", "left"), ("value", "right"), ("spread", "right"), ("of", "left")):
@@ -102,15 +102,15 @@ def print_report(console: Console, report: Report) -> None:
         colour = _COLOURS[verdict.state]
         table.add_row(*_bar_row(verdict)[:3], f"[{colour}]{verdict.state}[/{colour}]")
     console.print(table)
-    for one in report.not_run:
-        console.print(f"[yellow]not run:[/yellow] {one.name}: {one.reason}", highlight=False, soft_wrap=True)
+    for not_run in report.not_run:
+        console.print(f"[yellow]not run:[/yellow] {not_run.name}: {not_run.reason}", highlight=False, soft_wrap=True)
     for broken in report.broken:
         console.print(f"[red]broken:[/red] {broken.subject}: ", end="")
         console.print(broken.error, markup=False, highlight=False, soft_wrap=True)
 
 
 def to_markdown(report: Report) -> str:
-    """The same, to be pasted into a document."""
+    """The report as Markdown, to be pasted into a document."""
     return "\n".join(_markdown(report)) + "\n"
 
 
@@ -128,8 +128,8 @@ def _markdown(report: Report) -> Iterator[str]:
     yield from ("", "### bars", "", "| bar | limit | measured | |", "|---|---:|---:|---|")
     for verdict in report.verdicts:
         yield f"| {' | '.join(_cell(text) for text in _bar_row(verdict))} |"
-    problems = [(one.name, one.reason) for one in report.not_run] + [
-        (f"{one.subject} (broken)", one.error) for one in report.broken
+    problems = [(not_run.name, not_run.reason) for not_run in report.not_run] + [
+        (f"{broken.subject} (broken)", broken.error) for broken in report.broken
     ]
     if problems:
         yield from ("", "Not measured:", "")
@@ -154,7 +154,7 @@ def _bar_row(verdict: Verdict) -> tuple[str, str, str, str]:
 
 
 def _number(value: float, unit: str) -> str:
-    """As many digits as say something.
+    """A number with its significant digits.
 
     >>> _number(1634498.2, "rows/s"), _number(39.68, "s"), _number(0.0301, "x"), _number(205.4, "x")
     ('1,634,498 rows/s', '39.7 s', '0.030 x', '205 x')

@@ -1,6 +1,6 @@
-"""How much is measured: tiny, small and spirit.
+"""The sizes of the suite: tiny, small and spirit.
 
-What lives here: the numbers. What does not: the data (data.py).
+What lives here: their numbers. What does not: the data (data.py).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ class Size:
     """One size of the whole suite.
 
     Attributes:
-        days, scorecards: of the replay: process scorecards of one customer over these days.
-        rounds: how often the sides of a ratio alternate.
-        backfills: backfills of the replay by the daemon, each a minute of its waiting; 0 leaves them out.
+        days, scorecards: the replay: one customer's process scorecards over these days.
+        rounds: how often each side of a ratio is measured, in turns.
+        backfills: backfills of the replay by the daemon, each with a minute of waiting for it; 0 leaves them out.
         seeds_scorecards: the sample for the seeds' algorithm.
-        reladiff_days: days that reladiff compares.
-        window_customers, window_days: the backfill of tiny slices; no customers leaves it out.
-        memory_days: windows for the memory, rising.
-        growth_days: windows for the growth in rows: about 1x, 4x and 16x.
-        shard_counts: for the growth in shards, rising.
+        reladiff_days: the days that reladiff compares.
+        window_customers, window_days: the backfill of tiny slices; 0 customers leave it out.
+        memory_days: the windows for the memory, rising.
+        growth_days: the windows for the growth in rows: about 1x, 4x and 16x.
+        shard_counts: the numbers of shards for the growth in shards, rising.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Size:
     shards: int = 4
 
 
-#: Shows that everything works; its figures mean nothing, because all of them are the start of processes.
+#: Shows that everything works; its figures mean nothing, because they measure the start of processes.
 TINY = Size("tiny", 4, 400, 1, 1, 100, 2, 3, 2, (1, 4), (1, 2, 4), (1, 2))
 SMALL = Size("small", 16, 60_000, 3, 1, 500, 4, 12, 8, (1, 4, 16), (1, 4, 16), (1, 2, 4, 8))
 #: The seeds' own replay: 51 days, 1,634,498 scorecards; and 95 customers x 51 days of tiny slices.

@@ -1,9 +1,9 @@
-"""The query that all peers read Postgres by: the same columns, joins and conditions as the product's, in plain SQL of the suite's own.
+"""The query with which all peers read Postgres: the product's columns, joins and conditions, in the suite's own plain SQL.
 
-What lives here: its text, for all shards or for one, and the counts that a copy must come to. What does not: who runs it.
+What lives here: its text, for all shards or for one, and the counts that a copy must reach. What does not: who runs it.
 
-It is not taken from the product, whose way of reading may change: the physical limit must not move with what is measured against it.
-Only the columns are (model.py), because what is copied is theirs.
+It does not come from the product, whose way of reading may change: the physical limit must not move with what is measured against it.
+Only the columns do (model.py), because they are what is copied.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SMALLEST = "2.2250738585072014e-308"
 def copy_query(
     table: Table, window: Window, shard: int | None = None, shard_count: int = 1, denormal_as_zero: bool = False
 ) -> str:
-    """The rows of one of ClickHouse's tables, in the order of its columns; of one shard, if one is named.
+    """The rows of a ClickHouse table, in the order of its columns; with `shard`, those of one shard.
 
     Args:
-        denormal_as_zero: for a reader that fails on numbers like 5e-324, of which the made data have some.
+        denormal_as_zero: for a reader that fails on numbers like 5e-324, which the made data contain.
     """
     columns = ",\n    ".join(f"{_source(column, denormal_as_zero)} AS {column.name}" for column in table.columns)
     of_shard = "" if shard is None else f"\n    AND {_shard(shard_count)} = {shard}"
@@ -44,7 +44,7 @@ def copy_query(
 
 
 def count_query(table: Table, window: Window, shard_count: int) -> str:
-    """How many rows each shard must hold of each day."""
+    """The number of rows that each shard must hold for each day."""
     return (
         f"SELECT ({_TIME} AT TIME ZONE 'UTC')::date, {_shard(shard_count)}, count(*)\n"
         f"FROM {_FROM[table.name]}\nWHERE {_belongs(window)}\nGROUP BY 1, 2"
@@ -59,7 +59,7 @@ def _source(column: Column, denormal_as_zero: bool) -> str:
 
 
 def _belongs(window: Window) -> str:
-    # Names of made customers: letters, digits and a hyphen.
+    # Made customers' names have only letters, digits and hyphens.
     customers = ", ".join(f"'{customer}'" for customer in window.customers)
     return f"""r.template_type = 2
     AND coalesce(c.scorecard_type, 0) = 0
@@ -69,5 +69,5 @@ def _belongs(window: Window) -> str:
 
 
 def _shard(shard_count: int) -> str:
-    # Floor, not a cast, which rounds. The made times are all after 1970.
+    # Floor, because a cast rounds. All made times are after 1970.
     return f"mod(floor(extract(epoch FROM {_TIME}))::bigint, {shard_count})::int"

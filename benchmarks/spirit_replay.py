@@ -1,13 +1,12 @@
-"""The seeds' replay, from Postgres to verified shards: by one CLI call and by Dagster's own asset backfill, against a raw read.
+"""The seeds' replay, from Postgres to verified shards, by one CLI call and by a Dagster asset backfill, compared with a raw read.
 
-One customer's 51 days (1,634,498 process scorecards with 3 scores each, with appeals and conversations around them that don't
-belong) onto four empty shards, by the real assets in the real Dagster instance, checks included. The clock of the CLI call runs
-from the start of its process to its end; that of the backfill from the request to the moment at which Dagster calls it complete,
-in which two looks of the daemon are waited for, each up to 30 s (a constant of Dagster's).
+One customer's 51 days (1,634,498 process scorecards with 3 scores each, among appeals and conversations that don't belong in ClickHouse)
+are copied to four empty shards by the real assets in a real Dagster instance, checks included. The time of the CLI call runs from the
+start of its process to its end. That of the backfill runs from the request until Dagster marks it as complete, and includes two polls of
+the daemon, each up to 30 s (a constant of Dagster's).
 
-The raw read streams the same rows by the same query over one connection and drops them: what no copy out of this Postgres by one
-connection can beat. It alternates with the call. Does not show: a network between the engines, disks slower than this machine's,
-or cold caches.
+The raw read streams the same rows with the same query over one connection and drops them: no copy out of this Postgres over one
+connection can be faster. It alternates with the call. Does not show: a network between the engines, slower disks, or cold caches.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def run(bench: Bench) -> Iterator[Result]:
         call = reindex(target, window)
         rows = prove(target, window, "the replay by the CLI")
         if read.rows != total(rows):
-            raise WrongRunError(f"the raw read has {read.rows:,} rows of {total(rows):,}")
+            raise WrongRunError(f"the raw read has read {read.rows:,} of {total(rows):,} rows")
         calls.append(call)
         reads.append(read.rows / read.seconds)
         shares.append(total(rows) / call.measured.wall_seconds / reads[-1])
@@ -59,7 +58,9 @@ def run(bench: Bench) -> Iterator[Result]:
     yield Figure.median(
         f"{NAME}.raw_read.rows_per_second", reads, "rows/s", "the raw read of the same rows, over one connection", data
     )
-    yield Figure.median(f"{NAME}.share_of_raw_read", shares, "x", "the CLI call's rate, of the raw read's rate", data)
+    yield Figure.median(
+        f"{NAME}.share_of_raw_read", shares, "x", "the CLI call's rate, relative to the raw read's", data
+    )
 
     if not bench.size.backfills:
         yield NotRun(f"{NAME}.backfill", f"left out at the size {bench.size.name}")
@@ -79,33 +80,33 @@ def _backfill_figures(backfills: Sequence[Backfill], data: str) -> Iterator[Figu
     parts = ", ".join(f"{phase.replace('_', ' ')} {seconds:.1f} s" for phase, seconds in times[-1].phases.items())
     yield Figure.median(
         f"{NAME}.backfill.seconds",
-        [found.seconds for found in times],
+        [backfill.seconds for backfill in times],
         "s",
-        "a backfill from the request until Dagster calls it complete",
+        "a backfill, from the request until Dagster marks it as complete",
         data,
-        f"the last one: {times[-1].before_first_run:.1f} s until the daemon's first look had made a run, "
-        f"{times[-1].after_last_run:.1f} s until it looked again; a run: {parts}",
+        f"the last one: {times[-1].before_first_run:.1f} s until the daemon had polled and created a run, "
+        f"{times[-1].after_last_run:.1f} s until it polled again; a run: {parts}",
     )
     yield Figure.median(
         f"{NAME}.backfill.running_seconds",
-        [found.running for found in times],
+        [backfill.running for backfill in times],
         "s",
-        f"its {times[-1].runs} run(s), from the first one's creation to the last one's end",
+        f"its {times[-1].runs} run(s), from the creation of the first to the end of the last",
         data,
     )
     yield from _taken(f"{NAME}.backfill", [backfill.measured for backfill in backfills], data)
 
 
 def _taken(name: str, runs: Sequence[Measured], data: str) -> Iterator[Figure]:
-    """Processor time and memory of runs."""
+    """The processor time and memory of runs."""
     of_run = "the run's process" if name.endswith("cli") else "Dagster's processes (peak: of the largest)"
     for part, of, used in (
         ("run", of_run, [run.run for run in runs]),
         ("postgres", "Postgres: the source, and Dagster's storage", [run.postgres for run in runs]),
     ):
-        cpu = [one.cpu_seconds for one in used]
+        cpu = [process.cpu_seconds for process in used]
         yield Figure.median(f"{name}.cpu_seconds.{part}", cpu, "s", f"processor time of {of}", data)
-        peaks = [one.peak_bytes / 1e6 for one in used]
+        peaks = [process.peak_bytes / 1e6 for process in used]
         yield Figure.median(f"{name}.peak_mb.{part}", peaks, "MB", f"peak memory of {of}", data)
     cpu = [sum(shard.cpu_seconds for shard in run.shards) for run in runs]
     yield Figure.median(f"{name}.cpu_seconds.shards", cpu, "s", "processor time of all shards", data)

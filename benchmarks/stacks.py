@@ -1,6 +1,6 @@
-"""The stacks of one run of the suite: real Postgres and real ClickHouse shards, filled with made data when they are first asked for.
+"""The stacks of one run of the suite: real Postgres and real ClickHouse shards with made data.
 
-What lives here: which stacks there are, their data, and their end. What does not: a stack's own life (reindex_assets.local.stack.stack).
+What lives here: making, filling and removing them. What does not: starting and stopping servers (reindex_assets.local.stack.stack).
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
+import psutil
 import yaml
 
 from benchmarks.figures import WrongRunError
 from benchmarks.machine import engine_versions
-from benchmarks.target import Servers, Target
+from benchmarks.target import Servers, Target, with_limits
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import FLEET_VARIABLE, PASSWORD_VARIABLE
-from reindex_assets.local.data.made_data import SourceSummary, make_source
+from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.data.made_plan import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER, save_local_environment
-from reindex_assets.local.stack.processes import ProcessRecord
 from reindex_assets.local.stack.stack import LocalStack
 
-#: The stacks' names, which are their directories.
+#: The stacks' names, and their directories.
 REPLAY, WINDOW, MORE_SHARDS, FLEET = "replay", "window", "more-shards", "fleet"
-#: In a stack's directory: what Dagster's processes say.
+#: The output of Dagster's processes, in a stack's directory.
 DAGSTER_LOG = "dagster.log"
 
 
 class Stacks:
     """The stacks below one directory; `close` removes them.
 
-    All have one password, so that one process can speak to several of them, and a fleet can be put together from two.
+    All share one password, so that one process can connect to several of them, and a fleet can combine two.
 
     Args:
-        keep: at the end stop the servers only, and leave their data.
+        keep: at the end, stop the servers and leave their data.
     """
 
     def __init__(self, root: Path, keep: bool = False) -> None:
@@ -46,7 +46,7 @@ class Stacks:
         self._password_before = os.environ.get(PASSWORD_VARIABLE)
         self._password = secrets.token_urlsafe(24)
         self._stacks: list[LocalStack] = []
-        #: Of the engines, as soon as a stack has been started.
+        #: Of the engines; empty until a stack has started.
         self.versions: dict[str, str] = {}
 
     def new(self, name: str, customers: Mapping[str, Sequence[str]], first_day: date, shards: int) -> Target:
@@ -56,23 +56,22 @@ class Stacks:
         # `up` keeps the password that it finds.
         save_local_environment(stack.root, {PASSWORD_VARIABLE: self._password})
         fleet = stack.up(customers, first_day)
-        target = Target(fleet, stack.fleet_path, stack.environment(), servers_of(stack, shards))
+        target = Target(fleet, stack.fleet_path, stack.environment(), servers_of(stack))
         self.versions = self.versions or engine_versions(target)
         return target
 
-    def filled(self, name: str, plan: DataPlan, shards: int) -> tuple[Target, SourceSummary]:
-        """A stack whose Postgres holds a plan's rows, in the state in which a Postgres at work has them: vacuumed, and on disk."""
+    def filled(self, name: str, plan: DataPlan, shards: int) -> Target:
+        """A stack whose Postgres holds a plan's rows as a Postgres in use does: vacuumed, and written to disk."""
         target = self.new(name, plan.customers, plan.first_day, shards)
-        with target.source() as source:
-            made = make_source(source, plan)
-            with source.cursor() as cursor:
-                cursor.execute("VACUUM (ANALYZE)")
-                cursor.execute("CHECKPOINT")
-            return target, made
+        with target.source() as source, source.cursor() as cursor:
+            make_source(source, plan)
+            cursor.execute("VACUUM (ANALYZE)")
+            cursor.execute("CHECKPOINT")
+        return target
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:
-        """Ends the stacks that are begun within the context: idle servers would be felt by what is measured next."""
+        """Ends the stacks that were started within the context: idle servers would disturb what is measured next."""
         before = list(self._stacks)
         try:
             yield
@@ -92,7 +91,7 @@ class Stacks:
             remove_stacks(self._root)
 
     def without_password(self, text: str) -> str:
-        """A text that may quote a statement, without the password in it."""
+        """A text without the password, which a quoted statement may hold."""
         return text.replace(self._password, "***")
 
     def _end(self, stacks: Sequence[LocalStack]) -> None:
@@ -104,7 +103,7 @@ class Stacks:
 
 
 def remove_stacks(root: Path) -> None:
-    """Removes the stacks below a directory that were kept, or that a killed run has left there, with their servers."""
+    """Stops and removes the stacks below a directory: those that were kept, and those that a killed run has left."""
     for name in (REPLAY, WINDOW, MORE_SHARDS, FLEET):
         _remove(LocalStack(root / name))
     if root.exists() and not any(root.iterdir()):
@@ -112,7 +111,7 @@ def remove_stacks(root: Path) -> None:
 
 
 def _remove(stack: LocalStack) -> None:
-    # What the suite itself has put there; the rest is the stack's own to remove.
+    # The suite's own files; the stack removes the others itself.
     for pattern in (DAGSTER_LOG, _fleet_file("*")):
         for path in stack.root.glob(pattern):
             path.unlink()
@@ -120,56 +119,47 @@ def _remove(stack: LocalStack) -> None:
 
 
 def with_shards_of(source: Target, other: Target, count: int) -> Target:
-    """The Postgres (and the Dagster) of one target with the first shards of another one, as a fleet file of its own."""
-    cluster = source.cluster
+    """A target with the Postgres (and the Dagster) of `source` and the first shards of `other`."""
+    name = f"{count}-shards"
     clickhouse = other.cluster.clickhouse
     clickhouse = clickhouse.model_copy(update={"shards": clickhouse.shards[:count]})
-    name = f"{count}-shards"
     fleet = source.fleet.model_copy(
         update={
             "slices": str(other.fleet_path.parent / "slices" / name),
-            "clusters": {CLUSTER: cluster.model_copy(update={"clickhouse": clickhouse})},
+            "clusters": {CLUSTER: source.cluster.model_copy(update={"clickhouse": clickhouse})},
         }
     )
-    path = other.fleet_path.with_name(_fleet_file(name))
-    path.write_text(yaml.safe_dump(_document(fleet), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return Target(
-        load_fleet(path), path, source.environment, Servers(source.servers.postgres, other.servers.shards[:count])
-    )
+    path = _write_fleet(fleet, other.fleet_path, name)
+    servers = Servers(source.servers.postgres, other.servers.shards[:count])
+    return Target(load_fleet(path), path, source.environment, servers)
 
 
 def with_rate(target: Target, rows_per_second: int) -> Target:
-    """The same target with a limit on each connection to its Postgres: a fleet file of its own, which its environment names."""
-    postgres = target.cluster.postgres.model_copy(update={"max_rows_per_second": rows_per_second})
-    cluster = target.cluster.model_copy(update={"postgres": postgres})
-    fleet = target.fleet.model_copy(update={"clusters": {CLUSTER: cluster}})
-    path = target.fleet_path.with_name(_fleet_file("limited"))
-    path.write_text(yaml.safe_dump(_document(fleet), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    environment = {**target.environment, FLEET_VARIABLE: str(path)}
-    return Target(load_fleet(path), path, environment, target.servers)
+    """The same target with a limit on each connection to its Postgres, in a fleet file of its own that its environment names."""
+    path = _write_fleet(with_limits(target.fleet, max_rows_per_second=rows_per_second), target.fleet_path, "limited")
+    return Target(load_fleet(path), path, {**target.environment, FLEET_VARIABLE: str(path)}, target.servers)
+
+
+def _write_fleet(fleet: Fleet, beside: Path, name: str) -> Path:
+    path = beside.with_name(_fleet_file(name))
+    # The day is a YAML date, as in a fleet file that a person wrote.
+    document = {**fleet.model_dump(mode="json"), "first_day": fleet.first_day}
+    path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
 
 
 def _fleet_file(name: str) -> str:
     return f"fleet-{name}.yaml"
 
 
-def _document(fleet: Fleet) -> dict[str, object]:
-    # The day as YAML's own type, as in a fleet file that a person wrote.
-    return {**fleet.model_dump(mode="json"), "first_day": fleet.first_day}
-
-
-def servers_of(stack: LocalStack, shards: int) -> Servers:
+def servers_of(stack: LocalStack) -> Servers:
     """The processes of a running stack.
 
     Raises:
-        WrongRunError: one of them is not alive.
+        WrongRunError: one of them has ended.
     """
-    postgres = stack.postgres.process()
-    records = [ProcessRecord.load(stack.root / "shards" / f"shard-{number}" / "pid.json") for number in range(shards)]
-    processes = [record.process() for record in records if record is not None]
-    living = [process for process in processes if process is not None]
-    if postgres is None or len(living) != shards:
-        raise WrongRunError(
-            f"a server of the stack in {stack.root} has ended right after its start: see the logs there"
-        )
-    return Servers(postgres, tuple(living))
+    pids = [server.pid for server in stack.status()]
+    if None in pids:
+        raise WrongRunError(f"a server of the stack in {stack.root} ended right after its start: see its log there")
+    postgres, *shards = (psutil.Process(pid) for pid in pids)
+    return Servers(postgres, tuple(shards))

@@ -1,6 +1,6 @@
-"""The suite: its subjects in their order, one after the other, and a report that is on disk after each of them.
+"""The suite: it measures one subject after the other, and saves the report after each.
 
-What lives here: the list, the loop, and the rule that a broken subject does not stop the others. What does not: arguments
+What lives here: the list of subjects, the loop, and the rule that a broken subject does not stop the others. What does not: arguments
 (__main__.py).
 """
 
@@ -48,38 +48,24 @@ class Subject:
 
     @staticmethod
     def of(module: ModuleType) -> Subject:
-        """A file of the suite, told by the first sentence of its docstring."""
+        """The subject in a file of the suite; the first line of its docstring says what it measures."""
         return Subject(module.NAME, (module.__doc__ or "").strip().partition("\n")[0], module.run)
 
 
-SUBJECTS = {
-    subject.name: subject
-    for subject in (
-        Subject.of(module)
-        for module in (
-            spirit_replay,
-            peers,
-            noop,
-            window_cost,
-            memory,
-            growth,
-            verify_depths,
-            limits,
-            workers,
-            footprint,
-            fleet_load,
-        )
-    )
-}
+_MODULES = (
+    spirit_replay, peers, noop, window_cost, memory, growth, verify_depths, limits, workers, footprint, fleet_load
+)  # fmt: skip
+SUBJECTS = {module.NAME: Subject.of(module) for module in _MODULES}
 
 
 def run_suite(
     size: Size, root: Path, names: Sequence[str], document: Path | None, console: Console, keep: bool = False
 ) -> Report:
-    """Runs some subjects; their stacks stand in `root`, and are removed at the end unless they are to be kept.
+    """Runs the named subjects on stacks in `root`.
 
     Args:
-        document: the JSON file, beside which the same is written as Markdown.
+        document: the JSON file; the same report as Markdown goes beside it.
+        keep: leave the stacks at the end.
     """
     began = time.monotonic()
     remove_stacks(root)
@@ -97,7 +83,7 @@ def run_suite(
                         figures.append(result)
                     else:
                         not_run.append(result)
-            except Exception as error:  # noqa: BLE001 - told in the report and by the exit status; the other subjects go on
+            except Exception as error:  # noqa: BLE001 - the report and the exit status tell it; the other subjects go on
                 console.print_exception()
                 broken.append(Broken(name, bench.stacks.without_password(f"{type(error).__name__}: {error}")[:2_000]))
             report = replace(

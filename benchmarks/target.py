@@ -1,6 +1,6 @@
-"""Where a measured run reads and writes: a fleet, its file, the environment of its processes and the servers behind it.
+"""Where a measured run reads and writes: a fleet, its file, the environment of its processes and its servers.
 
-What lives here: connections to it, and its reset between two runs. What does not: how it comes to be (stacks.py).
+What lives here: connections to them, and the reset between two runs. What does not: making them (stacks.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reindex_assets.model import TABLES
 
 @dataclass(frozen=True)
 class Servers:
-    """The processes whose work a run causes: Postgres' first one, and each shard's."""
+    """The processes that work for a run: the postmaster, and one for each shard."""
 
     postgres: psutil.Process
     shards: tuple[psutil.Process, ...]
@@ -35,7 +35,7 @@ class Target:
     """What runs are measured on.
 
     Attributes:
-        environment: for the processes of a run: the fleet file, DAGSTER_HOME and the passwords.
+        environment: of a run's processes: the fleet file, DAGSTER_HOME and the passwords.
     """
 
     fleet: Fleet
@@ -64,7 +64,7 @@ class Target:
             yield [closing.enter_context(client) for client in connect_shards(self.cluster)]
 
     def reset(self) -> None:
-        """As before the first run: no row in ClickHouse, no file in the slice store, which holds what the watch remembers too."""
+        """Restores the state before the first run: no row in ClickHouse, and no file in the slice store (which also holds the watch's)."""
         with self.shards() as clients:
             for client in clients:
                 for table in TABLES:
@@ -73,3 +73,10 @@ class Target:
         if slices.exists():
             shutil.rmtree(slices)
         slices.mkdir(parents=True)
+
+
+def with_limits(fleet: Fleet, **limits: int) -> Fleet:
+    """The same fleet with other limits of its Postgres."""
+    cluster = fleet.clusters[CLUSTER]
+    postgres = cluster.postgres.model_copy(update=limits)
+    return fleet.model_copy(update={"clusters": {CLUSTER: cluster.model_copy(update={"postgres": postgres})}})

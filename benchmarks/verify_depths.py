@@ -1,9 +1,9 @@
-"""What the comparison costs over the replay: counts, fingerprint and rows, in seconds per million scores.
+"""What the comparison costs over the replay at the depths counts, fingerprint and rows, in seconds per million scores.
 
-`verify` of the library, which is what 'reindex-assets verify' calls, on data that are equal, each depth in turn; the process is
-running already. At the depth `rows` it reads single rows only where sums differ: so once more with one wrong scorecard planted on
-every day, where each day's rows are compared one by one and each of the planted must be found, no more and no less. That is the
-full depth of rows. It is done without the pause in which a real call gives rows on their way the time to arrive.
+It calls the library's `verify`, as 'reindex-assets verify' does, on equal data, at each depth in turn, in a running process. The depth
+`rows` reads single rows only where sums differ, so it is measured once more with one wrong scorecard planted on every day: then each day's
+rows are compared one by one, and the comparison must find exactly the planted rows. It runs without the pause in which a real call lets
+rows in flight arrive.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from benchmarks.bench import Bench
 from benchmarks.data import Window
 from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.product import reindex
-from benchmarks.proof import prove, rows_in_clickhouse, sizes, total
+from benchmarks.proof import prove, rows_in_clickhouse, sizes, total, verify_window
 from benchmarks.target import Target
 from reindex_assets.comparison.comparison import Comparison
-from reindex_assets.comparison.verification import Depth, Verification, verify
+from reindex_assets.comparison.verification import Depth, Verification
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, SCORE
@@ -29,28 +29,28 @@ NAME = "verify"
 
 def run(bench: Bench) -> Iterator[Result]:
     target, window = bench.replay, bench.window()
-    bench.say("loading what is to be compared")
+    bench.say("loading the rows to compare")
     target.reset()
     reindex(target, window)
-    rows = prove(target, window, "what is to be compared")
+    rows = prove(target, window, "the load to compare")
     millions = total(rows, SCORE.name) / 1e6
     data = sizes(window, rows, target.shard_count)
     seconds: dict[str, list[float]] = defaultdict(list)
     for number in range(bench.size.rounds):
         for depth in Depth:
             bench.say(f"round {number + 1} of {bench.size.rounds}: verify --depth {depth.value}")
-            found, taken = _timed(target, window, depth)
-            if not found.agrees:
+            verification, taken = _timed(target, window, depth)
+            if not verification.agrees:
                 raise WrongRunError(
-                    f"verify --depth {depth.value} finds differences where there are none: {found.sentence}"
+                    f"verify --depth {depth.value} finds differences where there are none: {verification.sentence}"
                 )
             seconds[depth.value if depth is not Depth.ROWS else "rows_equal"].append(taken)
         bench.say(f"round {number + 1} of {bench.size.rounds}: the sums alone")
         begun = time.perf_counter()
         with Comparison(target.fleet.dataset(CLUSTER, PROCESS)) as comparison:
-            compared = comparison.sums(window.slices)
+            parities = comparison.sums(window.slices)
         seconds["sums"].append(time.perf_counter() - begun)
-        if not all(parity.sums_agree for parity in compared):
+        if not all(parity.sums_agree for parity in parities):
             raise WrongRunError("the sums differ where the rows are equal")
 
     bench.say("planting a wrong scorecard on every day")
@@ -62,20 +62,23 @@ def run(bench: Bench) -> Iterator[Result]:
     planted = total(rows_in_clickhouse(target, final=False)) - before
     for number in range(bench.size.rounds):
         bench.say(f"round {number + 1} of {bench.size.rounds}: every row of every day")
-        found, taken = _timed(target, window, Depth.ROWS)
-        differing = sum(day.differing_rows for day in found.days)
-        if len(found.different) != len(window.slices) or differing != planted:
+        verification, taken = _timed(target, window, Depth.ROWS)
+        differing = sum(day.differing_rows for day in verification.days)
+        if len(verification.different) != len(window.slices) or differing != planted:
             raise WrongRunError(
-                f"verify --depth rows finds {differing:,} rows on {len(found.different)} days, and {planted:,} were planted on "
-                f"{len(window.slices)}"
+                f"verify --depth rows finds {differing:,} rows on {len(verification.different)} days, and {planted:,} were planted "
+                f"on {len(window.slices)}"
             )
         seconds["rows"].append(taken)
     for name, of in (
         ("counts", "verify --depth counts"),
-        ("sums", "the sums of digests alone (compare), as the checks of a run ask for them"),
+        ("sums", "the sums of digests alone, as the checks of a run compare them"),
         ("fingerprint", "verify --depth fingerprint"),
         ("rows_equal", "verify --depth rows, where nothing differs"),
-        ("rows", "verify --depth rows, one wrong scorecard on every day, so that all rows are compared one by one"),
+        (
+            "rows",
+            "verify --depth rows, with one wrong scorecard on every day, so that all rows are compared one by one",
+        ),
     ):
         yield Figure.median(f"{NAME}.{name}.seconds", seconds[name], "s", of, data)
         yield Figure.median(
@@ -89,7 +92,5 @@ def run(bench: Bench) -> Iterator[Result]:
 
 def _timed(target: Target, window: Window, depth: Depth) -> tuple[Verification, float]:
     begun = time.perf_counter()
-    found = verify(
-        target.fleet, window.customers, window.first_day, window.last_day, kind=PROCESS, depth=depth, settle_seconds=0
-    )
-    return found, time.perf_counter() - begun
+    verification = verify_window(target.fleet, window, depth)
+    return verification, time.perf_counter() - begun

@@ -1,9 +1,9 @@
-"""What a customer-day costs when there is next to nothing in it: 95 customers x 51 days, 4,845 partitions, as one backfill.
+"""What a nearly empty customer-day costs: 95 customers x 51 days, 4,845 partitions, in one backfill.
 
-Each slice holds one to three scorecards, so nearly all of the time is overhead: the daemon's looks, the queue, the start of
+Each slice holds one to three scorecards, so nearly all of the time is overhead: the daemon's polling, the queue, the start of
 processes, Dagster's events and their storage, a group's statements on both engines, the checks. The backfill is launched as the
-UI launches it; the time runs from the request until Dagster calls it complete, on empty shards. The phases of a run are read from
-its events (backfill_times.py). The fleet has just these customers, and its first day is the backfill's: a fleet with years of
+UI launches it, onto empty shards; the time runs from the request until Dagster marks it as complete. The phases of a run are read from
+its events (backfill_times.py). The fleet has only these customers, and begins on the backfill's first day: a fleet with years of
 partitions was not measured.
 """
 
@@ -29,7 +29,7 @@ def run(bench: Bench) -> Iterator[Result]:
     window = Window.of(plan)
     bench.say(f"making the data of {len(window.slices):,} tiny slices")
     with bench.stacks.ending():
-        target, _ = bench.stacks.filled(WINDOW, plan, bench.size.shards)
+        target = bench.stacks.filled(WINDOW, plan, bench.size.shards)
         with dagster_on(target) as dagster:
             bench.say(f"a backfill over {len(window.slices):,} partitions")
             backfill = dagster.backfill(window)
@@ -44,15 +44,15 @@ def _figures(backfill: Backfill, data: str) -> Iterator[Figure]:
         f"{NAME}.seconds",
         times.seconds,
         "s",
-        f"the backfill of {partitions:,} partitions, from the request until Dagster calls it complete",
+        f"the backfill of {partitions:,} partitions, from the request until Dagster marks it as complete",
         data,
         detail=f"{times.runs} runs",
     )
     yield Figure(f"{NAME}.per_partition_ms", times.seconds / partitions * 1e3, "ms", "the same, of a partition", data)
     for name, seconds, of in (
-        ("before_first_run", times.before_first_run, "until the daemon's first look had made a run"),
-        ("running", times.running, "from the first run's creation to the last one's end"),
-        ("after_last_run", times.after_last_run, "until the daemon looked again and called it complete"),
+        ("before_first_run", times.before_first_run, "until the daemon has polled and created the first run"),
+        ("running", times.running, "from the creation of the first run to the end of the last one"),
+        ("after_last_run", times.after_last_run, "until the daemon has polled again and marked it as complete"),
     ):
         yield Figure(f"{NAME}.{name}_seconds", seconds, "s", of, data)
     for phase, seconds in times.phases.items():
@@ -62,13 +62,13 @@ def _figures(backfill: Backfill, data: str) -> Iterator[Figure]:
             "s",
             f"of a run's {times.run_seconds:.1f} s, on average: {phase.replace('_', ' ')}",
             data,
-            detail=f"{partitions / times.runs:.0f} partitions a run, {times.runs} runs, some at the same time",
+            detail=f"{partitions / times.runs:.0f} partitions a run, {times.runs} runs, some of them in parallel",
         )
     yield Figure(
         f"{NAME}.events_per_partition",
         times.events / partitions,
         "events",
-        "Dagster events stored, of a partition",
+        "Dagster events stored for a partition",
         data,
         detail=f"{times.events:,} in all, {times.check_verdicts:,} of them verdicts of checks",
     )
@@ -76,7 +76,7 @@ def _figures(backfill: Backfill, data: str) -> Iterator[Figure]:
         f"{NAME}.storage_ms_per_partition",
         times.storage.seconds / partitions * 1e3,
         "ms",
-        "Postgres' time for statements of Dagster's storage, of a partition (all connections, added up)",
+        "Postgres' time for the statements of Dagster's storage, for a partition (all connections, added up)",
         data,
         detail=f"{times.storage.seconds:.1f} s, {times.storage.transactions:,} transactions, {times.storage.connections:,} connections",
     )
@@ -89,7 +89,7 @@ def _figures(backfill: Backfill, data: str) -> Iterator[Figure]:
             f"{NAME}.cpu_ms_per_partition.{part}",
             used / partitions * 1e3,
             "ms",
-            f"processor time of {part}, of a partition",
+            f"processor time of {part}, for a partition",
             data,
         )
     yield Figure(

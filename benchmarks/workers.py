@@ -1,9 +1,9 @@
-"""One and two Celery workers: a fleet's backfill by a real broker and workers that are processes of their own, all on this machine.
+"""One and two Celery workers: a fleet's backfill with a real broker and separate worker processes, all on this machine.
 
-Two cores can't show what two machines are worth: Postgres, the shards, Dagster and the workers share them, and one worker alone keeps
-both busy. So the backfill is measured twice: as fast as it goes, and with a limit of rows per second on each run's connection, as a
-Postgres elsewhere that is read with care. Then runs wait, and what is left is whether workers work side by side. The time runs from the
-creation of the first run to the end of the last one, without the daemon's looks.
+Two cores can't show what a second machine would gain: Postgres, the shards, Dagster and the workers share them, and one worker keeps both
+busy. So the backfill is measured twice: at full speed, and with a limit of rows per second on each run's connection, like a remote
+Postgres that must be read gently. Then the runs mostly wait, and the figures show whether workers work in parallel. The time runs from the
+creation of the first run to the end of the last one, without the daemon's polling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.target import Target
 
 NAME = "workers"
 
-#: Of each run's connection: with it a run takes three times as long as without, or more.
+#: Of each run's connection; it makes a run take at least three times as long.
 ROWS_PER_SECOND = 2_000
 _NAMES = ("one", "two")
 
@@ -42,21 +42,21 @@ def run(bench: Bench) -> Iterator[Result]:
     window = Window.of(plan)
     bench.say(f"making the data of {window}")
     with bench.stacks.ending():
-        target, _ = bench.stacks.filled(FLEET, plan, bench.size.shards)
+        target = bench.stacks.filled(FLEET, plan, bench.size.shards)
         for name, measured, of in (
-            ("free", target, "as fast as it goes"),
+            ("free", target, "at full speed"),
             ("limited", with_rate(target, ROWS_PER_SECOND), f"each run limited to {ROWS_PER_SECOND:,} rows per second"),
         ):
-            found: list[Backfill] = []
+            backfills: list[Backfill] = []
             for count in range(1, len(_NAMES) + 1):
                 bench.say(f"a backfill over {window}, {of}: {count} of {len(_NAMES)} workers")
-                found.append(_backfill(measured, window, count))
+                backfills.append(_backfill(measured, window, count))
                 data = sizes(window, prove(measured, window, f"the backfill by {count} workers"), target.shard_count)
-            yield from _figures(name, of, found, data)
+            yield from _figures(name, of, backfills, data)
 
 
 def _backfill(target: Target, window: Window, count: int) -> Backfill:
-    """One backfill over empty shards, by so many workers of one run each."""
+    """One backfill onto empty shards, with `count` workers of one run each."""
     from reindex_assets_tests.support.celery_processes import celery_home, running_redis, running_workers
 
     target.reset()
@@ -75,8 +75,8 @@ def _backfill(target: Target, window: Window, count: int) -> Backfill:
         shutil.rmtree(home)
 
 
-def _figures(name: str, of: str, found: list[Backfill], data: str) -> Iterator[Figure]:
-    for count, backfill in enumerate(found, 1):
+def _figures(name: str, of: str, backfills: list[Backfill], data: str) -> Iterator[Figure]:
+    for count, backfill in enumerate(backfills, 1):
         times = backfill.times
         workers = f"{count} worker{'s' if count > 1 else ''}"
         yield Figure(
@@ -85,7 +85,7 @@ def _figures(name: str, of: str, found: list[Backfill], data: str) -> Iterator[F
             "s",
             f"the backfill by {workers}, {of}",
             data,
-            detail=f"{times.runs} runs, {times.run_seconds:.1f} s each on average, from their creation on",
+            detail=f"{times.runs} runs, {times.run_seconds:.1f} s each on average, from their creation",
         )
         yield Figure(
             f"{NAME}.{name}.{count}.runs_per_minute",
@@ -94,5 +94,5 @@ def _figures(name: str, of: str, found: list[Backfill], data: str) -> Iterator[F
             f"the same, {workers}",
             data,
         )
-    one, two = (backfill.times.running for backfill in found)
-    yield Figure(f"{NAME}.{name}.gain", one / two, "x", f"two workers, of one, {of}", data)
+    alone, together = (backfill.times.running for backfill in backfills)
+    yield Figure(f"{NAME}.{name}.gain", alone / together, "x", f"the speed of two workers, relative to one, {of}", data)

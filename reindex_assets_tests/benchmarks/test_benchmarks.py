@@ -72,7 +72,7 @@ def target(stack: LocalStack, fleet: Fleet, source: Connection, clean: None, tmp
     make_source(source, PLAN)
     # Its own slices: a reset removes them.
     own = fleet.model_copy(update={"slices": str(tmp_path / "slices")})
-    return Target(own, stack.fleet_path, stack.environment(), servers_of(stack, 4))
+    return Target(own, stack.fleet_path, stack.environment(), servers_of(stack))
 
 
 def test_every_peer_that_copies_is_proved_like_the_product(target: Target) -> None:
