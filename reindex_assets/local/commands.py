@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reindex_assets.backfill.forecast import duration_words
 from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_path
 from reindex_assets.errors import ConfigurationError, ReindexError
 
@@ -149,24 +150,9 @@ def _table(servers: list[ServerStatus]) -> Table:
             "" if server.port is None else str(server.port),
             f"[{colour}]{server.state}[/{colour}]",
             "" if server.resident_bytes is None else f"{server.resident_bytes / 2**20:,.0f} MiB",
-            "" if server.uptime_seconds is None else _duration(server.uptime_seconds),
+            "" if server.uptime_seconds is None else duration_words(server.uptime_seconds),
         )
     return table
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(5.2), _duration(3_725), _duration(200_000)
-    ('5s', '1h 2m', '2d 7h')
-    """
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour}h"
-    if hours:
-        return f"{hours}h {minute}m"
-    return f"{minutes}m {second}s" if minutes else f"{second}s"
 
 
 @contextlib.contextmanager

@@ -202,7 +202,7 @@ def test_a_shard_that_is_killed_under_a_run_is_named_and_one_more_run_makes_it_g
     moment: str,
 ) -> None:
     spoil(source, shard_clients, seed=2)
-    killed = kill_at(monkeypatch, moment, lambda: stack.kill_shard(2))
+    killed = kill_at(monkeypatch, moment, lambda: stack.shard(2).kill())
 
     failures = errors(attempt(fleet, SLICES, ONCE))
 
@@ -227,7 +227,7 @@ def test_a_shard_that_comes_back_in_time_fails_no_slice(
     starting = threading.Thread(target=lambda: stack.start_shard(1))
 
     def kill() -> None:
-        stack.kill_shard(1)
+        stack.shard(1).kill()
         starting.start()
 
     killed = kill_at(monkeypatch, "before the inserts", kill)
@@ -251,7 +251,7 @@ def test_a_postgres_that_is_killed_under_a_run_is_named_and_one_more_run_makes_i
     moment: str,
 ) -> None:
     spoil(source, shard_clients, seed=4)
-    killed = kill_at(monkeypatch, moment, stack.kill_postgres)
+    killed = kill_at(monkeypatch, moment, stack.postgres.kill)
 
     failures = errors(attempt(fleet, SLICES, ONCE))
 

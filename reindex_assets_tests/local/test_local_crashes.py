@@ -49,7 +49,7 @@ def test_two_ups_at_once_start_every_server_once(breakable_stack: LocalStack) ->
 def test_a_killed_shard_comes_back_with_its_rows(breakable_stack: LocalStack) -> None:
     write_everywhere(breakable_stack, 1)
     before = pids(breakable_stack)
-    breakable_stack.kill_shard(1)
+    breakable_stack.shard(1).kill()
     assert states(breakable_stack) == {"postgres": "running", "shard-0": "running", "shard-1": "crashed"}
     breakable_stack.up()
     after = pids(breakable_stack)
@@ -58,8 +58,8 @@ def test_a_killed_shard_comes_back_with_its_rows(breakable_stack: LocalStack) ->
 
 
 def test_one_shard_can_be_started_alone(breakable_stack: LocalStack) -> None:
-    breakable_stack.kill_shard(0)
-    breakable_stack.kill_shard(1)
+    breakable_stack.shard(0).kill()
+    breakable_stack.shard(1).kill()
     breakable_stack.start_shard(0)
     assert states(breakable_stack) == {"postgres": "running", "shard-0": "running", "shard-1": "crashed"}
 
@@ -74,7 +74,7 @@ def test_a_killed_postgres_comes_back_with_its_rows_although_clients_were_connec
         source.cursor() as cursor,
     ):
         cursor.execute("SELECT 1")
-        breakable_stack.kill_postgres()
+        breakable_stack.postgres.kill()
         assert states(breakable_stack)["postgres"] == "crashed"
         breakable_stack.up()
     after = pids(breakable_stack)
@@ -84,9 +84,9 @@ def test_a_killed_postgres_comes_back_with_its_rows_although_clients_were_connec
 
 def test_when_everything_was_killed_up_brings_it_back_with_its_rows(breakable_stack: LocalStack) -> None:
     write_everywhere(breakable_stack, 3)
-    breakable_stack.kill_postgres()
-    breakable_stack.kill_shard(0)
-    breakable_stack.kill_shard(1)
+    breakable_stack.postgres.kill()
+    breakable_stack.shard(0).kill()
+    breakable_stack.shard(1).kill()
     assert set(states(breakable_stack).values()) == {"crashed"}
     breakable_stack.up()
     assert set(states(breakable_stack).values()) == {"running"}
@@ -96,7 +96,7 @@ def test_when_everything_was_killed_up_brings_it_back_with_its_rows(breakable_st
 def test_a_pid_file_of_postgres_that_names_another_process_by_now_does_not_stop_the_start(
     breakable_stack: LocalStack,
 ) -> None:
-    breakable_stack.kill_postgres()
+    breakable_stack.postgres.kill()
     pid_file = breakable_stack.postgres.data / "postmaster.pid"
     lines = pid_file.read_text().split("\n")
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
@@ -105,7 +105,7 @@ def test_a_pid_file_of_postgres_that_names_another_process_by_now_does_not_stop_
 
 
 def test_a_process_that_got_the_pid_of_a_shard_is_left_alone(breakable_stack: LocalStack) -> None:
-    breakable_stack.kill_shard(0)
+    breakable_stack.shard(0).kill()
     shard = LocalShard(breakable_stack.root / "shards" / "shard-0")
     with contextlib.closing(_Sleeper()) as stranger:
         ProcessRecord(stranger.process.pid, psutil.Process(stranger.process.pid).create_time() - 100).save(
@@ -140,8 +140,8 @@ def test_a_shard_that_hangs_is_replaced(breakable_stack: LocalStack) -> None:
 
 
 def test_down_after_a_crash_leaves_everything_stopped(breakable_stack: LocalStack) -> None:
-    breakable_stack.kill_postgres()
-    breakable_stack.kill_shard(0)
+    breakable_stack.postgres.kill()
+    breakable_stack.shard(0).kill()
     breakable_stack.down()
     assert set(states(breakable_stack).values()) == {"stopped"}
 

@@ -45,14 +45,9 @@ __all__ = [
     "make_source",
 ]
 
-#: What the statements say of the times of further kinds, which stand in columns of their own.
-_TIMES = [(kind.time_column, kind.template_type) for kind in KINDS if not kind.is_of_conversations and kind != PROCESS]
-_FURTHER = {
-    "/* further times */": "".join(
-        f"CASE WHEN c.template_type = {number} THEN c.event_at END AS {column}, " for column, number in _TIMES
-    ),
-    "/* further columns */": "".join(f"{column}, " for column, _ in _TIMES),
-}
+TEMPLATES = 37
+PROCESS_TEMPLATES = 8
+ACTIONS = ("edited", "rescored", "moved", "retimed", "appealed", "deleted", "added")
 
 
 @dataclass(frozen=True)
@@ -111,9 +106,7 @@ class SourceChanges:
 
     @property
     def scorecards(self) -> tuple[ChangedScorecard, ...]:
-        return (
-            *self.edited, *self.rescored, *self.moved, *self.retimed, *self.appealed, *self.deleted, *self.added
-        )  # fmt: skip
+        return tuple(change for action in ACTIONS for change in getattr(self, action))
 
     @property
     def slices(self) -> frozenset[tuple[str, date]]:
@@ -168,13 +161,7 @@ def change_source(connection: Connection, plan: DataPlan, seed: int) -> SourceCh
             change = ChangedScorecard(customer, profile, UUID(scorecard_id), day_before, day_after)
             changes[action].append(change)
         return SourceChanges(
-            edited=tuple(changes["edited"]),
-            rescored=tuple(changes["rescored"]),
-            moved=tuple(changes["moved"]),
-            retimed=tuple(changes["retimed"]),
-            appealed=tuple(changes["appealed"]),
-            deleted=tuple(changes["deleted"]),
-            added=tuple(changes["added"]),
+            **{action: tuple(changes[action]) for action in ACTIONS},
             scores_changed=int(scores_changed),
             scores_deleted=int(scores_deleted),
             scores_added=int(scores_added),

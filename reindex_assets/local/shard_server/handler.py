@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -157,7 +158,7 @@ class ShardHandler(BaseHTTPRequestHandler):
                 stack.callback(connection.query, f"DROP TEMPORARY TABLE IF EXISTS {quoted_name(table.name)}")
             if head is not None:
                 data = text[head.data_start :].encode(errors="surrogateescape")
-                insert(connection, head.sql, head.format, _chain(data, chunks), summary, inlet, request.bound)
+                insert(connection, head.sql, head.format, chain((data,), chunks), summary, inlet, request.bound)
                 # The session must be free before the client reads the answer and sends its next request.
                 stack.close()
                 answer.whole(b"", summary=summary)
@@ -180,9 +181,3 @@ def _head(start: bytes, chunks: Iterator[bytes]) -> tuple[bytes, bool]:
         pieces.append(chunk)
         size += len(chunk)
     return b"".join(pieces), False
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest

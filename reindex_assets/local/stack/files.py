@@ -6,12 +6,12 @@ What lives here: these, for any file. What does not: what the files mean.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from reindex_assets.errors import ReindexError
 
@@ -46,37 +46,23 @@ def tail(path: Path, lines: int = 20) -> str:
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path, timeout_seconds: float) -> Iterator[None]:
-    """Holds the lock file; the kernel frees it when its holder dies.
+    """Holds the lock file; the kernel releases it when its holder dies.
 
     Raises:
         LocalStackError: another process held it for the whole time.
     """
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if _locked(descriptor, path):
-            break
-        os.close(descriptor)
-        if time.monotonic() > deadline:
-            raise LocalStackError(
-                f"another command has been starting or stopping this stack for {timeout_seconds:.0f} s "
-                f"(it holds {path}): wait for it or end it, then try again"
-            )
-        time.sleep(0.05)
+    lock = FileLock(path, timeout=timeout_seconds)
+    try:
+        while not lock.is_locked:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a reset has removed the directory in the meantime
+                lock.acquire()
+    except Timeout:
+        raise LocalStackError(
+            f"another command has been starting or stopping this stack for {timeout_seconds:.0f} s "
+            f"(it holds {path}): wait for it or end it, then try again"
+        ) from None
     try:
         yield
     finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    # A reset removes the lock file too, and this descriptor would lock a file that nobody else can find.
-    try:
-        return os.fstat(descriptor).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
+        lock.release()

@@ -135,20 +135,12 @@ class LocalStack:
             *(shard.status(port, shard.answers) for shard, port in self._shards(layout)),
         ]
 
-    def kill_shard(self, number: int) -> None:
-        """Sends SIGKILL to one shard."""
-        self._shard(number).kill()
-
-    def kill_postgres(self) -> None:
-        """Sends SIGKILL to Postgres."""
-        self.postgres.kill()
-
     def start_shard(self, number: int) -> None:
         """Starts one shard on the port that the fleet file names."""
         with self._locked():
             layout = self._layout()
             password = files.ensure_password(self.root, has_data=True)
-            shard, port = self._shard(number), _assigned(layout.shard_ports[number])
+            shard, port = self.shard(number), _assigned(layout.shard_ports[number])
             if shard.process() is None:
                 shard.spawn(port, password)
             shard.wait_until_ready(port)
@@ -160,12 +152,12 @@ class LocalStack:
     def _lock_path(self) -> Path:
         return self.root / "lock"
 
-    def _shard(self, number: int) -> LocalShard:
+    def shard(self, number: int) -> LocalShard:
         return LocalShard(self.root / "shards" / f"shard-{number}")
 
     def _shards(self, layout: Layout) -> list[tuple[LocalShard, int | None]]:
         """The shards in their order, each with its port."""
-        return [(self._shard(number), port) for number, port in enumerate(layout.shard_ports)]
+        return [(self.shard(number), port) for number, port in enumerate(layout.shard_ports)]
 
     def _layout(self) -> Layout:
         """The layout that the stack was made with, or is to be made with.
@@ -227,7 +219,7 @@ class LocalStack:
         port = layout.free_port(layout.shard_ports[number])
         layout = layout.with_shard_port(number, port)
         layout.save(self.root)
-        self._shard(number).spawn(port, password)
+        self.shard(number).spawn(port, password)
         return layout
 
     def _await_shard(self, layout: Layout, number: int, password: str) -> Layout:
@@ -235,7 +227,7 @@ class LocalStack:
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     layout = self._spawn_shard(layout, number, password)
-                self._shard(number).wait_until_ready(_assigned(layout.shard_ports[number]))
+                self.shard(number).wait_until_ready(_assigned(layout.shard_ports[number]))
         return layout
 
     def _start_postgres(self, layout: Layout, password: str) -> Layout:
