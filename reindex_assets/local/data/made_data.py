@@ -1,15 +1,14 @@
-"""The data maker: fills the local Postgres with scorecards like the product's, and edits them like the product.
+"""The data maker: fills the local Postgres with scorecards as the product has them, and lives on with them.
 
-What lives here: the order of the statements, and their results. Postgres makes the rows itself (made_*.sql). What does not: sizes
-(local/data/made_plan.py), ClickHouse (local/drift/plant.py), and rows that can't be placed (tests plant those).
+What lives here: the order of the statements, and what they did. Postgres makes the rows itself (sql/made_*.sql). What
+does not: sizes (local/data/made_plan.py), ClickHouse (local/drift/plant.py), and rows that cannot be placed (tests plant those).
 
-The same plan makes the same rows, down to the last bit, whatever the session's settings, the query plan and the time: each value comes
-from a hash of the row's place and the seed.
+The same plan makes the same rows, down to the last bit, whatever the session's settings, the query's plan and the hour:
+a value comes from a hash of the row's place and the seed, and the clock is never read.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -45,14 +44,19 @@ __all__ = [
     "make_source",
 ]
 
-TEMPLATES = 37
-PROCESS_TEMPLATES = 8
-ACTIONS = ("edited", "rescored", "moved", "retimed", "appealed", "deleted", "added")
+#: What the statements say of the times of further kinds, which stand in columns of their own.
+_TIMES = [(kind.time_column, kind.template_type) for kind in KINDS if not kind.is_of_conversations and kind != PROCESS]
+_FURTHER = {
+    "/* further times */": "".join(
+        f"CASE WHEN c.template_type = {number} THEN c.event_at END AS {column}, " for column, number in _TIMES
+    ),
+    "/* further columns */": "".join(f"{column}, " for column, _ in _TIMES),
+}
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """The numbers of rows made; `process_*` and `conversation_*` don't count appeals."""
+    """Rows made; appeals, of every kind, are counted apart."""
 
     templates: int
     template_revisions: int
@@ -69,7 +73,7 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class ChangedScorecard:
-    """A scorecard that was changed, with the days on which ClickHouse must show it before and after; None = not at all."""
+    """A scorecard that was changed. The days are where ClickHouse must show it: None = not at all."""
 
     customer: str
     profile: str
@@ -80,17 +84,17 @@ class ChangedScorecard:
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """The changes of `change_source`. No scorecard is in two of the tuples.
+    """What `change_source` did. No scorecard stands in two of the tuples.
 
     Attributes:
-        edited: the scorecard (score, submission, updated_at) and the values of all its scores were changed.
-        rescored: the text of one score was changed, and nothing in the scorecard, not even its updated_at.
-        moved: to another day of the plan; empty for a plan of one day.
-        retimed: by one second within its day, so that it belongs on another shard.
+        edited: the scorecard (score, submission, updated_at) and all its scores' values.
+        rescored: a text of one score, and nothing of the scorecard, not even its updated_at.
+        moved: to another day of the plan (a plan of one day has none).
+        retimed: by one second within its day, so that it belongs on the next shard.
         appealed: turned into an appeal, so that it leaves ClickHouse.
         deleted: with its scores.
         added: with its scores.
-        scores_changed: the number of score rows that `edited` and `rescored` updated.
+        scores_changed: score rows updated by `edited` and `rescored`.
     """
 
     edited: tuple[ChangedScorecard, ...]
@@ -106,7 +110,9 @@ class SourceChanges:
 
     @property
     def scorecards(self) -> tuple[ChangedScorecard, ...]:
-        return tuple(change for action in ACTIONS for change in getattr(self, action))
+        return (
+            *self.edited, *self.rescored, *self.moved, *self.retimed, *self.appealed, *self.deleted, *self.added
+        )  # fmt: skip
 
     @property
     def slices(self) -> frozenset[tuple[str, date]]:
@@ -120,20 +126,21 @@ class SourceChanges:
 
 
 def make_source(connection: Connection, plan: DataPlan) -> SourceSummary:
-    """Fills the empty tables of a source (local/stack/source.sql), analyzes them, and commits."""
+    """Fills the empty tables of a source (local/stack/source.sql), commits, and leaves the planner's statistics up to date."""
     with _transaction(connection) as cursor:
         _make_revisions(cursor, plan)
-        cursor.execute(_sql("made_templates"), {"templates_since": _midnight(plan.first_day - timedelta(days=90))})
+        cursor.execute(_sql("made_templates"), {"templates_since": _templates_since(plan)})
         _make_rows(cursor, plan, slots_of(plan), made_by=f"plan {plan.seed}", seed=plan.seed * 1_000, first_number=0)
         cursor.execute(_COUNT_MADE)
-        [counts] = cursor.fetchall()
-        return SourceSummary(*map(int, counts))
+        row = cursor.fetchone()
+        assert row is not None, "an aggregate without GROUP BY has one row"
+        return SourceSummary(*(int(value) for value in row))
 
 
 def change_source(connection: Connection, plan: DataPlan, seed: int) -> SourceChanges:
-    """Edits a source made by `make_source(plan)` as the application does: one round of changes, in one transaction.
+    """The application's ordinary life on a source made by `make_source(plan)`: one round of edits, in one transaction.
 
-    Each round needs another seed, from which the ids of its new scorecards come.
+    A round needs a seed of its own: the scorecards that it adds are named by it.
     """
     with _transaction(connection) as cursor:
         cursor.execute(
@@ -151,20 +158,27 @@ def change_source(connection: Connection, plan: DataPlan, seed: int) -> SourceCh
         )
         _make_revisions(cursor, plan)
         slots = slots_to_add(plan, seed)
-        # Numbers 0, 1 and 2 have a meaning (made_scorecards.sql) that new scorecards don't have.
+        # Numbers 0, 1 and 2 have a meaning (made_scorecards.sql), and what is added has none.
         _make_rows(cursor, plan, slots, made_by=f"round {plan.seed} {seed}", seed=seed * 1_000 + 500, first_number=10)
         cursor.execute(_COUNT_CHANGED)
-        [(scores_changed, scores_deleted, scores_added)] = cursor.fetchall()
+        counts = cursor.fetchone()
+        assert counts is not None, "an aggregate without GROUP BY has one row"
         cursor.execute(_LIST_CHANGED)
-        changes: dict[str, list[ChangedScorecard]] = defaultdict(list)
+        changed: dict[str, list[ChangedScorecard]] = {}
         for action, customer, profile, scorecard_id, day_before, day_after in cursor.fetchall():
             change = ChangedScorecard(customer, profile, UUID(scorecard_id), day_before, day_after)
-            changes[action].append(change)
+            changed.setdefault(action, []).append(change)
         return SourceChanges(
-            **{action: tuple(changes[action]) for action in ACTIONS},
-            scores_changed=int(scores_changed),
-            scores_deleted=int(scores_deleted),
-            scores_added=int(scores_added),
+            edited=tuple(changed.get("edited", ())),
+            rescored=tuple(changed.get("rescored", ())),
+            moved=tuple(changed.get("moved", ())),
+            retimed=tuple(changed.get("retimed", ())),
+            appealed=tuple(changed.get("appealed", ())),
+            deleted=tuple(changed.get("deleted", ())),
+            added=tuple(changed.get("added", ())),
+            scores_changed=int(counts[0]),
+            scores_deleted=int(counts[1]),
+            scores_added=int(counts[2]),
         )
 
 
@@ -223,7 +237,7 @@ def _make_revisions(cursor: Cursor, plan: DataPlan) -> None:
 
 
 def _make_rows(cursor: Cursor, plan: DataPlan, slots: list[Slot], made_by: str, seed: int, first_number: int) -> None:
-    """Makes the slots' scorecards with their scores and chats; the temporary table made_scorecards keeps them."""
+    """Makes the slots' scorecards with their scores and chats, and leaves them in the table made_scorecards too."""
     parameters = {
         "customer": [slot.customer for slot in slots],
         "profile": [slot.profile for slot in slots],
@@ -244,9 +258,9 @@ def _make_rows(cursor: Cursor, plan: DataPlan, slots: list[Slot], made_by: str, 
 
 @contextmanager
 def _transaction(connection: Connection) -> Iterator[Cursor]:
-    """One transaction, on an autocommit connection too; at its end it analyzes the tables."""
+    """One transaction, also on a connection that commits by itself; at its end the tables are analyzed."""
     with connection, connection.cursor() as cursor:
-        # Dates have the same text whatever the server's settings; and compiling these queries costs more than it saves.
+        # The same texts of dates whatever the server's settings; and compiling them costs more than it gives.
         cursor.execute("SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL jit = off")
         yield cursor
         for relation in (
@@ -261,6 +275,10 @@ def _transaction(connection: Connection) -> Iterator[Cursor]:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
+
+
+def _templates_since(plan: DataPlan) -> datetime:
+    return _midnight(plan.first_day - timedelta(days=90))
 
 
 def _sql(name: str) -> str:

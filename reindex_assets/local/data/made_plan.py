@@ -1,7 +1,7 @@
-"""The plan of the data maker: customers, days and uneven sizes.
+"""How much the data maker makes, and where: customers, days, uneven sizes.
 
-What lives here: the plan, and its slots (a number of scorecards of one type on one day of a profile). What does not: rows, which
-Postgres makes (local/data/made_data.py, made_*.sql).
+What lives here: the plan, and its slots (so many scorecards of a kind on a day of a profile). What does not: rows;
+Postgres makes them (local/data/made_data.py, sql/made_*.sql).
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from reindex_assets.model import CONVERSATION, PROCESS, days_between
+from reindex_assets.model import KINDS, PROCESS, Kind, days_between
 
 DEFAULT_CUSTOMERS: dict[str, tuple[str, ...]] = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 
-#: Process scorecards of one customer on one day, at scale 1.
+#: Process scorecards of a customer on one day, at scale 1.
 SMALLEST_DAY, LARGEST_DAY = 15_000, 57_000
-#: Appeals in addition to a day's scorecards, of types 1, 2 and 3 in turn.
+#: Appeals come on top of a day's scorecards, in turn of type 1, 2 and 3.
 APPEAL_SHARE = 0.06
-#: The share of the process scorecards that each action of `change_source` changes.
+#: Share of the process scorecards to which `change_source` does one thing.
 CHANGE_SHARE = 0.005
+
+#: Templates of a profile; the first ones are of process scorecards, and the other kinds share the rest.
+TEMPLATES, PROCESS_TEMPLATES = 37, 8
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class DataPlan:
 
     Attributes:
         customers: name -> profiles.
-        scale: 1.0 = the product's size, 15,000 to 57,000 process scorecards per customer and day.
-        conversation_share: the number of conversation scorecards, as a share of the process scorecards.
-        criteria: the numbers of the templates' criteria, in turn; a scorecard has a score for each criterion of its template.
-        weights: factors for customers that have more or fewer scorecards than the scale gives.
+        scale: 1.0 = the product's own size, 15,000 to 57,000 process scorecards a customer and day.
+        conversation_share: conversation scorecards (and those of any further kind), made beside the process ones, as a share of them.
+        criteria: of the templates, in turn; a scorecard has a score for each criterion of its template.
+        weights: of a customer that has more or fewer scorecards than the scale says, by this factor.
     """
 
     customers: Mapping[str, tuple[str, ...]]
@@ -55,7 +58,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Slot:
-    """A number of scorecards of one template type on one day of one profile."""
+    """So many scorecards of one kind on one day of one profile."""
 
     customer: str
     profile: str
@@ -66,23 +69,21 @@ class Slot:
 
 
 def day_size(plan: DataPlan, customer: str, day: date) -> int:
-    """The number of a customer's process scorecards on a day, without appeals. Never zero."""
+    """Process scorecards that the plan gives a customer on a day, appeals not counted. Never zero."""
     span = LARGEST_DAY - SMALLEST_DAY
     scale = plan.scale * plan.weights.get(customer, 1.0)
     return max(1, round(scale * (SMALLEST_DAY + span * fraction(plan.seed, "size", customer, day))))
 
 
 def slots_of(plan: DataPlan) -> list[Slot]:
-    """Everything that the plan makes, in the order of days."""
+    """Everything the plan asks for, in the order of time."""
     slots: list[Slot] = []
     for day in plan.all_days:
         for customer, profiles in plan.customers.items():
             size = day_size(plan, customer, day)
             for profile, process in zip(profiles, _split(size, len(profiles)), strict=True):
-                for template_type, normal in (
-                    (PROCESS.template_type, process),
-                    (CONVERSATION.template_type, round(process * plan.conversation_share)),
-                ):
+                for kind in KINDS:
+                    normal = process if kind == PROCESS else round(process * plan.conversation_share)
                     appeals = max(3, round(normal * APPEAL_SHARE)) if normal else 0
                     slots.append(Slot(customer, profile, day, kind, normal, appeals))
     return slots
@@ -117,7 +118,7 @@ def _split(size: int, parts: int) -> list[int]:
 
 
 def slots_to_add(plan: DataPlan, seed: int) -> list[Slot]:
-    """Process scorecards to add: a share of each day, with its fraction rounded at random, and at least one in all."""
+    """Process scorecards to add: the share of each day, the fraction left to chance, and one at the least."""
     slots: list[Slot] = []
     for day in plan.all_days:
         for customer, profiles in plan.customers.items():
@@ -131,6 +132,6 @@ def slots_to_add(plan: DataPlan, seed: int) -> list[Slot]:
 
 
 def fraction(*parts: object) -> float:
-    """A pseudorandom number in [0, 1) that depends only on the parts."""
+    """A number in [0, 1) that depends on the parts alone."""
     digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

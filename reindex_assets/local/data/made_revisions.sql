@@ -1,6 +1,6 @@
--- The templates of every profile, with their revisions: the first %(process_templates)s are PROCESS (2), the others CONVERSATION (1).
--- The profiles of a customer share the ids of templates and revisions, as Postgres' keys allow, which exposes a join that forgets the
--- profile. The numbers of criteria are given to the templates in turn.
+-- Templates and their revisions, of every profile: %(types)s has the template type of each.
+-- The profiles of a customer share the template's and the revision's id, as Postgres' keys allow: a join that forgets the
+-- profile shows itself. The templates ask so many criteria each, in turn.
 
 CREATE TEMPORARY TABLE made_revisions ON COMMIT DROP AS
 SELECT

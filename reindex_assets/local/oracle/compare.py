@@ -1,16 +1,16 @@
-"""The oracle of tests and demonstrations: it compares ClickHouse with Postgres exactly, and shares no code with the product.
+"""The oracle of tests and demonstrations: does ClickHouse show exactly what Postgres holds? It shares no code with the product.
 
-What lives here: the comparison, and a description of each difference. What does not: reading (local/oracle/rows.py), any import from
-reindex_assets (both sides would share its mistakes), and any tolerance.
+What lives here: the comparison, and words for each difference. What does not: reading (local/oracle/rows.py), any import from
+reindex_assets (a mistake would then be made, and forgiven, on both sides), and any tolerance.
 
-It compares the lines of both engines as sets, and parses only those that differ. It reads without a snapshot, so nothing may write
-meanwhile.
+The lines of both engines are compared as sets, and only those that differ are read. Meant for a quiet database: it reads without a
+snapshot.
 
     missing       a row that ClickHouse lacks
-    extra         a row that Postgres lacks
+    extra         a row that Postgres has not
     changed       a row with another value in some column
     duplicated    the same row more than once
-    wrong_shard   the right row on the wrong shard
+    wrong_shard   the right row where it does not belong
     stale         an old row, left on another day
     orphan_score  a score whose scorecard neither engine has
     appeal        a row of an appeal
@@ -33,20 +33,20 @@ from reindex_assets.local.oracle.rows import (
     NULL,
     Identity,
     Row,
+    at_home,
     clickhouse_lines,
-    conversation_shards,
+    homes_of_conversations,
     parse,
     parsed,
     postgres_lines,
-    with_conversation_shard,
 )
 
 LISTED = 20
 
 
 @dataclass(frozen=True)
-class _SourceTypes:
-    """What Postgres holds of a scorecard that ClickHouse shows wrongly."""
+class _Known:
+    """What Postgres knows of a scorecard that ClickHouse shows wrongly."""
 
     scorecard_type: int | None
     template_type: int | None
@@ -61,13 +61,13 @@ def assert_equal(
     *,
     kind: str,
 ) -> None:
-    """Fails with the first differences if there are any. For the arguments see `differences`."""
-    lines = differences(source_connection, shard_clients, customers, first_day, last_day, kind=kind)
-    if lines:
-        rest = f"\n... and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-        names = Counter(line.split(":", 1)[0] for line in lines)
-        listed = "\n".join(lines[:LISTED])
-        raise AssertionError(f"ClickHouse differs from Postgres in {len(lines)} rows: {dict(names)}\n{listed}{rest}")
+    """Fails with the first differences, if there are any. See `differences`."""
+    found = differences(source_connection, shard_clients, customers, first_day, last_day, kind=kind)
+    if found:
+        rest = f"\n... and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        kinds = Counter(line.split(":", 1)[0] for line in found)
+        listed = "\n".join(found[:LISTED])
+        raise AssertionError(f"ClickHouse differs from Postgres in {len(found)} rows: {dict(kinds)}\n{listed}{rest}")
 
 
 def differences(
@@ -79,33 +79,31 @@ def differences(
     *,
     kind: str,
 ) -> list[str]:
-    """Every difference between the scorecards of a kind in Postgres and on the shards, with FINAL and without.
+    """Every difference between the scorecards of a kind in Postgres and what the shards show, with FINAL and without.
 
     Args:
-        shard_clients: of all shards, in their order.
+        shard_clients: of all the shards, in their order.
         customers: only these.
-        first_day: only rows of this day or later, in either engine.
-        last_day: only rows of this day or before.
-        kind: "process" or "conversation".
+        first_day: only rows that stand on this day or later, in either engine.
+        last_day: only rows that stand on this day or before.
+        kind: its name.
     """
     scope = (customers, first_day, last_day, kind)
     expected = {table: postgres_lines(source_connection, table, len(shard_clients), *scope) for table in COLUMNS}
     if kind == "conversation":
-        shards = conversation_shards(shard_clients)
-        expected = {
-            table: {with_conversation_shard(table, line, shards) for line in lines} for table, lines in expected.items()
-        }
+        homes = homes_of_conversations(shard_clients)
+        expected = {table: {at_home(table, line, homes) for line in lines} for table, lines in expected.items()}
     views: list[list[str]] = []
     for final in (False, True):
-        actual = {
+        found = {
             table: list(chain.from_iterable(
                 clickhouse_lines(client, table, shard, final, *scope) for shard, client in enumerate(shard_clients)
             ))
             for table in COLUMNS
         }  # fmt: skip
-        views.append(_compare(source_connection, expected, actual))
+        views.append(_compare(source_connection, expected, found))
     plain, with_final = views
-    # Lists, not sets: a row that exists three times is two differences.
+    # Lists, not sets: a row that is there three times is two differences.
     only_final, only_plain = Counter(with_final) - Counter(plain), Counter(plain) - Counter(with_final)
     return [
         *(f"{line} (without FINAL only)" if line in only_plain else line for line in plain),
@@ -114,34 +112,34 @@ def differences(
 
 
 def _compare(
-    connection: Connection, expected: Mapping[str, set[bytes]], actual: Mapping[str, Sequence[bytes]]
+    connection: Connection, expected: Mapping[str, set[bytes]], found: Mapping[str, Sequence[bytes]]
 ) -> list[str]:
     """The differences of one view (with FINAL or without)."""
-    distinct = {table: set(lines) for table, lines in actual.items()}
+    distinct = {table: set(lines) for table, lines in found.items()}
     missing = {table: parsed(table, expected[table] - distinct[table]) for table in COLUMNS}
     extra = {table: parsed(table, distinct[table] - expected[table]) for table in COLUMNS}
     words = [
         f"duplicated: {parse(table, line)}: {count} times on shard {parse(table, line).shard}"
-        for table, lines in actual.items()
+        for table, lines in found.items()
         if len(lines) > len(distinct[table])
         for line, count in sorted(Counter(lines).items())
         if count > 1
     ]
     if not any(chain(missing.values(), extra.values())):
         return words
-    in_postgres = _types_in_postgres(connection, {row.scorecard for rows in extra.values() for row in rows})
+    known = _known_scorecards(connection, {row.scorecard for rows in extra.values() for row in rows})
     shown = {tuple(line.split(b"\t", 4)[1:4]) for line in distinct["scorecard"]}
     for table in COLUMNS:
         wanted = {row.scorecard for row in extra[table]}
-        # Only the few lines that matter are parsed.
+        # Parsing is for the few lines that matter.
         lines = (line for line in expected[table] if tuple(line.split(b"\t", 4)[1:4]) in wanted)
-        rows_in_postgres = {row.identity: row for row in parsed(table, lines)}
-        absent = {row.identity for row in missing[table]}
+        rightful = {row.identity: row for row in parsed(table, lines)}
+        absent = {row.identity: row for row in missing[table]}
         explained: set[Identity] = set()
         for row in extra[table]:
-            right = rows_in_postgres.get(row.identity)
+            right = rightful.get(row.identity)
             if right is None:
-                words.append(_describe_unwanted(row, in_postgres.get(row.scorecard), row.scorecard in shown))
+                words.append(_describe_unwanted(row, known.get(row.scorecard), row.scorecard in shown))
             elif row.values == right.values:
                 also = "" if row.identity in absent else ", and there too"
                 words.append(f"wrong_shard: {row}: on shard {row.shard}, belongs on shard {right.shard}{also}")
@@ -149,7 +147,7 @@ def _compare(
             elif row.day != right.day:
                 words.append(
                     f"stale: {row}: on shard {row.shard}, though Postgres has it on {right.day}, shard {right.shard}"
-                    + (", where it is missing" if row.identity in absent else ", where it is too")
+                    + (", where it is missing" if row.identity in absent else ", where it stands too")
                 )
                 explained.add(row.identity)
             else:
@@ -163,24 +161,27 @@ def _compare(
     return words
 
 
-def _describe_unwanted(row: Row, types: _SourceTypes | None, scorecard_is_shown: bool) -> str:
+def _describe_unwanted(row: Row, known: _Known | None, scorecard_is_shown: bool) -> str:
     where = f"{row}: on shard {row.shard}"
-    if types is None:
+    if known is None:
         if row.table == "score" and not scorecard_is_shown:
             return f"orphan_score: {where}: neither engine has its scorecard"
         return f"extra: {where}: Postgres has no such scorecard"
-    if types.scorecard_type in (1, 2, 3):
-        return f"appeal: {where}: scorecard_type {types.scorecard_type} never belongs in ClickHouse"
-    if str(types.template_type).encode() != row.value("template_type"):
-        return f"extra: {where}: its template type is {types.template_type} in Postgres"
+    if known.scorecard_type in (1, 2, 3):
+        return f"appeal: {where}: scorecard_type {known.scorecard_type} never belongs in ClickHouse"
+    if (
+        str(known.template_type).encode()
+        != row.values[[name for name, _, _ in COLUMNS[row.table]].index("template_type")]
+    ):
+        return f"extra: {where}: its template type is {known.template_type} in Postgres"
     return f"extra: {where}: Postgres has the scorecard, but not this row here"
 
 
 def _unequal_columns(right: Row, row: Row) -> str:
     return "; ".join(
-        f"{name}: Postgres {_readable(kind, expected)}, ClickHouse {_readable(kind, actual)}"
-        for (name, kind, _), expected, actual in zip(COLUMNS[row.table], right.values, row.values, strict=True)
-        if expected != actual
+        f"{name}: Postgres {_readable(kind, mine)}, ClickHouse {_readable(kind, theirs)}"
+        for (name, kind, _), mine, theirs in zip(COLUMNS[row.table], right.values, row.values, strict=True)
+        if mine != theirs
     )
 
 
@@ -189,15 +190,15 @@ def _readable(kind: str, value: bytes) -> str:
         return "NULL"
     text = value.decode()
     if kind == "text":
-        decoded = bytes.fromhex(text).decode("utf-8", "replace")
-        return repr(decoded if len(decoded) <= 60 else f"{decoded[:40]}...{decoded[-15:]}")
+        shown = bytes.fromhex(text).decode("utf-8", "replace")
+        return repr(shown if len(shown) <= 60 else f"{shown[:40]}...{shown[-15:]}")
     if kind == "float":
         return f"{struct.unpack('>d', bytes.fromhex(text))[0]!r} (0x{text})"
     return f"{text} us" if kind == "time" else text
 
 
-def _types_in_postgres(connection: Connection, identities: Collection[Identity]) -> dict[Identity, _SourceTypes]:
-    """What Postgres holds under these identities, of any day and type."""
+def _known_scorecards(connection: Connection, identities: Collection[Identity]) -> dict[Identity, _Known]:
+    """What Postgres has under these identities, of whatever day and type."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -211,6 +212,6 @@ def _types_in_postgres(connection: Connection, identities: Collection[Identity])
             ([identity[2].decode() for identity in identities],),
         )
         return {
-            (customer.encode(), profile.encode(), scorecard_id.encode()): _SourceTypes(scorecard_type, template_type)
+            (customer.encode(), profile.encode(), scorecard_id.encode()): _Known(scorecard_type, template_type)
             for customer, profile, scorecard_id, scorecard_type, template_type in cursor.fetchall()
         }

@@ -1,9 +1,9 @@
-"""The rows of both engines as the oracle reads them: as lines of text that are equal exactly if the rows are.
+"""What the oracle reads: each row of either engine as one line of text in which equal values, and only those, look equal.
 
-What lives here: the oracle's own column list, SQL and shard rule. What does not: any import from reindex_assets, and the names of
-differences (local/oracle/compare.py).
+What lives here: the oracle's own column list, its own SQL and its own shard rule. What does not: any import from reindex_assets, and what
+lines that differ are called (local/oracle/compare.py).
 
-Texts are written as hex, so that nothing is escaped, trimmed or mistaken for NULL; floats as the hex of their bits; times in whole
+Texts are written as hex, so that nothing is escaped, trimmed or taken for NULL; floats as the hex of their bits; times as whole
 microseconds. A line begins with the shard.
 """
 
@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-# (column in ClickHouse, kind of value, expression in Postgres); the columns that identify a row come first.
+# (column in ClickHouse, kind of value, expression in Postgres); what identifies a row comes first.
 _IDENTITY = (
     ("customer", "text", "c.customer"),
     ("profile", "text", "c.profile"),
@@ -85,7 +85,7 @@ Identity = tuple[bytes, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of either engine: its shard, and its values as both engines write them."""
+    """One row, of either engine: its shard and its values as the text that both engines write."""
 
     table: str
     shard: int
@@ -99,16 +99,16 @@ class Row:
     def scorecard(self) -> Identity:
         return self.values[:3]
 
-    def value(self, column: str) -> bytes:
-        return self.values[_position(self.table, column)]
+    @property
+    def time(self) -> bytes:
+        return self.values[[name for name, _, _ in COLUMNS[self.table]].index("scorecard_time")]
 
     @property
     def day(self) -> str:
-        microseconds = self.value("scorecard_time").decode()
         try:
-            return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))).date())
+            return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(self.time))).date())
         except (ValueError, OverflowError):
-            return f"at {microseconds} us"
+            return f"at {self.time.decode()} us"
 
     def __str__(self) -> str:
         customer, profile = (bytes.fromhex(value.decode()).decode() for value in self.values[:2])
@@ -131,7 +131,7 @@ def postgres_lines(
         _POSTGRES_TEXT[form].format(time if name == "scorecard_time" else source)
         for name, form, source in COLUMNS[table]
     )
-    # floor, because a cast rounds; mod twice, because the remainder of a negative number is negative.
+    # floor, because a cast rounds; and once more mod, because the rest of a negative number is negative.
     seconds = f"floor(extract(epoch FROM {time}))::bigint"
     chats = (
         "JOIN app.chats AS chat ON (chat.customer, chat.profile, chat.conversation_id)"
@@ -174,11 +174,12 @@ def clickhouse_lines(
     customers: Collection[str] | None,
     first_day: date | None,
     last_day: date | None,
-    kind: str,
+    of_kind: str,
 ) -> list[bytes]:
-    values = ", ".join(_CLICKHOUSE_TEXT[form].format(f"t.{name}") for name, form, _ in COLUMNS[table])
-    # Rows of the other kind are left out; a template type of neither kind is wrong, and belongs to the process rows.
-    conditions = ["t.template_type != 1" if kind == "process" else "t.template_type = 1"]
+    values = ", ".join(_CLICKHOUSE_TEXT[kind].format(f"t.{name}") for name, kind, _ in COLUMNS[table])
+    # The other kinds of scorecards are not ours to judge. A value of none is wrong.
+    others = ", ".join(str(template_type) for kind, (template_type, _) in _KINDS.items() if kind != of_kind)
+    conditions = [f"t.template_type NOT IN ({others})"]
     parameters: dict[str, object] = {}
     if customers is not None:
         conditions.append("t.customer IN {customers:Array(String)}")
@@ -195,28 +196,24 @@ def clickhouse_lines(
     return [line for line in raw.split(b"\n") if line]
 
 
-def conversation_shards(shard_clients: Sequence[Client]) -> dict[tuple[bytes, ...], bytes]:
-    """The first shard that has each conversation, by customer, profile and id in hex."""
-    shards: dict[tuple[bytes, ...], bytes] = {}
+def homes_of_conversations(shard_clients: Sequence[Client]) -> dict[tuple[bytes, ...], bytes]:
+    """The shard of each conversation, the first one that has it: by customer, profile and id in hex."""
+    found: dict[tuple[bytes, ...], bytes] = {}
     for shard, client in enumerate(shard_clients):
         raw = client.raw_query(
             "SELECT lower(hex(customer)), lower(hex(profile)), lower(hex(conversation_id)) FROM conversation",
             fmt="TabSeparated",
         )
         for line in raw.splitlines():
-            shards.setdefault(tuple(line.split(b"\t")), str(shard).encode())
-    return shards
+            found.setdefault(tuple(line.split(b"\t")), str(shard).encode())
+    return found
 
 
-def with_conversation_shard(table: str, line: bytes, shards: Mapping[tuple[bytes, ...], bytes]) -> bytes:
-    """A line of Postgres with the shard that holds its conversation, if there is one."""
+def at_home(table: str, line: bytes, homes: Mapping[tuple[bytes, ...], bytes]) -> bytes:
+    """A line of Postgres with the shard that holds its conversation, if one does."""
     shard, *values = line.split(b"\t")
-    conversation_id = values[_position(table, "conversation_id")]
-    return b"\t".join((shards.get((values[0], values[1], conversation_id), shard), *values))
-
-
-def _position(table: str, column: str) -> int:
-    return [name for name, _, _ in COLUMNS[table]].index(column)
+    place = [name for name, _, _ in COLUMNS[table]].index("conversation_id")
+    return b"\t".join((homes.get((values[0], values[1], values[place]), shard), *values))
 
 
 def parsed(table: str, lines: Iterable[bytes]) -> list[Row]:
