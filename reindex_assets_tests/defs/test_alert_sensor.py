@@ -213,7 +213,7 @@ def test_when_more_is_red_than_is_followed_the_rest_is_told_when_there_is_room(
             alerting.judge(False, f"{customer}|2026-01-02", check)
     assert alerting.tick(after=200) == "sent 4 problems to 1 target; 4 open"
     told = web.take()["message"]
-    assert "More checks are red than are followed one by one" in told
+    assert "More checks are red than the alerts can follow" in told
     # Until those events are not read again.
     assert [alerting.tick() for _ in range(2)] == ["nothing new; 4 open"] * 2
     for customer in CUSTOMERS:
