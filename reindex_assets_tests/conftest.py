@@ -51,6 +51,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EngineGuard())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden", action="store_true", help="write the statements that are sent to the golden files"
+    )
+
+
 @pytest.fixture(scope="session")
 def engines() -> None:
     """Leave to start processes: whoever starts one asks for it."""

@@ -1,0 +1,1 @@
+"""Every statement that is sent to Postgres and to ClickHouse, in full."""

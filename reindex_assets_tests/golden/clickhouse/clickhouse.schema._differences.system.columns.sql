@@ -1,0 +1,4 @@
+SELECT name, type, default_kind, default_expression
+FROM system.columns
+WHERE database = {database:String}
+  AND table = {table:String}

@@ -1,0 +1,11 @@
+DELETE
+FROM score IN
+PARTITION 202601
+WHERE customer IN {customers:Array(String)}
+AND (
+    NOT has({limited:Array(String)}, customer)
+    OR has({profiles:Array(String)}, concat(customer, '/', profile))
+)
+AND template_type = {template_type:UInt8}
+AND day IN {days:Array(Date32)}
+AND version < {older_than:UInt64}

@@ -1,0 +1,11 @@
+SELECT 1 AS found
+FROM score
+WHERE customer IN {customers:Array(String)}
+  AND (
+      NOT has({limited:Array(String)}, customer)
+      OR has({profiles:Array(String)}, concat(customer, '/', profile))
+  )
+  AND NOT (template_type = {template_type:UInt8} AND day IN {days:Array(Date32)})
+  AND version < {snapshot:UInt64}
+  AND scorecard_id IN (SELECT scorecard_id FROM `reindex_staging_{owner}_{group}_identities`)
+LIMIT 1

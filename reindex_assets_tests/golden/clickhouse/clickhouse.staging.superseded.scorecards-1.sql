@@ -1,0 +1,9 @@
+SELECT min(version) AS oldest, max(version) AS newest
+FROM scorecard
+WHERE customer IN {customers:Array(String)}
+  AND (
+      NOT has({limited:Array(String)}, customer)
+      OR has({profiles:Array(String)}, concat(customer, '/', profile))
+  )
+  AND template_type = {template_type:UInt8}
+  AND day IN {days:Array(Date32)}

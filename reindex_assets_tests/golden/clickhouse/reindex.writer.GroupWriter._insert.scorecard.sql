@@ -1,0 +1,18 @@
+INSERT INTO `scorecard` (
+    `customer`,
+    `profile`,
+    `template_type`,
+    `scorecard_id`,
+    `template_id`,
+    `template_revision_id`,
+    `conversation_id`,
+    `agent_user_id`,
+    `creator_user_id`,
+    `submission_source`,
+    `scorecard_time`,
+    `created_at`,
+    `updated_at`,
+    `submitted_at`,
+    `score`,
+    `version`
+) FORMAT ArrowStream

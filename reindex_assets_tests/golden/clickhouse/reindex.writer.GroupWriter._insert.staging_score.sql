@@ -1,0 +1,21 @@
+INSERT INTO `reindex_staging_{owner}_{group}_score` (
+    `customer`,
+    `profile`,
+    `template_type`,
+    `scorecard_id`,
+    `template_id`,
+    `template_revision_id`,
+    `conversation_id`,
+    `agent_user_id`,
+    `scorecard_time`,
+    `score_id`,
+    `criterion_id`,
+    `numeric_value`,
+    `ai_value`,
+    `text_value`,
+    `weight`,
+    `percentage`,
+    `not_applicable`,
+    `auto_failed`,
+    `comment`
+) FORMAT ArrowStream

@@ -1,0 +1,10 @@
+SELECT customer, day, count() AS found
+FROM scorecard
+WHERE customer IN {customers:Array(String)}
+  AND (
+      NOT has({limited:Array(String)}, customer)
+      OR has({profiles:Array(String)}, concat(customer, '/', profile))
+  )
+  AND template_type = {template_type:UInt8}
+  AND day IN {days:Array(Date32)}
+GROUP BY customer, day

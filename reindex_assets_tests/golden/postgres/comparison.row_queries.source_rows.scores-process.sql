@@ -1,0 +1,87 @@
+SELECT
+    c.customer,
+    c.profile,
+    c.scorecard_id,
+    s.score_id,
+    c.scorecard_time,
+    (
+        'x' || substr(
+            md5(
+                (c.of_copies)::text
+                    || ',' || ((s.score_id)::text)
+                    || ',' || (octet_length(s.criterion_id) || ':' || s.criterion_id)
+                    || ',' || coalesce(encode(float8send(s.numeric_value), 'hex'), '~')
+                    || ',' || coalesce(encode(float8send(s.ai_value), 'hex'), '~')
+                    || ',' || coalesce(octet_length(s.text_value) || ':' || s.text_value, '~')
+                    || ',' || coalesce(encode(float8send(s.weight), 'hex'), '~')
+                    || ',' || coalesce(encode(float8send(s.percentage), 'hex'), '~')
+                    || ',' || ((s.not_applicable)::text)
+                    || ',' || ((s.auto_failed)::text)
+                    || ',' || coalesce(octet_length(s.comment) || ':' || s.comment, '~')
+            ),
+            1, 16
+        )
+    )::bit(64)::int8 AS digest
+FROM (
+    SELECT
+        c.customer AS customer,
+        c.profile AS profile,
+        c.scorecard_id AS scorecard_id,
+        c.process_interaction_at AS scorecard_time,
+        (
+            'x' || substr(
+                md5(
+                    (octet_length(c.customer) || ':' || c.customer)
+                        || ',' || (octet_length(c.profile) || ':' || c.profile)
+                        || ',' || ((r.template_type)::text)
+                        || ',' || ((c.scorecard_id)::text)
+                        || ',' || ((c.template_id)::text)
+                        || ',' || ((c.template_revision_id)::text)
+                        || ',' || (
+                            octet_length(coalesce(c.conversation_id, ''))
+                                || ':' || coalesce(c.conversation_id, '')
+                        )
+                        || ',' || coalesce(octet_length(c.agent_user_id) || ':' || c.agent_user_id, '~')
+                        || ',' || (encode(timestamptz_send(c.process_interaction_at), 'hex'))
+                ),
+                1, 16
+            )
+        )::bit(64)::int8 AS of_copies,
+        clock_timestamp() AS fence
+    FROM director.scorecards AS c
+    JOIN director.scorecard_template_revisions AS r
+      ON r.template_revision_id = c.template_revision_id
+      AND CASE
+          WHEN r.customer = c.customer
+            AND r.profile = c.profile
+            AND r.template_id = c.template_id THEN true
+          ELSE false
+      END
+    WHERE c.customer = ANY (string_to_array('acme', E'\x1f'))
+      AND CASE
+          WHEN c.customer = ANY (string_to_array('acme', E'\x1f')) THEN c.customer
+              || '/' || c.profile = ANY (string_to_array('acme/main', E'\x1f'))
+          ELSE true
+      END
+      AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
+      AND r.template_type = '2'::int
+      AND (
+          c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+          AND c.process_interaction_at < '2026-01-21T00:00:00+00:00'::timestamptz
+      )
+      AND c.created_at >= timestamptz '1900-01-01T00:00:00+00:00'
+      AND c.created_at < timestamptz '2300-01-01T00:00:00+00:00'
+      AND c.updated_at >= timestamptz '1900-01-01T00:00:00+00:00'
+      AND c.updated_at < timestamptz '2300-01-01T00:00:00+00:00'
+      AND (
+          c.submitted_at IS NULL
+          OR (
+              c.submitted_at >= timestamptz '1900-01-01T00:00:00+00:00'
+              AND c.submitted_at < timestamptz '2300-01-01T00:00:00+00:00'
+          )
+      )
+) AS c
+JOIN historic.scorecard_scores AS s
+  ON s.customer = c.customer
+  AND s.profile = c.profile
+  AND s.scorecard_id = c.scorecard_id

@@ -1,0 +1,109 @@
+SELECT
+    c.customer,
+    c.profile,
+    c.scorecard_id::text AS scorecard_id,
+    (
+        (
+            CASE
+                WHEN (
+                    c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+                    AND c.process_interaction_at < timestamptz '2300-01-01T00:00:00+00:00'
+                ) THEN c.process_interaction_at
+                ELSE greatest(c.created_at, '2026-01-20T00:00:00+00:00'::timestamptz)
+            END
+        ) AT TIME ZONE 'UTC'
+    )::date AS day,
+    CASE
+        WHEN r.template_type IS NULL THEN 'its template revision '
+            || c.template_revision_id
+            || ' does not exist'
+        WHEN c.process_interaction_at IS NULL THEN 'process_interaction_at is NULL'
+        WHEN NOT isfinite(c.process_interaction_at) THEN 'process_interaction_at is infinite'
+        WHEN c.process_interaction_at < '2026-01-20T00:00:00+00:00'::timestamptz THEN 'process_interaction_at lies before the first day of the fleet file: '
+            || c.process_interaction_at
+        WHEN c.process_interaction_at >= timestamptz '2300-01-01T00:00:00+00:00' THEN 'process_interaction_at lies beyond 2299, the last year of ClickHouse: '
+            || c.process_interaction_at
+        ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
+    END AS reason
+FROM (
+    SELECT c.*
+    FROM director.scorecards AS c
+    WHERE c.customer = ANY (string_to_array('acme', E'\x1f'))
+      AND CASE
+          WHEN c.customer = ANY (string_to_array('acme', E'\x1f')) THEN c.customer
+              || '/' || c.profile = ANY (string_to_array('acme/main', E'\x1f'))
+          ELSE true
+      END
+      AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
+      AND (
+          c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+          AND c.process_interaction_at < '2026-01-21T00:00:00+00:00'::timestamptz
+      )
+      AND (
+          NOT (
+              c.created_at >= timestamptz '1900-01-01T00:00:00+00:00'
+              AND c.created_at < timestamptz '2300-01-01T00:00:00+00:00'
+              AND c.updated_at >= timestamptz '1900-01-01T00:00:00+00:00'
+              AND c.updated_at < timestamptz '2300-01-01T00:00:00+00:00'
+              AND (
+                  c.submitted_at IS NULL
+                  OR (
+                      c.submitted_at >= timestamptz '1900-01-01T00:00:00+00:00'
+                      AND c.submitted_at < timestamptz '2300-01-01T00:00:00+00:00'
+                  )
+              )
+          )
+          OR (
+              (c.customer, c.profile, c.template_id, c.template_revision_id) IN (
+                  SELECT customer, profile, template_id, template_revision_id
+                  FROM director.scorecard_template_revisions
+              )
+          ) IS NOT TRUE
+      )
+    UNION ALL
+    SELECT c.*
+    FROM director.scorecards AS c
+    WHERE c.customer = ANY (string_to_array('acme', E'\x1f'))
+      AND CASE
+          WHEN c.customer = ANY (string_to_array('acme', E'\x1f')) THEN c.customer
+              || '/' || c.profile = ANY (string_to_array('acme/main', E'\x1f'))
+          ELSE true
+      END
+      AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
+      AND (
+          (
+              c.created_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+              AND c.created_at < '2026-01-21T00:00:00+00:00'::timestamptz
+          )
+          OR (
+              c.created_at < '2026-01-21T00:00:00+00:00'::timestamptz
+              AND '2026-01-20T00:00:00+00:00'::timestamptz <= '2026-01-20T00:00:00+00:00'::timestamptz
+          )
+      )
+      AND (
+          c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+          AND c.process_interaction_at < timestamptz '2300-01-01T00:00:00+00:00'
+      ) IS NOT TRUE
+      AND (
+          c.created_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+          OR c.process_interaction_at IS NULL
+          OR NOT isfinite(c.process_interaction_at)
+          OR c.process_interaction_at >= timestamptz '2300-01-01T00:00:00+00:00'
+      )
+      AND (
+          coalesce(c.conversation_id, '') = ''
+          OR (c.customer, c.profile, c.template_id, c.template_revision_id) IN (
+              SELECT customer, profile, template_id, template_revision_id
+              FROM director.scorecard_template_revisions
+              WHERE template_type = '2'::int
+          )
+      )
+    OFFSET 0
+) AS c
+LEFT JOIN director.scorecard_template_revisions AS r
+  ON r.customer = c.customer
+  AND r.profile = c.profile
+  AND r.template_id = c.template_id
+  AND r.template_revision_id = c.template_revision_id
+WHERE (r.template_type = '2'::int OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))
+ORDER BY 1, 4, 2, 3

@@ -1,0 +1,1 @@
+SELECT pg_advisory_unlock(number) AS released FROM unnest(string_to_array($1, ',')::bigint[]) AS number
