@@ -104,25 +104,25 @@ def _filtered(table: Table, window: Window) -> str:
 
 
 def _in_postgres(column: Column) -> str:
-    if pa.types.is_timestamp(column.arrow):
+    if pa.types.is_timestamp(column.type.arrow):
         return f"floor(extract(epoch FROM {column.name}) * 1000000)::bigint"
-    if pa.types.is_floating(column.arrow):
+    if pa.types.is_floating(column.type.arrow):
         return f"encode(float8send({column.name}), 'hex')"
-    if pa.types.is_integer(column.arrow):
+    if pa.types.is_integer(column.type.arrow):
         return f"{column.name}::bigint"
-    if pa.types.is_boolean(column.arrow):
+    if pa.types.is_boolean(column.type.arrow):
         return f"{column.name}::int::bigint"
     return f"{column.name}::text"
 
 
 def _in_clickhouse(column: Column) -> str:
-    if pa.types.is_timestamp(column.arrow):
+    if pa.types.is_timestamp(column.type.arrow):
         return f"toUnixTimestamp64Micro({column.name})"
-    if pa.types.is_floating(column.arrow):
+    if pa.types.is_floating(column.type.arrow):
         bits = f"lower(hex(reverse(reinterpretAsString(assumeNotNull({column.name})))))"
         # reinterpretAsString drops zero bytes at its end, which is the front of the number.
         return f"if(isNull({column.name}), NULL, leftPad({bits}, 16, '0'))"
-    if pa.types.is_integer(column.arrow) or pa.types.is_boolean(column.arrow):
+    if pa.types.is_integer(column.type.arrow) or pa.types.is_boolean(column.type.arrow):
         return f"CAST({column.name} AS {'Nullable(Int64)' if column.nullable else 'Int64'})"
     return f"CAST({column.name} AS {'Nullable(String)' if column.nullable else 'String'})"
 

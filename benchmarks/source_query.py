@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from benchmarks.data import Window
+from reindex_assets.column_types import FLOAT
 from reindex_assets.model import SCORE, SCORECARD, Column, Table
 
 _SCORECARDS = """director.scorecards AS c
@@ -53,7 +54,7 @@ def count_query(table: Table, window: Window, shard_count: int) -> str:
 
 def _source(column: Column, denormal_as_zero: bool) -> str:
     source = column.source.format(time=_TIME)
-    if denormal_as_zero and "Float64" in column.clickhouse:
+    if denormal_as_zero and column.type is FLOAT:
         return f"CASE WHEN {source} <> 0 AND abs({source}) < {_SMALLEST} THEN 0 ELSE {source} END"
     return source
 

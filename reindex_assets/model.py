@@ -1,23 +1,35 @@
 """The shapes everything else is derived from: kinds, slices, and the columns of the two ClickHouse tables.
 
-What lives here: which template type a kind has, which time is its slice's time, which columns exist on either side and how
-one becomes the other. What does not: SQL statements (postgres/extract.py, clickhouse/schema.py, reindex/writer.py,
-comparison/comparison.py build theirs from here) and I/O.
+What lives here: which template type a kind has, which time is its slice's time, which columns exist on either side and how one becomes the
+other. What does not: what depends on a column's type alone (column_types.py), SQL statements (postgres/extract.py, clickhouse/schema.py,
+reindex/writer.py and comparison/comparison.py build theirs from here) and I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 
+from reindex_assets.column_types import (
+    BOOLEAN,
+    CODE,
+    COMMON_ID,
+    FLOAT,
+    ID,
+    NAME,
+    NULL,
+    SMALL_INTEGER,
+    TEXT,
+    TIME,
+    ColumnType,
+)
+
 MICROSECONDS = 1_000_000
-TIME = pa.timestamp("us", "UTC")
-UUID = pa.binary(16)
 
 #: DateTime64 holds the years 1900 to 2299 (ClickHouse documentation, DateTime64); beyond it the engine clamps in silence.
 FIRST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
@@ -78,7 +90,7 @@ class Slice:
         return f"{self.customer} {self.day.isoformat()}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
     """One column of a ClickHouse table, and where its value comes from.
 
@@ -88,43 +100,67 @@ class Column:
     """
 
     name: str
-    clickhouse: str
-    arrow: pa.DataType
+    type: ColumnType
     source: str
+    nullable: bool = False
     of_scorecard: bool = False
 
     @property
-    def nullable(self) -> bool:
-        return "Nullable(" in self.clickhouse
+    def clickhouse(self) -> str:
+        """Its type in ClickHouse's DDL."""
+        return self.type.definition(nullable=self.nullable)
 
     @property
-    def repeats(self) -> bool:
-        """Whether few different values stand in many rows."""
-        return "LowCardinality(" in self.clickhouse or self.name.startswith("template_")
+    def source_text(self) -> str:
+        """The text of its value, as a Postgres expression."""
+        text = self.type.source_text(self.source)
+        return f"coalesce({text}, '{NULL}')" if self.nullable else f"({text})"
 
+    @property
+    def shard_text(self) -> str:
+        """The same text as a ClickHouse expression."""
+        text = self.type.shard_text(self.name)
+        return f"ifNull({text}, '{NULL}')" if self.nullable else text
 
-_ID = "UUID"
-_TEXT = "String"
-_NAME = "LowCardinality(String)"
-_NAME_OR_NULL = "LowCardinality(Nullable(String))"
-_TIME = "DateTime64(6, 'UTC')"
+    @property
+    def shard_hashed(self) -> list[str]:
+        """What ClickHouse's own hash functions take, as expressions: NULL apart from every value, as a hash of NULL would be NULL."""
+        if not self.nullable:
+            return [self.type.shard_hashed(self.name)]
+        name = self.type.clickhouse.replace("'", "\\'")
+        return [
+            f"isNull({self.name})",
+            self.type.shard_hashed(f"ifNull({self.name}, defaultValueOfTypeName('{name}'))"),
+        ]
+
+    def readable(self, text: str) -> str:
+        """Its text as a person reads it.
+
+        >>> columns = {column.name: column for column in SCORECARD_COLUMNS}
+        >>> columns["score"].readable("3ff8000000000000"), columns["score"].readable("~")
+        ('1.5', 'NULL')
+        >>> columns["agent_user_id"].readable("2:it"), columns["submitted_at"].readable(f"{1_500_000:016x}")
+        ("'it'", '2000-01-01 00:00:01.500000')
+        """
+        return "NULL" if self.nullable and text == NULL else self.type.readable(text)
+
 
 SCORECARD_COLUMNS: tuple[Column, ...] = (
-    Column("customer", _NAME, pa.string(), "c.customer"),
-    Column("profile", _NAME, pa.string(), "c.profile"),
-    Column("template_type", "UInt8", pa.uint8(), "r.template_type"),
-    Column("scorecard_id", _ID, UUID, "c.scorecard_id"),
-    Column("template_id", _ID, UUID, "c.template_id"),
-    Column("template_revision_id", _ID, UUID, "c.template_revision_id"),
-    Column("conversation_id", _TEXT, pa.string(), "coalesce(c.conversation_id, '')"),
-    Column("agent_user_id", _NAME_OR_NULL, pa.string(), "c.agent_user_id"),
-    Column("creator_user_id", _NAME_OR_NULL, pa.string(), "c.creator_user_id"),
-    Column("submission_source", "Nullable(Int16)", pa.int16(), "c.submission_source"),
-    Column("scorecard_time", _TIME, TIME, "{time}"),
-    Column("created_at", _TIME, TIME, "c.created_at"),
-    Column("updated_at", _TIME, TIME, "c.updated_at"),
-    Column("submitted_at", f"Nullable({_TIME})", TIME, "c.submitted_at"),
-    Column("score", "Nullable(Float64)", pa.float64(), "c.score"),
+    Column(name="customer", type=NAME, source="c.customer"),
+    Column(name="profile", type=NAME, source="c.profile"),
+    Column(name="template_type", type=CODE, source="r.template_type"),
+    Column(name="scorecard_id", type=ID, source="c.scorecard_id"),
+    Column(name="template_id", type=COMMON_ID, source="c.template_id"),
+    Column(name="template_revision_id", type=COMMON_ID, source="c.template_revision_id"),
+    Column(name="conversation_id", type=TEXT, source="coalesce(c.conversation_id, '')"),
+    Column(name="agent_user_id", type=NAME, source="c.agent_user_id", nullable=True),
+    Column(name="creator_user_id", type=NAME, source="c.creator_user_id", nullable=True),
+    Column(name="submission_source", type=SMALL_INTEGER, source="c.submission_source", nullable=True),
+    Column(name="scorecard_time", type=TIME, source="{time}"),
+    Column(name="created_at", type=TIME, source="c.created_at"),
+    Column(name="updated_at", type=TIME, source="c.updated_at"),
+    Column(name="submitted_at", type=TIME, source="c.submitted_at", nullable=True),
+    Column(name="score", type=FLOAT, source="c.score", nullable=True),
 )
 
 #: Columns of a score that are copies of its scorecard's.
@@ -141,21 +177,17 @@ _SHARED = (
 )
 
 SCORE_COLUMNS: tuple[Column, ...] = (
-    *(
-        Column(column.name, column.clickhouse, column.arrow, column.source, of_scorecard=True)
-        for column in SCORECARD_COLUMNS
-        if column.name in _SHARED
-    ),
-    Column("score_id", _ID, UUID, "s.score_id"),
-    Column("criterion_id", _NAME, pa.string(), "s.criterion_id"),
-    Column("numeric_value", "Nullable(Float64)", pa.float64(), "s.numeric_value"),
-    Column("ai_value", "Nullable(Float64)", pa.float64(), "s.ai_value"),
-    Column("text_value", "Nullable(String)", pa.string(), "s.text_value"),
-    Column("weight", "Nullable(Float64)", pa.float64(), "s.weight"),
-    Column("percentage", "Nullable(Float64)", pa.float64(), "s.percentage"),
-    Column("not_applicable", "Bool", pa.bool_(), "s.not_applicable"),
-    Column("auto_failed", "Bool", pa.bool_(), "s.auto_failed"),
-    Column("comment", "Nullable(String)", pa.string(), "s.comment"),
+    *(replace(column, of_scorecard=True) for column in SCORECARD_COLUMNS if column.name in _SHARED),
+    Column(name="score_id", type=ID, source="s.score_id"),
+    Column(name="criterion_id", type=NAME, source="s.criterion_id"),
+    Column(name="numeric_value", type=FLOAT, source="s.numeric_value", nullable=True),
+    Column(name="ai_value", type=FLOAT, source="s.ai_value", nullable=True),
+    Column(name="text_value", type=TEXT, source="s.text_value", nullable=True),
+    Column(name="weight", type=FLOAT, source="s.weight", nullable=True),
+    Column(name="percentage", type=FLOAT, source="s.percentage", nullable=True),
+    Column(name="not_applicable", type=BOOLEAN, source="s.not_applicable"),
+    Column(name="auto_failed", type=BOOLEAN, source="s.auto_failed"),
+    Column(name="comment", type=TEXT, source="s.comment", nullable=True),
 )
 
 
@@ -182,12 +214,18 @@ class Table:
         return ("customer", "profile", *self.id_columns)
 
     @property
+    def identity_columns(self) -> tuple[Column, ...]:
+        """The columns of `identity`, in its order."""
+        columns = {column.name: column for column in self.columns}
+        return tuple(columns[name] for name in self.identity)
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns])
+        return pa.schema([pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in self.columns])
 
 
 SCORECARD = Table("scorecard", SCORECARD_COLUMNS, ("scorecard_id",))

@@ -15,8 +15,8 @@ from datetime import date
 import pyarrow as pa
 
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
-from reindex_assets.clickhouse.staging import Key, StagingNames, keys_of
-from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, UUID
+from reindex_assets.clickhouse.staging import IDENTITY_DEFINITIONS, Key, StagingNames, keys_of
+from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, ON_DAYS, shard_scope
@@ -25,12 +25,11 @@ from reindex_assets.selection.source_sql import IS_APPEAL, SCORECARDS_AND_REVISI
 #: The names of an appeal's `scorecard_type`.
 TYPE_NAMES = dict(zip(APPEAL_TYPES, ("replica", "request", "resolve"), strict=True))
 
+_IDENTITIES = [(column.name, column.type.arrow) for column in SCORECARD.identity_columns]
 #: `is_asked`: its day in Postgres is one of the requested days.
 _STAGED = pa.schema(
     [
-        ("customer", pa.string()),
-        ("profile", pa.string()),
-        ("scorecard_id", UUID),
+        *_IDENTITIES,
         ("scorecard_type", pa.uint8()),
         ("is_asked", pa.bool_()),
     ]
@@ -123,7 +122,7 @@ def create(shard: ShardConnection, names: StagingNames) -> None:
     """Creates the empty table of the appeals."""
     shard.command(
         f"CREATE TABLE {quoted(names.appeals)} "
-        "(customer LowCardinality(String), profile LowCardinality(String), scorecard_id UUID, scorecard_type UInt8, is_asked Bool) "
+        f"({IDENTITY_DEFINITIONS}, scorecard_type UInt8, is_asked Bool) "
         "ENGINE = MergeTree ORDER BY tuple()"
     )
 
@@ -221,7 +220,7 @@ LIMIT {{limit:UInt64}}""",
     return rows.cast(_FIRST) if rows.num_rows else _FIRST.empty_table()
 
 
-_FIRST = pa.schema([("customer", pa.string()), ("profile", pa.string()), ("scorecard_id", UUID), ("day", pa.date32())])
+_FIRST = pa.schema([*_IDENTITIES, ("day", pa.date32())])
 
 
 def first_of_all(of_shards: list[pa.Table], limit: int) -> pa.RecordBatch:

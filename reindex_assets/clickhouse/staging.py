@@ -30,6 +30,9 @@ _STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")
 #: Keys in one DELETE statement: a replicated mutation is stored in Keeper, whose nodes hold 1 MB.
 KEYS_PER_DELETE = 4_000
 
+#: The columns that name a scorecard wherever it stands.
+IDENTITY_DEFINITIONS = ", ".join(f"{column.name} {column.clickhouse}" for column in SCORECARD.identity_columns)
+
 #: A row's address: customer, template type, day, profile, scorecard id and, for a score, its id.
 Key = tuple[object, ...]
 
@@ -115,9 +118,7 @@ def create_rows(shard: ShardConnection, names: StagingNames, table: Table) -> No
 def create_identities(shard: ShardConnection, names: StagingNames) -> None:
     """An empty table for the identities of all the group's scorecards, whatever their shard."""
     shard.command(
-        f"CREATE TABLE {quoted(names.identities)} "
-        "(customer LowCardinality(String), profile LowCardinality(String), scorecard_id UUID) "
-        "ENGINE = MergeTree ORDER BY tuple()"
+        f"CREATE TABLE {quoted(names.identities)} ({IDENTITY_DEFINITIONS}) ENGINE = MergeTree ORDER BY tuple()"
     )
 
 
@@ -280,7 +281,7 @@ def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], old
             f"GROUP BY {', '.join(columns)}",
             {"keys": some, "older_than": older_than},
         )
-        found |= dict(zip(_key_columns(rows, columns), rows.column("found").to_pylist(), strict=True))
+        found |= dict(zip(_key_columns(rows, table, columns), rows.column("found").to_pylist(), strict=True))
     return found
 
 
@@ -329,16 +330,16 @@ def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older
 
 def keys_of(found: pa.Table, table: Table) -> list[Key]:
     """The keys in the columns of an answer."""
-    return _key_columns(found, table.key)
+    return _key_columns(found, table, table.key)
 
 
-def _key_columns(found: pa.Table, names: Sequence[str]) -> list[Key]:
+def _key_columns(found: pa.Table, table: Table, names: Sequence[str]) -> list[Key]:
     columns = []
     for name in names:
         column = found.column(name)
         if name == "day":
             columns.append(column.cast(pa.date32()).to_pylist())
-        elif name.endswith("_id"):
+        elif name in table.id_columns:
             columns.append([_uuid_text(value) for value in column.to_pylist()])
         else:
             columns.append([_text(value) for value in column.to_pylist()])

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.column_types import ID
 from reindex_assets.comparison.row_queries import NO_DAY, ask_rows, known_scorecards, shard_rows, source_rows
-from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, UUID, Slice, Table
+from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import Snapshot, SourceSession
@@ -73,8 +74,8 @@ FOUND = pa.schema(
         ("customer", pa.string()),
         ("day", pa.date32()),
         ("profile", pa.string()),
-        ("scorecard_id", UUID),
-        ("score_id", UUID),
+        ("scorecard_id", ID.arrow),
+        ("score_id", ID.arrow),
         ("shard", pa.int32()),
         ("version", pa.uint64()),
         ("source_day", pa.date32()),
@@ -334,7 +335,7 @@ def _found(
         "table": pa.array(np.full(count, sides.number, dtype=np.int8)),
         "difference": pa.array(kinds),
         **{name: rows.column(name) for name in ("customer", "day", "profile", "scorecard_id")},
-        "score_id": rows.column("score_id") if sides.table is SCORE else pa.nulls(count, UUID),
+        "score_id": rows.column("score_id") if sides.table is SCORE else pa.nulls(count, ID.arrow),
         "shard": rows.column("shard"),
         "version": rows.column("version"),
         "source_day": source_days,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection
-from reindex_assets.model import SCORE, SCORECARD, UUID, Table
+from reindex_assets.model import SCORE, SCORECARD, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -25,13 +25,9 @@ from reindex_assets.selection.source_sql import IN_CUSTOMERS, SCORECARDS_AND_REV
 _CONVERSATION = "conversation_id"
 
 
-def _ids(table: Table) -> tuple[str, ...]:
-    return ("customer", "profile", *table.id_columns)
-
-
 def source_rows(session: SourceSession, table: Table, group: SliceGroup, placement: GroupPlacement) -> pa.Table:
     """A table's rows in Postgres: ids, `day`, `shard` (where it should stand), `digest`; inside the group's snapshot."""
-    names = (*_ids(SCORECARD), _CONVERSATION) if group.kind.is_of_conversations else _ids(SCORECARD)
+    names = (*SCORECARD.identity, _CONVERSATION) if group.kind.is_of_conversations else SCORECARD.identity
     columns = [f"{column.source} AS {column.name}" for column in SCORECARD.columns if column.name in names]
     ids = [f"c.{name}" for name in names]
     if table is SCORE:
@@ -60,15 +56,13 @@ def ask_rows(table: Table, group: SliceGroup, shard_count: int) -> Callable[[Sha
     """What to ask a shard for its physical rows, for `shard_rows`."""
     conversation = f", {_CONVERSATION}" if group.kind.is_of_conversations else ""
     sql = f"""\
-SELECT {", ".join(_ids(table))}, day, version, {shard_digest(table)} AS digest,
+SELECT {", ".join(table.identity)}, day, version, {shard_digest(table)} AS digest,
        toInt32({shard_expression(shard_count)}) AS own_shard{conversation}
 FROM {table.name}
 WHERE {IN_SLICES}"""
     schema = pa.schema(
         [
-            ("customer", pa.string()),
-            ("profile", pa.string()),
-            *((name, UUID) for name in table.id_columns),
+            *((column.name, column.type.arrow) for column in table.identity_columns),
             ("day", pa.date32()),
             ("version", pa.uint64()),
             ("digest", pa.int64()),

@@ -16,11 +16,10 @@ import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.differences import Difference, difference_of
-from reindex_assets.model import SCORE, TABLES, Slice, Table
+from reindex_assets.model import TABLES, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
-from reindex_assets.selection.row_digest import readable, shard_text, source_text
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 from reindex_assets.selection.source_sql import BELONGS, source_scope, source_sql
 
@@ -150,7 +149,7 @@ def _values(
             on_shard = there.get((row["shard"], key, row["version"]))
             if key in source and on_shard is not None:
                 found[table.name, key] = tuple(
-                    ColumnValues(column.name, readable(column, expected), readable(column, actual))
+                    ColumnValues(column.name, column.readable(expected), column.readable(actual))
                     for column in table.columns
                     if (expected := source[key][f"text_{column.name}"]) != (actual := on_shard[f"text_{column.name}"])
                 )
@@ -158,9 +157,8 @@ def _values(
 
 
 def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> str:
-    sources = {column.name: column.source for column in table.columns}
-    ids = [f"{sources[name]} AS {name}" for name in ("customer", "profile", *table.id_columns)]
-    texts = [f"{source_text(column)} AS text_{column.name}" for column in table.columns]
+    ids = [f"{column.source} AS {column.name}" for column in table.identity_columns]
+    texts = [f"{column.source_text} AS text_{column.name}" for column in table.columns]
     return source_sql(
         f"SELECT {', '.join(ids + texts)}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}\n"
         "  AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])",
@@ -173,11 +171,8 @@ def _shard_values(
     shards: ShardSet, table: Table, group: SliceGroup, rows: Iterable[Mapping[str, Any]]
 ) -> dict[tuple[int, _Key, int], Mapping[str, Any]]:
     """The texts of rows where they stand, by shard, key and version."""
-    names = {"customer": "String", "profile": "String", "scorecard_id": "UUID"}
-    if table is SCORE:
-        names["score_id"] = "UUID"
-    names["version"] = "UInt64"
-    texts = [f"{shard_text(column)} AS text_{column.name}" for column in table.columns]
+    names = {**{column.name: column.type.clickhouse for column in table.identity_columns}, "version": "UInt64"}
+    texts = [f"{column.shard_text} AS text_{column.name}" for column in table.columns]
     keys = [f"{name if name == 'version' else f'toString({name})'} AS key_{name}" for name in names]
     sql = (
         f"SELECT {', '.join(keys + texts)} FROM {table.name}\nWHERE {IN_SLICES}\n"

@@ -214,7 +214,7 @@ class SliceWriter:
 
     def _new_file(self, item: Slice) -> _OpenFile:
         dictionaries = [
-            column.name for column in self._table.columns if column.name in self._schema.names and column.repeats
+            column.name for column in self._table.columns if column.name in self._schema.names and column.type.repeats
         ]
         path = self._store.path(item, self._step, self._table)
         return _OpenFile(self._store, path, self._schema, dictionaries or False)

@@ -14,6 +14,7 @@ from datetime import date
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.column_types import TIME
 from reindex_assets.model import PROCESS, SCORECARD, TABLES, Column, Slice
 
 
@@ -166,6 +167,6 @@ def write_as_application(source: Connection, shard_clients: Sequence[Client], sc
 
 def _as_text(column: Column) -> str:
     source = column.source.format(time=f"c.{PROCESS.time_column}")
-    if "DateTime64" in column.clickhouse:
+    if column.type is TIME:
         return f"to_char({source} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
     return source

@@ -13,7 +13,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, TIME, Column, Kind
+from reindex_assets.column_types import TIME
+from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, Column, Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -126,6 +127,6 @@ def _chats(kind: Kind) -> str:
 
 def _as_text(column: Column, kind: Kind) -> str:
     source = column.source.format(time=_time(kind))
-    if column.arrow == TIME:
+    if column.type is TIME:
         return f"to_char({source} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
     return source

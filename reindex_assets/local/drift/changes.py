@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reindex_assets import column_types
 from reindex_assets.model import SCORE, SCORECARD, Column, Table
 
 _IDENTIFIES_THE_ROW = {"customer", "profile", "template_type", "scorecard_id", "score_id"}
@@ -30,29 +31,34 @@ class Change:
 
 def _change(table: Table, column: Column) -> Change:
     name = column.name
-    expression, words = _wrong_value(name, column.clickhouse)
+    expression, words = _wrong_value(column)
     return Change(table.name, name, f"CAST({expression} AS {column.clickhouse})", words)
 
 
-def _wrong_value(name: str, clickhouse: str) -> tuple[str, str]:
-    if "Float64" in clickhouse:
-        bits = f"reinterpretAsUInt64(assumeNotNull({name}))"
-        return f"if(isNull({name}), 0., reinterpretAsFloat64(bitXor({bits}, 1)))", "its lowest bit, or 0 for NULL"
-    if "DateTime64" in clickhouse:
-        # Flipping the lowest bit of the microseconds stays within the second, so the row keeps its day and its shard.
-        flipped = f"fromUnixTimestamp64Micro(bitXor(toUnixTimestamp64Micro({name}), 1), 'UTC')"
-        return (f"ifNull({flipped}, created_at)" if "Nullable" in clickhouse else flipped), "by one microsecond"
-    if "String" in clickhouse and "Nullable" in clickhouse:
-        return f"multiIf(isNull({name}), '', {name} = '', NULL, concat({name}, ' '))", "one more blank, or NULL for ''"
-    if "String" in clickhouse:
-        return f"concat({name}, ' ')", "one more blank"
-    if clickhouse == "UUID":
-        return f"reinterpretAsUUID(MD5(toString({name})))", "another id"
-    if clickhouse == "Bool":
-        return f"NOT {name}", "the opposite"
-    if "Int16" in clickhouse:
-        return f"ifNull(bitXor({name}, 1), 0)", "its lowest bit, or 0 for NULL"
-    raise NotImplementedError(f"no wrong value is known for a column of type {clickhouse}: add one for {name}")
+def _wrong_value(column: Column) -> tuple[str, str]:
+    name = column.name
+    match column.type:
+        case column_types.FLOAT:
+            bits = f"reinterpretAsUInt64(assumeNotNull({name}))"
+            return f"if(isNull({name}), 0., reinterpretAsFloat64(bitXor({bits}, 1)))", "its lowest bit, or 0 for NULL"
+        case column_types.TIME:
+            # Flipping the lowest bit of the microseconds stays within the second, so the row keeps its day and its shard.
+            flipped = f"fromUnixTimestamp64Micro(bitXor(toUnixTimestamp64Micro({name}), 1), 'UTC')"
+            return (f"ifNull({flipped}, created_at)" if column.nullable else flipped), "by one microsecond"
+        case column_types.TEXT | column_types.NAME if column.nullable:
+            return (
+                f"multiIf(isNull({name}), '', {name} = '', NULL, concat({name}, ' '))",
+                "one more blank, or NULL for ''",
+            )
+        case column_types.TEXT | column_types.NAME:
+            return f"concat({name}, ' ')", "one more blank"
+        case column_types.ID | column_types.COMMON_ID:
+            return f"reinterpretAsUUID(MD5(toString({name})))", "another id"
+        case column_types.BOOLEAN:
+            return f"NOT {name}", "the opposite"
+        case column_types.SMALL_INTEGER:
+            return f"ifNull(bitXor({name}, 1), 0)", "its lowest bit, or 0 for NULL"
+    raise NotImplementedError(f"no wrong value is known for a column of type {column.clickhouse}: add one for {name}")
 
 
 #: The seed of a drift chooses the first, and each further scorecard takes the next.
