@@ -320,7 +320,7 @@ def test_a_shard_out_of_reach_is_an_error_and_no_verdict(
 def test_what_cannot_be_asked_for_is_refused(fleet: Fleet) -> None:
     with pytest.raises(ConfigurationError, match="unknown customer 'umbrella'"):
         purge(fleet, ["umbrella"])
-    with pytest.raises(ConfigurationError, match="name 1 to 500,000"):
+    with pytest.raises(ConfigurationError, match="choose 1 to 500,000"):
         purge(fleet, max_scorecards=0)
 
 

@@ -179,7 +179,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
         assert {card: digest for client in shard_clients for card, digest in client.query(sql).result_rows} == expected
         found: list[int] = []
         for day in days:
-            [group] = group_slices([Slice("acme", day)], fleet.dataset(CLUSTER, PROCESS), {}, 1)
+            [group] = group_slices([Slice("acme", day)], old.dataset(CLUSTER, PROCESS), {}, 1)
             with (
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),

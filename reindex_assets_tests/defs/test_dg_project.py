@@ -29,7 +29,14 @@ def dg(home: Path, *arguments: str, fleet: Path = EXAMPLE) -> subprocess.Complet
     said = subprocess.run(
         [Path(sys.executable).with_name("dg"), *arguments],
         cwd=ROOT,
-        env={**os.environ, "DAGSTER_HOME": str(home), "REINDEX_FLEET": str(fleet), "COLUMNS": "200", "NO_COLOR": "1"},
+        # Without the mode of the local stack that the other tests use: the definitions are those of the fleet file alone.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "REINDEX_MODE"},
+            "DAGSTER_HOME": str(home),
+            "REINDEX_FLEET": str(fleet),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        },
         capture_output=True,
         text=True,
         timeout=200,
