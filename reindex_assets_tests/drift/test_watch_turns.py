@@ -148,7 +148,7 @@ def store(storing: Fleet) -> WatchStore:
 
 
 numbers = st.one_of(st.integers(0, 2**64 - 1), st.integers(2**64 - 3, 2**64 - 1), st.integers(2**63 - 2, 2**63 + 2))
-marks = st.builds(RowVersions, st.integers(0, 2**62), numbers)
+versions = st.builds(RowVersions, st.integers(0, 2**62), numbers)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 states = st.builds(
     WatchState,
@@ -156,11 +156,11 @@ states = st.builds(
         st.builds(Slice, st.sampled_from(["acme", "a.b-c_d"]), st.dates(date(1970, 1, 1), date(2299, 12, 31))),
         st.builds(
             SliceState,
-            st.dictionaries(st.sampled_from([SCORECARD.name, SCORE.name]), marks),
-            numbers,
-            st.booleans(),
-            st.booleans(),
-            st.integers(0, 2**62),
+            row_versions=st.dictionaries(st.sampled_from([SCORECARD.name, SCORE.name]), versions),
+            shard_checksum=numbers,
+            is_equal=st.booleans(),
+            is_touched=st.booleans(),
+            turn=st.integers(0, 2**62),
         ),
         max_size=4,
     ),
