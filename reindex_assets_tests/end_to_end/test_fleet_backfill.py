@@ -123,7 +123,7 @@ def test_the_plan_says_what_would_be_done_and_launches_nothing(
     assert sum(window["scores"] for window in plan.json["windows"]) > scorecards
     assert plan.json["expected_seconds"] is None
     words = command("backfill", *DAYS, "--customers", "acme,globex", "--dry-run").words
-    assert "unknown, as no past run" in words
+    assert "unknown, because this instance has no past runs" in words
     assert "initech" not in words
     assert stored(instance) == []
 
