@@ -1,7 +1,7 @@
 """The parts of ClickHouse's tables: what two lists of them say about the rows in between.
 
 What lives here: reading the list, the comparison of two lists, and the slices that have rows in certain parts. What does not: who keeps
-lists (drift/watch.py, drift/unchanged.py), and marks of the rows themselves (postgres/row_versions.py).
+lists (drift/watch.py, drift/unchanged.py), and checksums of the rows themselves (clickhouse/checksums.py).
 
 A data part never changes. A part that was not there before holds new rows, or rows that a mutation has rewritten, or is merged of parts
 that were there. So the list of parts tells where nothing happened without reading a row. A merge may leave rows out (a part

@@ -1,10 +1,10 @@
 """Staging: the expected rows of a group of slices, loaded beside the live tables, and their difference to what is live.
 
-What lives here: the staging tables, their names and left-overs, and the difference on one shard. What does not: the order in which
-shards are written (reindex/writer.py).
+What lives here: the staging tables, their names, those that a killed run left, and the difference on one shard. What does not: the
+order in which shards are written (reindex/writer.py).
 
 The tables of one run are named after its owner number. While the run lives it holds an advisory lock of that number in Postgres,
-so that the left-overs of a killed run can be told from the tables of one that is at work.
+so that the tables of a killed run can be told from the tables of one that is at work.
 """
 
 from __future__ import annotations

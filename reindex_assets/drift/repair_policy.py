@@ -43,7 +43,7 @@ class Repair(BaseModel):
     Attributes:
         seen_at: when this drift was first seen.
         differs: what differs, in words.
-        evidence: hashes that identify some of the drifted rows and their state (parity.SliceDifferences.evidence).
+        evidence: hashes that identify some of the drifted rows and their state (SliceDifferences.evidence in comparison/parity.py).
         state: one hash over all drifted rows as last seen; `tried` is the same when the latest repair was requested.
         requested_at: when the latest repair was requested; None before the first.
         awaited: the latest repair was requested and its result has not been seen yet.

@@ -191,7 +191,7 @@ def settle_layout(
 
 
 def check_every_kind(shards: ShardSet, asked: Kind | None = None) -> None:
-    """Placement.check_placement of every kind of scorecards, that of the run first.
+    """Runs `check_placement` for every kind of scorecards, that of the run first.
 
     Without the product's table of conversations nobody knows where their scorecards belong: they are left out, unless they were asked for.
     """

@@ -128,7 +128,7 @@ class _Tick:
         return slices_in_flight(self._instance, repository.asset_graph, self._dataset)
 
     def _red_results(self, read: ResultsRead | None) -> tuple[set[Slice], ResultsRead]:
-        """Partitions whose rows a check has found different since the last tick: they are compared whatever their marks say."""
+        """Partitions whose rows a check has found different since the last tick: they are compared whatever the watch remembers of them."""
         if read is None:
             last = self._instance.event_log_storage.get_maximum_record_id() or 0
             return set(), ResultsRead(until=last, since=last)
