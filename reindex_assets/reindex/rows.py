@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.model import SHARD, Slice
-from reindex_assets.selection.shard_rule import _microseconds, day_numbers
+from reindex_assets.selection.shard_rule import day_numbers, microseconds_of
 
 _EPOCH = date(1970, 1, 1)
 
@@ -35,7 +35,7 @@ class SliceRows:
 
 def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
     """Cuts a batch of rows of many slices into one batch a slice."""
-    days = day_numbers(_microseconds(batch))
+    days = day_numbers(microseconds_of(batch))
     customers = batch.column("customer").dictionary_encode()
     codes = customers.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     first_day = int(days.min())
@@ -65,7 +65,7 @@ def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int,
 
 def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], int]:
     """Rows of a `with_shards` batch by slice and shard."""
-    days = pa.array(day_numbers(_microseconds(batch)).astype(np.int32), pa.int32()).view(pa.date32())
+    days = pa.array(day_numbers(microseconds_of(batch)).astype(np.int32), pa.int32()).view(pa.date32())
     counts = (
         pa.table({"customer": batch.column("customer"), "day": days, SHARD: batch.column(SHARD)})
         .group_by(["customer", "day", SHARD])

@@ -1,6 +1,6 @@
-"""Ranges of days: how they are checked, joined, cut and written.
+"""Ranges of days: checking, joining, cutting and printing them.
 
-What lives here: arithmetic on days. What does not: which days concern whom (defs/keys/partitions.py, backfill/plan.py).
+What lives here: arithmetic on days. What does not: choosing the days (defs/keys/partitions.py, backfill/plan.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ A_DAY = timedelta(days=1)
 
 
 def check_days(fleet: Fleet, first_day: date, last_day: date, today: date | None = None) -> None:
-    """Makes sure that every day of a range has a partition.
+    """Checks that every day of a range has a partition.
 
     Raises:
-        ConfigurationError: the range runs backwards, begins before the fleet's first day, or ends after `today` where that is given.
+        ConfigurationError: the range runs backwards, starts before the fleet's first day, or ends after `today` if given.
     """
     if first_day > last_day:
         raise ConfigurationError(f"the range runs backwards: --from {first_day} lies after --to {last_day}")
@@ -32,7 +32,7 @@ def check_days(fleet: Fleet, first_day: date, last_day: date, today: date | None
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """Days, in any order, as ranges of consecutive ones: first and last day of each.
+    """Groups days, in any order, into ranges of consecutive days: the first and last day of each.
 
     >>> [f"{a:%d}-{b:%d}" for a, b in day_ranges([date(2026, 1, 9), date(2026, 1, 2), date(2026, 1, 3)])]
     ['02-03', '09-09']
@@ -47,7 +47,7 @@ def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
 
 
 def range_text(first_day: date, last_day: date) -> str:
-    """A range in words.
+    """A range as text.
 
     >>> range_text(date(2026, 1, 2), date(2026, 1, 2)), range_text(date(2026, 1, 2), date(2026, 1, 3))
     ('2026-01-02', '2026-01-02 to 2026-01-03')
@@ -56,7 +56,7 @@ def range_text(first_day: date, last_day: date) -> str:
 
 
 def cut_range(first_day: date, last_day: date, days: int) -> list[tuple[date, date]]:
-    """A range in windows of so many days: first and last day of each; the last window may be shorter.
+    """Cuts a range into windows of `days` days: the first and last day of each. The last window may be shorter.
 
     >>> [range_text(*window) for window in cut_range(date(2026, 1, 1), date(2026, 1, 12), 10)]
     ['2026-01-01 to 2026-01-10', '2026-01-11 to 2026-01-12']

@@ -1,6 +1,6 @@
-"""Groups of slices: customers and days that are read by one query and written together.
+"""Groups of slices: customers and days that one query reads and that are written together.
 
-What lives here: the group, and how slices are put into groups. What does not: the SQL that selects a group's rows (selection/source_sql.py,
+What lives here: the group, and the grouping of slices. What does not: the SQL that selects a group's rows (selection/source_sql.py,
 selection/shard_sql.py).
 """
 
@@ -15,24 +15,23 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Kind, Slice
 from reindex_assets.selection.days import A_DAY, day_ranges, range_text
 
-#: Between the entries of a list that is bound as one text; no name of a fleet file may hold it.
+#: Separates the entries of a list that is bound as one string; no name in a fleet file may contain it.
 SEPARATOR = "\x1f"
 
-
-#: Runs of consecutive days in one group: each is a range of its own in every statement of Postgres.
+#: The most runs of consecutive days in one group: each is a separate range in every Postgres statement.
 _MAX_SPANS = 20
 
-#: Slices that one session locks at once: Postgres keeps the locks of all its sessions in one table of limited size.
+#: The most slices that one session locks at once: Postgres keeps the locks of all sessions in one table of limited size.
 MAX_SLICES = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceGroup:
-    """Slices that are read by one query and written together: every one of its days of every one of its customers.
+    """Slices that one query reads and that are written together: all of its days for all of its customers.
 
     Attributes:
         customers: each with its profiles; an empty tuple means every profile.
-        days: in their order, each once; days between them may be missing.
+        days: ascending, without duplicates; there may be gaps.
         floor_day: the fleet's first day. A row whose time lies before it has no slice.
     """
 
@@ -47,7 +46,7 @@ class SliceGroup:
 
     @property
     def spans(self) -> list[tuple[date, date]]:
-        """The days as runs of consecutive ones: first and last day of each."""
+        """The runs of consecutive days: the first and last day of each."""
         return day_ranges(self.days)
 
     @property
@@ -61,7 +60,7 @@ class SliceGroup:
 
     @property
     def limited_customers(self) -> tuple[str, ...]:
-        """Customers of whom only the listed profiles belong."""
+        """Customers that are limited to their listed profiles."""
         return tuple(name for name, profiles in self.customers if profiles)
 
     @property
@@ -76,10 +75,13 @@ class SliceGroup:
 
 
 def slice_group(dataset: Dataset, customers: Iterable[str], days: Iterable[date]) -> SliceGroup:
-    """Some customers of a dataset on some days, which are in their order."""
+    """The group of some customers of a dataset on some days, given in ascending order."""
     profiles = dataset.cluster.customers
     return SliceGroup(
-        tuple((name, profiles[name].profiles) for name in customers), tuple(days), dataset.first_day, dataset.kind
+        customers=tuple((name, profiles[name].profiles) for name in customers),
+        days=tuple(days),
+        floor_day=dataset.first_day,
+        kind=dataset.kind,
     )
 
 
@@ -90,14 +92,13 @@ def group_slices(
     max_rows: int,
     max_slices: int = MAX_SLICES,
 ) -> list[SliceGroup]:
-    """Puts `slices` into groups of at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
+    """Groups `slices`, each group with at most `max_rows` rows (a single slice may hold more) and `max_slices` slices.
 
-    The days of one customer come together first, also days that lie apart: each group is one read of the score table and one deletion
-    on each shard. Customers with the same days are then put together, so that 95 customers of a few rows cost one read and one write
-    instead of 95.
+    Groups each customer's days first, even days that lie apart, as every group costs one read of the score table and one deletion on
+    each shard. Then joins customers with the same days: 95 customers with a few rows cost one read and one write instead of 95.
 
     Raises:
-        ConfigurationError: a customer is not of this cluster, or a day lies before the fleet's first.
+        ConfigurationError: a customer is not in this cluster, or a day lies before the fleet's first.
     """
     days_of: dict[str, list[date]] = {}
     for item in sorted(set(slices)):
@@ -131,7 +132,7 @@ def group_slices(
 def _portions(
     customer: str, days: Sequence[date], rows: Mapping[Slice, int], max_rows: int, max_slices: int
 ) -> Iterable[tuple[tuple[date, ...], int]]:
-    """The days of a customer, cut within the limits: (days, rows)."""
+    """A customer's days, cut into portions within the limits: (days, rows)."""
     portion: list[date] = []
     size = 0
     for day in days:

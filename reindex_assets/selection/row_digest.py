@@ -1,10 +1,10 @@
-"""The digest of a row: 64 bits that both engines compute alike, from the text of every column.
+"""The digest of a row: 64 bits that both engines compute alike from the text of every column.
 
-What lives here: the expressions. What does not: the text of each column (column_types.py), who sums the digests
-(comparison/comparison.py) and who looks at the rows behind them (comparison/differences.py).
+What lives here: the expressions. What does not: the text of each column (column_types.py), summing the digests
+(comparison/comparison.py) and comparing the rows behind them (comparison/differences.py).
 
 The shared digest is the first 8 bytes of the MD5 of the columns' texts, joined by commas. The columns that a score copies from its
-scorecard enter as their own digest, which Postgres computes once a scorecard.
+scorecard enter as a digest of their own, which Postgres computes once per scorecard.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from reindex_assets.model import SCORE, Table
 from reindex_assets.selection.source_sql import BELONGS, SCORES_OF_SCORECARDS, SOURCE_SCORECARDS
 
-#: Sums of 64-bit digests are compared modulo this: ClickHouse wraps around, Postgres sums without end.
+#: Sums of 64-bit digests are compared modulo this: ClickHouse wraps around, Postgres does not.
 MODULUS = 2**64
 
 
@@ -22,7 +22,7 @@ def source_digest(table: Table, of_copies: str = "") -> str:
     """The digest as a Postgres expression (int8); its aliases and `{time}` are those of selection/source_sql.py.
 
     Args:
-        of_copies: a column that holds `source_digest_of_copies`, computed once a scorecard instead of once a score.
+        of_copies: a column that holds `source_digest_of_copies`, computed once per scorecard instead of once per score.
     """
     texts = [column.source_text for column in table.columns if not column.of_scorecard]
     if len(texts) < len(table.columns):
@@ -31,7 +31,7 @@ def source_digest(table: Table, of_copies: str = "") -> str:
 
 
 def source_digest_of_copies(table: Table) -> str:
-    """The digest of what the rows of a scorecard have in common: the columns copied from it."""
+    """The digest of the columns that a score copies from its scorecard."""
     return _source_md5([column.source_text for column in table.columns if column.of_scorecard])
 
 
@@ -53,21 +53,21 @@ def _shard_md5(texts: Iterable[str]) -> str:
 
 
 def fast_digest(table: Table, function: str, names: Collection[str]) -> str:
-    """A hash by one of ClickHouse's own functions over some columns: for comparing its rows with each other, not with Postgres."""
+    """A hash of some columns by one of ClickHouse's own functions: compares its rows with each other, not with Postgres."""
     hashed = {column.name: column.shard_hashed for column in table.columns}
     return f"{function}({', '.join(part for name in names for part in hashed.get(name, [name]))})"
 
 
 def digest_of_rows(table: Table) -> str:
-    """The digest of a row out of `rows_to_digest`."""
+    """The digest of a row of `rows_to_digest`."""
     return source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
 
 
 def rows_to_digest(table: Table, columns: Sequence[str]) -> str:
-    """The group's rows of a table, for `selection.source_sql`: scorecards as `c`, of them these columns and no others, and scores as `s`.
+    """The group's rows of a table, for `selection.source_sql`: scorecards as `c`, with only these columns, and scores as `s`.
 
-    A volatile column keeps Postgres from dissolving the subquery, and so from computing what scores have in common once a score. OFFSET 0
-    would do so too, but not in parallel.
+    The volatile column keeps Postgres from flattening the subquery and computing the scorecard's digest once per score. OFFSET 0 would
+    do the same, but not in parallel.
     """
     digest = f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest"
     return f"""\

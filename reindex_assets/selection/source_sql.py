@@ -1,8 +1,7 @@
-"""Which rows belong to a group of slices, in Postgres and in ClickHouse: written once, for reading, comparing and reporting.
+"""Which Postgres rows belong to a group of slices: written once, for reading, comparing and reporting.
 
-What lives here: the group of slices (customers x days), the FROM / WHERE text of both engines and the values
-bound to it. What does not: the columns (model.py) and the statements built from these pieces (postgres/extract.py, reindex/writer.py,
-comparison/comparison.py).
+What lives here: the FROM and WHERE clauses, and the values bound to them. What does not: the columns (model.py), the same for ClickHouse
+(selection/shard_sql.py), and the statements built from these pieces (postgres/extract.py, comparison/comparison.py).
 """
 
 from __future__ import annotations
@@ -14,12 +13,10 @@ from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, KINDS, Kind
 from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
-# --- Postgres -------------------------------------------------------------------------------------------------------
-
-#: Aliases: c = scorecard, r = template revision, s = score, t = the conversation, of kinds that have one. `{...}` are relation names,
+#: Aliases: c = scorecard, r = template revision, s = score, t = conversation, for kinds that have one. `{...}` are relation names,
 #: checked by config/fleet.py, and what differs between kinds (`source_sql`).
-#: The revision's id alone nearly names it. As four plain conditions the planner would multiply four probabilities, expect a single row
-#: of a million, and sort and loop accordingly (26 s instead of 5 s for 5.1 M scores); a CASE counts as one half.
+#: The revision's id is almost unique. For four plain conditions the planner multiplies four probabilities, expects a single row
+#: instead of a million, and sorts and loops accordingly (26 s instead of 5 s for 5.1 M scores); it estimates a CASE at one half.
 SOURCE_SCORECARDS = """\
 {scorecards} AS c
 JOIN {template_revisions} AS r
@@ -31,11 +28,11 @@ SCORES_OF_SCORECARDS = """\
 JOIN {scores} AS s
   ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id"""
 SOURCE_SCORES = f"{SOURCE_SCORECARDS}\n{SCORES_OF_SCORECARDS}"
-#: The relation in which the time stands, and nothing besides.
+#: The relation that holds the time, alone.
 SOURCE_TIMES = "{timed} AS {of_time}"
 
-#: Values reach these statements as settings of the snapshot (`source_scope`, SourceSession.snapshot). Nothing here hides a column from
-#: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated as one row in 200; again a CASE counts as one half.
+#: Values reach these statements as settings of the snapshot (`source_scope`, SourceSession.snapshot). No condition hides a column from
+#: its statistics: `coalesce(scorecard_type, 0) = 0` was estimated at one row in 200. A CASE again counts as one half.
 _OF_GROUP = r"customer = ANY (string_to_array(current_setting('reindex.customers'), E'\x1f'))"
 IN_CUSTOMERS = f"c.{_OF_GROUP}"
 _IN_PROFILES = f"""\
@@ -46,7 +43,7 @@ _IN_PROFILES = f"""\
 _IN_SCOPE = f"""\
 {_IN_PROFILES}
   AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
-#: An appeal of the group's customers, of whatever template and day: the rest of the scorecards.
+#: An appeal of the group's customers, of any template and day: the rest of the scorecards.
 IS_APPEAL = f"""\
 {_IN_PROFILES}
   AND c.scorecard_type IN ({", ".join(map(str, APPEAL_TYPES))})"""
@@ -58,26 +55,26 @@ _TYPE = "current_setting('reindex.template_type')::int"
 _FIRST_TIME = f"timestamptz '{FIRST_TIME.isoformat()}'"
 _END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
 
-#: Times that ClickHouse can hold; infinity is outside too.
+#: The times fit into ClickHouse; infinity does not.
 _TIMES_HOLD = " AND ".join(
     f"c.{column} >= {_FIRST_TIME} AND c.{column} < {_END_TIME}" for column in ("created_at", "updated_at")
 ) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
 
-#: A row that belongs to a slice of the group, and so to ClickHouse.
+#: A row that belongs to a slice of the group, and so in ClickHouse.
 IN_TIME = "{in_conversations}{in_days}"
 BELONGS = f"""\
 {_IN_SCOPE}
   AND r.template_type = {_TYPE}
   AND {IN_TIME}
   AND {_TIMES_HOLD}"""
-#: The same of `SOURCE_TIMES`: of whatever type and scope, so there may be more.
+#: The same for `SOURCE_TIMES`, but of any type and scope: there may be more rows.
 TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
 
-#: A row that should reach ClickHouse and can't. It is reported under its day; one without a usable time, under the day of its
-#: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are nobody's.
+#: A row that should reach ClickHouse and can't. It is reported under its day or, without a usable time, under the day of its
+#: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are not reported.
 _TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
 _MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND {{looks_like_kind}}))"
-#: A revision and a conversation may be absent. For few rows only: see SOURCE_SCORECARDS.
+#: The revision and the conversation may be absent. For a few rows only: see SOURCE_SCORECARDS.
 SCORECARDS_AND_REVISIONS = """\
 {scorecards} AS c
 LEFT JOIN {template_revisions} AS r
@@ -90,7 +87,7 @@ _HAS_A_REVISION = """\
 _IS_OF_KIND = f"""\
 (c.customer, c.profile, c.template_id, c.template_revision_id)
   IN (SELECT customer, profile, template_id, template_revision_id FROM {{template_revisions}} WHERE template_type = {_TYPE})"""
-#: In two halves, each by an index of its own; no row is in both.
+#: Two halves, each with its own index; no row is in both.
 _IN_QUESTION = f"""\
 (
     SELECT c.*
@@ -107,7 +104,7 @@ _IN_QUESTION = f"""\
       AND ({{looks_like_kind}} OR {_IS_OF_KIND})
     OFFSET 0
 )"""
-#: The few rows in question are found before anything is joined: a join of every row costs as much as reading it.
+#: Finds the few rows in question before it joins anything: joining every row costs as much as reading it.
 QUARANTINED = f"""\
 SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
        ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE greatest(c.created_at, {_FLOOR}) END) AT TIME ZONE 'UTC')::date AS day,
@@ -123,8 +120,8 @@ FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}
 ORDER BY 1, 4, 2, 3"""
 
-#: Of SCORECARDS_AND_REVISIONS, for a group of the kind CONVERSATION: whether a scorecard of any kind is of one of the group's days. One
-#: without a usable time counts under the day of its creation.
+#: For SCORECARDS_AND_REVISIONS and a group of the kind CONVERSATION: whether a scorecard of any kind is on one of the group's days.
+#: Without a usable time, the day of its creation counts.
 _FIRST, *_REST = (kind for kind in KINDS if not kind.is_of_conversations)
 _OWN_TIMES = "".join(f" WHEN r.template_type = {kind.template_type} THEN c.{kind.time_column}" for kind in _REST)
 _TIME_OF_ANY_KIND = f"(CASE WHEN {_MAY_BE_OF_KIND} THEN {{time}}{_OWN_TIMES} ELSE c.{_FIRST.time_column} END)"
@@ -135,8 +132,7 @@ JOIN {chats} AS t ON t.customer = c.customer AND t.profile = c.profile AND t.con
 
 
 def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
-    """`text` with the relation names and the group's days in place, and with what differs between kinds: where the time stands, and how
-    it is found."""
+    """`text` with the relation names, the group's days, and what differs between kinds: which relation holds the time, and its join."""
     kind = group.kind
     names = relations.model_dump()
     if kind.is_of_conversations:
@@ -146,10 +142,8 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
             "left_join_conversations": f"LEFT {join}",
             "in_conversations": f"t.{_OF_GROUP} AND ",
             "looks_like_kind": "coalesce(c.conversation_id, '') <> ''",
-            "no_conversation": "WHEN t.conversation_id IS NULL THEN "
-            "'its conversation ' || coalesce(quote_literal(c.conversation_id), 'NULL') || ' is not in "
-            + relations.chats
-            + "'",
+            "no_conversation": "WHEN t.conversation_id IS NULL THEN 'its conversation ' || "
+            f"coalesce(quote_literal(c.conversation_id), 'NULL') || ' is not in {relations.chats}'",
             "version_of_conversation": ", t.xmin, t.ctid",
             "of_time": "t",
             "timed": relations.chats,
@@ -159,7 +153,7 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
             "join_conversations": "",
             "left_join_conversations": "",
             "in_conversations": "",
-            # One without a revision is reported once, whatever it might have been.
+            # A scorecard without a revision is reported once, whatever its kind.
             "looks_like_kind": "coalesce(c.conversation_id, '') = ''" if kind == _FIRST else "false",
             "no_conversation": "",
             "version_of_conversation": "",
@@ -172,18 +166,18 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
 
 
 def _in_days(time: str, group: SliceGroup) -> str:
-    """A time that lies on one of the group's days: ranges, so that an index finds them and the planner knows how many there are."""
+    """A time on one of the group's days: as ranges, which an index can serve and the planner can estimate."""
     ranges = (f"{time} >= {_bound(_FROM, n)} AND {time} < {_bound(_UNTIL, n)}" for n in range(len(group.spans)))
     return f"({' OR '.join(ranges)})"
 
 
 def in_days_of_any_kind(group: SliceGroup) -> str:
-    """A scorecard of whatever kind that counts as one of the group's days: text for `source_sql`."""
+    """A scorecard of any kind that counts under one of the group's days: text for `source_sql`."""
     return _in_days(_DAY_OF_ANY_KIND, group)
 
 
 def _created_in_days(group: SliceGroup) -> str:
-    """The same of the creation; what was created before the fleet's first day counts as created on it."""
+    """Created on one of the group's days; what was created before the fleet's first day counts as created on it."""
     first_is_floor = f"c.created_at < {_bound(_UNTIL, 0)} AND {_bound(_FROM, 0)} <= {_FLOOR}"
     return f"({_in_days('c.created_at', group)} OR ({first_is_floor}))"
 
@@ -193,13 +187,13 @@ def _bound(setting: str, span: int) -> str:
 
 
 def relations_of(relations: Relations, kind: Kind) -> tuple[str, ...]:
-    """The relations that decide which rows belong, and what stands in them."""
+    """The relations that decide which rows belong, and what they contain."""
     always = (relations.template_revisions, relations.scorecards, relations.scores)
     return (*always, relations.chats) if kind.is_of_conversations else always
 
 
 def source_scope(group: SliceGroup) -> dict[str, str]:
-    """The settings that the statements above read, by name."""
+    """The settings that the statements read, by name."""
     return {
         "reindex.customers": SEPARATOR.join(group.customer_names),
         "reindex.limited": SEPARATOR.join(group.limited_customers),
@@ -209,9 +203,6 @@ def source_scope(group: SliceGroup) -> dict[str, str]:
         "reindex.floor": _midnight(group.floor_day).isoformat(),
         "reindex.template_type": str(group.kind.template_type),
     }
-
-
-# --- ClickHouse -----------------------------------------------------------------------------------------------------
 
 
 def _midnight(day: date) -> datetime:

@@ -158,11 +158,18 @@ class Scenario:
         estimate_rows({dataset: ["acme"] for dataset in self.fleet.datasets(CLUSTER)}, DAY, DAY)
         with SourceSession(self.fleet.clusters[CLUSTER].postgres) as session:
             for kind in KINDS:
-                count_scorecards(session, SliceGroup((("acme", ("main",)),), (DAY,), DAY, kind))
+                count_scorecards(
+                    session, SliceGroup(customers=(("acme", ("main",)),), days=(DAY,), floor_day=DAY, kind=kind)
+                )
 
     def ask_for_scattered_days(self) -> None:
         """The one statement here of several customers, and of days that lie apart."""
-        group = SliceGroup((("acme", ("main",)), ("globex", ())), (DAY, DAY + timedelta(days=2)), DAY, KINDS[0])
+        group = SliceGroup(
+            customers=(("acme", ("main",)), ("globex", ())),
+            days=(DAY, DAY + timedelta(days=2)),
+            floor_day=DAY,
+            kind=KINDS[0],
+        )
         with (
             SourceSession(self.fleet.clusters[CLUSTER].postgres) as session,
             join_plan.group_snapshot(session, group),
