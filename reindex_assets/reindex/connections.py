@@ -1,7 +1,7 @@
-"""The engines of a cluster as a run holds them: one session with Postgres, all shards, and another try after a passing fault.
+"""A run's connections to a cluster: one Postgres session, all shards, and retries after transient faults.
 
-What lives here: what is let go of between two tries of a step, for everything that writes slices. What does not: which faults pass, how
-often a step is tried and with what pauses (retry.py), and the connections (postgres/session.py, clickhouse/shards.py).
+What lives here: what is dropped between two tries of a step, for everything that writes slices. What does not: which faults are
+transient, the number of tries and the pauses (retry.py), and the connections (postgres/session.py, clickhouse/shards.py).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Engines:
     """Use as a context: it closes everything.
 
     Args:
-        comment: of every statement on a shard.
-        attempts: tries of a step.
-        on_retry: called with a sentence before each further try.
-        with_retiring: also the shards that are being emptied.
+        comment: for every statement on a shard.
+        attempts: how often a step is tried.
+        on_retry: called with a sentence before each retry.
+        with_retiring: include the shards that are being emptied.
 
     Attributes:
-        shards: of the cluster; connected at their first use.
+        shards: connected at their first use.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Engines:
 
     @property
     def source(self) -> SourceSession:
-        """The session with Postgres: begun at its first use, and anew after a failed try.
+        """The Postgres session: opened at its first use, and reopened after a failed try.
 
         Raises:
             SourceUnreachableError: Postgres can't be reached.
@@ -67,11 +67,11 @@ class Engines:
         return self._session
 
     def retrying(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
-        """Calls until it succeeds, fails with an error that does not pass by itself, or has been tried often enough.
+        """Repeats `call` until it succeeds, raises a permanent error, or runs out of attempts.
 
         Args:
-            what: is tried, for the operator.
-            attempts: instead of those of the run.
+            what: names the step for the operator.
+            attempts: instead of the run's.
         """
 
         def before_again(failed: int, error: BaseException | None) -> None:
@@ -81,7 +81,7 @@ class Engines:
         return STEP.call(call, attempts or self._attempts, before_again)
 
     def let_go(self) -> None:
-        """Ends the session, and leaves replicas that don't answer: what was being done is undone, and the next try does all of it again."""
+        """Closes the session, which rolls its transaction back, and leaves replicas that don't answer: the next try starts afresh."""
         self._close_session()
         self.shards.fail_over()
 

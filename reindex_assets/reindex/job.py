@@ -1,7 +1,7 @@
-"""The main job without its orchestrator: any set of slices of one dataset, group by group.
+"""The main job without its orchestrator: any slices of one dataset, group by group.
 
-What lives here: the plan, the locks, retries by class of error, and the rule that one bad slice does not take the others with it.
-What does not: Dagster (defs/assets/reindex.py), the flow of one group (reindex/pipeline.py), and the comparison of what came out
+What lives here: the plan, the locks, retries by class of error, and the isolation of a failing slice from the others. What does not:
+Dagster (defs/assets/reindex.py), the flow of one group (reindex/pipeline.py), and the comparison of the result
 (comparison/comparison.py).
 """
 
@@ -42,10 +42,10 @@ class ReindexOptions:
     """What an operator may choose for a run; defs/assets/reindex.py describes each field.
 
     Attributes:
-        group_scorecards: scorecards that are read by one query and written together; bounds the memory of a run.
-        attempts: tries of a group after a passing fault.
-        allow_reshard: the run is part of the reshard to the fleet file's shards, and may write while that is under way.
-        everything: read, compare and write also the slices that nothing has touched since they were proved equal.
+        group_scorecards: the most scorecards that one query reads and that are written together; bounds a run's memory.
+        attempts: how often a group is tried after transient faults.
+        allow_reshard: the run is part of the reshard to the fleet file's shards, and may write while it is under way.
+        everything: also process the slices that nothing has touched since they were proved equal.
     """
 
     write: WriteOptions = field(default_factory=WriteOptions)
@@ -57,7 +57,7 @@ class ReindexOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, in slices; `rows` counts the scorecards and scores taken so far."""
+    """How far a run is, in slices; `rows` counts the scorecards and scores read so far."""
 
     processed: int
     failed: int
@@ -69,9 +69,9 @@ class Reindex:
     """One run over slices of one dataset.
 
     Args:
-        on_outcome: called as soon as a slice is done, or has failed for good.
-        on_progress: called often, at least after every batch of rows; it decides itself what to report.
-        on_retry: called with a sentence whenever something is tried again.
+        on_outcome: called as soon as a slice is done or has finally failed.
+        on_progress: called at least after every batch of rows; the callee decides what to report.
+        on_retry: called with a sentence before each retry.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Reindex:
         self._progress = Progress(0, 0, 0, 0)
 
     def run(self, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step)) -> list[SliceOutcome]:
-        """Runs the steps on the slices; returns one outcome a slice. A slice that fails is an outcome, not an exception.
+        """Runs the steps on the slices; returns one outcome per slice. A slice that fails is an outcome, not an exception.
 
         Raises:
-            ReindexError: nothing could be begun: an engine can't be reached, the schema or the placement is wrong.
+            ReindexError: the run could not start: an engine can't be reached, or the schema or the placement is wrong.
         """
         wanted = sorted(set(slices))
         chosen = set(steps)
@@ -115,15 +115,15 @@ class Reindex:
             if Step.WRITE in chain:
                 engines.retrying("the check of the shards", lambda: self._check_shards(engines))
             outcomes = self._unchanged(wanted, engines) if chain == tuple(Step) else []
-            self._tell(outcomes)
+            self._report(outcomes)
             unchanged = {outcome.slice for outcome in outcomes}
             left = [item for item in wanted if item not in unchanged]
             attempts = options.attempts
             for group in engines.retrying("the plan", lambda: self._plan(left, chain, engines)):
-                found = self._attempt(group, chain, engines, attempts)
-                outcomes += found
-                # While an engine stays out of reach the rest is tried once each, not for minutes each.
-                attempts = 1 if all(outcome.error for outcome in found) else options.attempts
+                group_outcomes = self._attempt(group, chain, engines, attempts)
+                outcomes += group_outcomes
+                # While an engine is out of reach, each further group is tried once, not for minutes.
+                attempts = 1 if all(outcome.error for outcome in group_outcomes) else options.attempts
             return outcomes
 
     def _check_shards(self, engines: Engines) -> None:
@@ -138,7 +138,7 @@ class Reindex:
         drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
-        """The outcomes of slices that nothing has touched since a run left them equal, and whose files are still there."""
+        """The outcomes of slices that nothing has touched since they were proved equal, and whose files are still there."""
         write = self._options.write
         if self._options.everything or write.dry_run or write.clean_up:
             return []
@@ -147,15 +147,15 @@ class Reindex:
         def ask() -> dict[Slice, SliceParity]:
             return Unchanged(engines.source, engines.shards, self._dataset).among(slices, checkpoints)
 
-        found = engines.retrying("the look at what has been touched", ask)
+        parities = engines.retrying("the search for unchanged slices", ask)
         return [
             SliceOutcome(slice=item, steps=tuple(Step), snapshot=parity.snapshot, unchanged=parity)
-            for item, parity in sorted(found.items())
+            for item, parity in sorted(parities.items())
             if self._store.is_whole(item, len(engines.shards))
         ]
 
     def _plan(self, slices: Sequence[Slice], chain: tuple[Step, ...], engines: Engines) -> list[SliceGroup]:
-        """The groups. From files every slice is a group of its own, as each may have another snapshot."""
+        """The groups. A chain that starts from files takes each slice alone, as their snapshots may differ."""
         if chain[0] is not Step.EXTRACT:
             return [group for item in slices for group in self._groups([item], {})]
         scorecards: dict[Slice, int] = {}
@@ -173,15 +173,15 @@ class Reindex:
         try:
             outcomes = engines.retrying(str(group), lambda: self._run_group(group, chain, engines), attempts)
         except LayoutError:
-            # None of the others may be written either.
+            # No other group may be written either.
             raise
-        except Exception as error:  # noqa: BLE001 - the one place that keeps a slice's failure from the others; it is reported whole
-            # It may be broken; the next group connects anew.
+        except Exception as error:  # noqa: BLE001 - isolates a failing slice from the others; the error is reported in full
+            # The connections may be broken; the next group opens new ones.
             engines.let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
             if len(group.slices) > 1 and not isinstance(error, UnreachableError):
-                # One of them is at fault, and which is not known: each alone.
+                # Any of them may be at fault.
                 self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
                 return [
                     outcome
@@ -190,16 +190,14 @@ class Reindex:
                     for outcome in self._attempt(alone, chain, engines, 1)
                 ]
             outcomes = [SliceOutcome(slice=item, steps=chain, error=text) for item in group.slices]
-        self._tell(outcomes)
+        self._report(outcomes)
         return outcomes
 
-    def _tell(self, outcomes: Iterable[SliceOutcome]) -> None:
+    def _report(self, outcomes: Iterable[SliceOutcome]) -> None:
         for outcome in outcomes:
-            failed = outcome.error is not None
+            progress, failed = self._progress, outcome.error is not None
             self._progress = replace(
-                self._progress,
-                processed=self._progress.processed + (not failed),
-                failed=self._progress.failed + failed,
+                progress, processed=progress.processed + (not failed), failed=progress.failed + failed
             )
             self._on_outcome(outcome)
         self._on_progress(self._progress)
@@ -213,7 +211,7 @@ class Reindex:
                     quarantined = read_quarantined(session, group)
                     with self._pipeline(group, chain, engines, ExtractInfo.new(snapshot.microseconds)) as pipeline:
                         pipeline.take(lambda table: read_rows(session, table, group))
-                        # Postgres need not keep old row versions while the shards write.
+                        # Lets Postgres clean up old row versions while the shards write.
                         reading.close()
                         return pipeline.finish(quarantined, session.assert_alive)
             (item,) = group.slices
@@ -225,7 +223,7 @@ class Reindex:
 
     @contextmanager
     def _placed(self, chain: tuple[Step, ...], engines: Engines) -> Iterator[None]:
-        """The shards are those of the fleet file, and stay so while a group is written."""
+        """Holds the layout of the fleet file in place while a group is written."""
         if Step.WRITE not in chain or self._options.write.dry_run:
             yield
             return
@@ -234,7 +232,7 @@ class Reindex:
                 assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
                 yield
         except SliceBusyError:
-            # A reshard waits for the writers: it has said so on the shards already.
+            # A reshard is waiting for the writers: the shards' records already say so.
             assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
             raise
 

@@ -1,7 +1,7 @@
-"""One group of slices through the steps of the lineage: batches arrive, are filed, placed and handed to the shards.
+"""Takes one group of slices through the steps of the lineage: batches are stored as files, placed and sent to the shards.
 
-What lives here: the flow of one group, and what is told about each of its slices. What does not: which groups there are, retries
-and locks (reindex/job.py).
+What lives here: the flow of one group, and the outcome of each of its slices. What does not: planning, retries and locks
+(reindex/job.py).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class SliceOutcome:
     """What became of one slice in one run.
 
     Attributes:
-        snapshot: time of the Postgres snapshot, microseconds; None when the slice failed before it.
+        snapshot: time of the Postgres snapshot, microseconds; None if the slice failed before it.
         files: the Parquet files written, by step and table name.
         writes: what happened on the shards, by table name and shard.
-        scorecards_without_conversation_shard: how many scorecards were placed by their time, because their conversation is on no
-            shard; None of a kind that has no conversations.
-        seconds: of each step, for the whole group that the slice was read with (`group_slices` slices).
-        unchanged: both sides, when nothing has touched the slice since it was proved equal, and so nothing was read or written.
-        error: why it failed, in words; None when it is done.
+        scorecards_without_conversation_shard: scorecards placed by their time, as their conversation is on no shard; None for a kind
+            without conversations.
+        seconds: by step, for the slice's whole group (`group_slices` slices).
+        unchanged: both sides, if nothing has touched the slice since it was proved equal, and so nothing was read or written.
+        error: why it failed; None if it succeeded.
     """
 
     slice: Slice
@@ -64,8 +64,8 @@ class GroupPipeline:
     """Runs a contiguous chain of steps on one group, as a context: `take` the rows, then `finish`.
 
     Args:
-        extract: of the extract whose rows are taken; its snapshot becomes the version of every row written.
-        on_rows: called with the number of rows of each batch that has been taken.
+        extract: describes the extract that the rows come from; its snapshot becomes the version of every row written.
+        on_rows: called with the number of rows of each batch.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class GroupPipeline:
         self._stack.__exit__(kind, error, trace)
 
     def take(self, read: Reader) -> None:
-        """Takes every row that `read` streams: files it, places it, and sends it on its way to its shard."""
+        """Stores and places every row that `read` streams, and sends it to its shard."""
         for table in TABLES:
             for batch in self._timed_batches(read(table)):
                 self._take_batch(table, batch)
@@ -128,17 +128,17 @@ class GroupPipeline:
     def finish(
         self, quarantined: Iterable[QuarantinedRow], before_write: Callable[[], None] = lambda: None
     ) -> list[SliceOutcome]:
-        """Publishes the files, lets the shards compare and write; returns an outcome for each slice of the group.
+        """Publishes the files, lets the shards compare and write, and returns one outcome per slice.
 
         Args:
-            before_write: called when the shards have compared, before anything live is changed; may raise.
+            before_write: called after the comparison, before anything live is changed; may raise.
         """
         slices = self._group.slices
         published: dict[Slice, dict[tuple[Step, str], SliceFile]] = defaultdict(dict)
         for (step, name), file in self._files.items():
             with self._timed(step):
-                for item, done in file.finish(slices).items():
-                    published[item][step, name] = done
+                for item, slice_file in file.finish(slices).items():
+                    published[item][step, name] = slice_file
         writes: SliceWrites = {}
         if self._writer is not None:
             with self._timed(Step.WRITE):
@@ -167,12 +167,12 @@ class GroupPipeline:
     def _take_batch(self, table: Table, batch: pa.RecordBatch) -> None:
         with self._timed(Step.ROWS if Step.ROWS in self._chain else self._chain[0]):
             placed = batch if SHARD in batch.schema.names else self._placed(table, batch)
-            for part in cut_by_slice(placed):
-                self._non_finite[part.slice] += non_finite(part.rows)
+            for item, rows in cut_by_slice(placed):
+                self._non_finite[item] += non_finite(rows)
                 if Step.ROWS in self._chain:
-                    self._files[Step.ROWS, table.name].write(part.slice, part.rows.select([SHARD]))
+                    self._files[Step.ROWS, table.name].write(item, rows.select([SHARD]))
                 if Step.EXTRACT in self._chain:
-                    self._files[Step.EXTRACT, table.name].write(part.slice, part.rows.drop_columns([SHARD]))
+                    self._files[Step.EXTRACT, table.name].write(item, rows.drop_columns([SHARD]))
         if self._writer is not None:
             with self._timed(Step.WRITE):
                 self._writer.add(table, placed)
@@ -181,8 +181,8 @@ class GroupPipeline:
     def _placed(self, table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
         shards, without_conversation_shard = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
         if table is SCORECARD and without_conversation_shard.any():
-            for part in cut_by_slice(batch.filter(pa.array(without_conversation_shard))):
-                self._without_conversation_shard[part.slice] += part.rows.num_rows
+            for item, rows in cut_by_slice(batch.filter(pa.array(without_conversation_shard))):
+                self._without_conversation_shard[item] += rows.num_rows
         return with_shards(batch, shards)
 
     def _file_writer(self, step: Step, table: Table) -> SliceWriter:

@@ -1,12 +1,12 @@
-"""Extract -> ClickHouse rows: the shard and the slice of each row, columnar.
+"""Batches of rows, cut by slice and by shard.
 
-What lives here: placement and the cutting of batches. What does not: reading (postgres/extract.py), writing (reindex/writer.py).
+What lives here: cutting and counting. What does not: choosing the shards (selection/shard_rule.py, placement/resolver.py), reading
+(postgres/extract.py) and writing (reindex/writer.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -25,16 +25,8 @@ def with_shards(batch: pa.RecordBatch, shards: np.ndarray[Any, np.dtype[Any]]) -
     return batch.append_column(SHARD, pa.array(shards.astype(np.uint16)))
 
 
-@dataclass(frozen=True)
-class SliceRows:
-    """Consecutive rows of one slice."""
-
-    slice: Slice
-    rows: pa.RecordBatch
-
-
-def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
-    """Cuts a batch of rows of many slices into one batch a slice."""
+def cut_by_slice(batch: pa.RecordBatch) -> Iterator[tuple[Slice, pa.RecordBatch]]:
+    """Cuts a batch into one batch per slice."""
     days = day_numbers(microseconds_of(batch))
     customers = batch.column("customer").dictionary_encode()
     codes = customers.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -46,16 +38,16 @@ def cut_by_slice(batch: pa.RecordBatch) -> Iterator[SliceRows]:
     for number, start, end in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
         customer = customers.dictionary[int(number) // span].as_py()
         day = _EPOCH + timedelta(days=int(number) % span + first_day)
-        # Each with memory of its own: a few rows that wait for more must not keep a whole batch.
+        # Copied, so that a few rows that wait for more don't keep the whole batch in memory.
         rows = batch if len(numbers) == 1 else batch.take(pa.array(order[start:end]))
-        yield SliceRows(Slice(customer, day), rows)
+        yield Slice(customer, day), rows
 
 
 def cut_by_shard(batch: pa.RecordBatch, shard_count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Cuts a batch with a `shard` column into one batch a shard, the column dropped."""
+    """Cuts a `with_shards` batch into one batch per shard, and drops that column."""
     shards = batch.column(SHARD).to_numpy(zero_copy_only=False)
     order = np.argsort(shards, kind="stable")
-    # Taken once, and cut without a copy: taken shard by shard it costs three times as much.
+    # One `take`, then slices without a copy: a `take` per shard costs three times as much.
     ordered = batch.drop_columns([SHARD]).take(pa.array(order))
     ends = np.cumsum(np.bincount(shards, minlength=shard_count)).tolist()
     for shard, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -75,7 +67,7 @@ def count_by_slice_and_shard(batch: pa.RecordBatch) -> dict[tuple[Slice, int], i
 
 
 def non_finite(batch: pa.RecordBatch) -> int:
-    """How many values are NaN or infinite: they are copied bit for bit, and reported, as they spoil a dashboard's averages."""
+    """Counts NaN and infinite values: they are copied bit for bit, and reported because they spoil a dashboard's averages."""
     return sum(
         int(pc.sum(pc.invert(pc.is_finite(column.drop_null()))).as_py() or 0)
         for column in batch.columns

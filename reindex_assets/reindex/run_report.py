@@ -1,4 +1,4 @@
-"""What a finished run did, in numbers.
+"""The report of a finished run.
 
 What lives here: the value. What does not: the run (defs/runs/launch.py), and printing it (cli/render/tables.py).
 """
@@ -16,10 +16,10 @@ class RunReport:
     """A finished run.
 
     Attributes:
-        rows: totals of the partitions that are done, by `rows_read`, `rows_written` and so on.
-        failed: partition key and reason of each that is not.
-        error: why the run failed as a whole; None when it succeeded.
-        before, after: rows in ClickHouse of the rectangle, by table name; None when a shard could not be asked.
+        rows: totals of the successful partitions, by `rows_read`, `rows_written` and so on.
+        failed: the reason for each failed partition, by its key.
+        error: why the run as a whole failed; None if it succeeded.
+        before, after: the rectangle's rows in ClickHouse, by table name; None if a shard could not be asked.
     """
 
     run_id: str

@@ -1,13 +1,13 @@
-"""Writing a group of slices to the shards of a cluster, so that no reader ever misses a row.
+"""Writes a group of slices to the shards of a cluster, so that no reader ever misses a row.
 
-What lives here: the order of the writing and its safety. What does not: the statements (clickhouse/staging.py), placement
+What lives here: the safe order of the writes. What does not: the statements (clickhouse/staging.py), placement
 (selection/shard_rule.py).
 
-1. Expected rows are loaded into staging tables, each row on its shard. A shard whose slices are empty is filled straight away.
-2. Each shard compares staging with live, and looks for rows of the same scorecards outside the group's slices (they moved).
-3. Scores are inserted, then scorecards; only when every shard has done so, superseded, extra and moved rows are deleted:
-   scorecards, then scores. At every instant a row that is right before and after is visible, and a visible scorecard has its scores.
-4. Rows as new as the snapshot, or newer, are never covered and never deleted: another writer has seen a later Postgres.
+1. Load the expected rows into staging tables, each row on its shard. If a shard's slices are empty, insert into the live tables directly.
+2. Each shard compares staging with live, and finds rows of the same scorecards outside the group's slices (they moved).
+3. Insert scores, then scorecards. Once every shard has done so, delete superseded, extra and moved rows: scorecards, then scores.
+   At every instant a row that is right before and after is visible, and a visible scorecard has its scores.
+4. Never cover or delete rows as new as the snapshot or newer: another writer has seen a later Postgres.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class WriteOptions:
     """How a group is written.
 
     Attributes:
-        batch_rows: rows in one insert.
+        batch_rows: rows per insert.
         dry_run: stop after the comparison: report, and write nothing.
-        clean_up: delete the slices first and rebuild them. Readers see a hole until the rebuild has ended.
+        clean_up: delete the slices first, then rebuild them. Until then readers see a hole.
     """
 
     batch_rows: int = 50_000
@@ -49,7 +49,7 @@ class WriteOptions:
 
 @dataclass
 class TableWrite:
-    """What happened to one table's rows of one slice on one shard, in rows. `unchanged` were right before and not touched."""
+    """What happened to one table's rows of one slice on one shard. `unchanged` rows were right already and not touched."""
 
     read: int = 0
     missing: int = 0
@@ -72,7 +72,7 @@ SliceWrites = dict[Slice, dict[tuple[str, int], TableWrite]]
 
 @dataclass
 class _Waiting:
-    """Rows that wait for their insert, and the inserts before it: one at a time, so that memory stays flat."""
+    """Rows that wait for their insert, and the running insert: one at a time, so that memory stays flat."""
 
     block: InsertBlock = field(default_factory=InsertBlock)
     inserts: list[Future[None]] = field(default_factory=list)
@@ -82,16 +82,16 @@ class _Waiting:
         return bool(self.block.rows or self.inserts)
 
     def take(self) -> ArrowStream:
-        """The whole block, once the inserts before it are done; a new one takes its place."""
+        """The finished block, once the insert before it is done; starts a new block."""
         results(self.inserts)
         block, self.block = self.block, InsertBlock()
         return block.finish()
 
 
 class GroupWriter:
-    """Writes one group of slices. Use as a context: the staging tables are dropped at its end, whatever happened.
+    """Writes one group of slices. Use as a context, which always drops the staging tables at its end.
 
-    Call `add` for every batch of scores and then of scorecards, then `finish`.
+    Call `add` for every batch, scores first and then scorecards; then `finish`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class GroupWriter:
         self._names = names
         self._options = options
         self._waiting: dict[tuple[str, int], _Waiting] = defaultdict(_Waiting)
-        #: Of every scorecard on every shard, as one of them may have stood on any.
+        #: Every scorecard goes to every shard, as its former row may be on any.
         self._identities = _Waiting()
         self._writes: SliceWrites = {
             item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards.connections))}
@@ -128,12 +128,12 @@ class GroupWriter:
         self._drop_staging()
 
     def add(self, table: Table, rows: pa.RecordBatch) -> None:
-        """Takes a batch of `rows.with_shards`; all scores come before the first scorecard."""
+        """Takes a batch from `rows.with_shards`; all scores come before the first scorecard."""
         for (item, shard), count in count_by_slice_and_shard(rows).items():
             self._writes[item][table.name, shard].read += count
         if table is SCORECARD:
             if not self._identities.began:
-                # On a shard that is filled straight away, a scorecard must not come before its last scores, nor after a failure.
+                # Where rows go into the live tables, a scorecard must not arrive before its last score, nor after a failed insert.
                 self._drain(SCORE)
             self._identities.block.add(staging.identities(rows))
             if self._identities.block.rows >= self._options.batch_rows:
@@ -145,7 +145,7 @@ class GroupWriter:
                 self._insert(table, shard)
 
     def finish(self, before_write: Callable[[], None] = lambda: None) -> SliceWrites:
-        """Compares and writes; returns what happened to each slice. `before_write` may still stop it by raising."""
+        """Compares and writes; returns what happened to each slice. `before_write` may raise to prevent the writing."""
         for table in TABLES:
             self._drain(table)
         self._compare()
@@ -159,13 +159,13 @@ class GroupWriter:
         return self._writes
 
     def _on_every_shard(self, step: Callable[[ShardConnection, Table], T], table: Table) -> list[T]:
-        """One step for one table on all shards at once; returns when the last shard is done."""
+        """Runs a step for one table on all shards at once; returns when the last one is done."""
         return self._shards.map(lambda shard: step(shard, table))
 
     # --- steps on one shard
 
     def _prepare(self, shard: ShardConnection) -> bool:
-        """Whether the shard may be filled straight away; creates its staging tables."""
+        """Creates the shard's staging tables; returns whether rows may go into its live tables directly."""
         direct = not self._options.dry_run and all(staging.is_empty(shard, table, self._group) for table in TABLES)
         staging.create_identities(shard, self._names)
         if not direct:
@@ -175,13 +175,12 @@ class GroupWriter:
 
     def _clean_up(self) -> None:
         for table in reversed(TABLES):
-            deleted = self._on_every_shard(self._delete_slices, table)
-            for shard, found in enumerate(deleted):
-                for item, rows in found.items():
+            deleted = self._on_every_shard(
+                lambda shard, table: staging.delete_slices(shard, table, self._group, self._snapshot), table
+            )
+            for shard, rows_by_slice in enumerate(deleted):
+                for item, rows in rows_by_slice.items():
                     self._writes[item][table.name, shard].deleted += rows
-
-    def _delete_slices(self, shard: ShardConnection, table: Table) -> dict[Slice, int]:
-        return staging.delete_slices(shard, table, self._group, self._snapshot)
 
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
@@ -194,8 +193,8 @@ class GroupWriter:
             gone += staging.keys_to_delete(shard, self._names, table, self._group)
         gone += self._moved[table.name, shard.index]
         staging.delete_rows(shard, table, gone, self._snapshot)
-        # Also where the other table alone was written, or found newer: another writer is at work on these slices.
-        of_shard = [writes[other.name, shard.index] for writes in self._writes.values() for other in TABLES]
+        # Also if only the other table was written, or has newer rows: another writer is at work on these slices.
+        of_shard = [writes[either.name, shard.index] for writes in self._writes.values() for either in TABLES]
         if any(write.written or write.newer for write in of_shard):
             ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
             staging.delete_rows(shard, table, ours, self._snapshot)
@@ -207,7 +206,7 @@ class GroupWriter:
         return rows.append_column("version", pa.repeat(pa.scalar(self._snapshot, pa.uint64()), rows.num_rows))
 
     def _insert(self, table: Table, shard: int) -> None:
-        """Starts the insert of what waits for a shard."""
+        """Starts inserting the rows that wait for a shard."""
         target = table.name if self._direct[shard] else self._names.rows(table)
         waiting = self._waiting[table.name, shard]
         rows = waiting.take()
@@ -221,7 +220,7 @@ class GroupWriter:
         ]
 
     def _drain(self, table: Table) -> None:
-        """Waits until every row of a table is on its shard."""
+        """Inserts the waiting rows of a table, and waits until all are on their shards."""
         all_shards = [self._waiting[table.name, shard] for shard in range(len(self._shards))]
         for shard, waiting in enumerate(all_shards):
             if waiting.block.rows:
@@ -235,24 +234,22 @@ class GroupWriter:
             self._send_identities()
         results(self._identities.inserts)
         for table in TABLES:
-            found = self._on_every_shard(self._difference, table)
-            for shard, differences in enumerate(found):
-                for difference in differences:
-                    write = self._writes[difference.slice][table.name, shard]
-                    write.missing, write.changed = difference.missing, difference.changed
-                    write.deleted += difference.extra
-                    write.newer = difference.newer
-            moved_keys = self._on_every_shard(self._moved_keys, table)
-            for shard, moved in enumerate(moved_keys):
+            for shard, changes in enumerate(self._on_every_shard(self._changes, table)):
+                for change in changes:
+                    write = self._writes[change.slice][table.name, shard]
+                    write.missing, write.changed = change.missing, change.changed
+                    write.deleted += change.extra
+                    write.newer = change.newer
+            for shard, moved in enumerate(self._on_every_shard(self._moved_keys, table)):
                 self._moved[table.name, shard] = moved
                 self._count_moved(table, shard, moved)
 
     def _moved_keys(self, shard: ShardConnection, table: Table) -> list[Key]:
         return staging.moved_keys(shard, self._names, table, self._group, self._snapshot)
 
-    def _difference(self, shard: ShardConnection, table: Table) -> list[staging.SliceChange]:
+    def _changes(self, shard: ShardConnection, table: Table) -> list[staging.SliceChange]:
         if self._direct[shard.index]:
-            # Everything that was read has been written.
+            # Every row that was read has been written.
             return [
                 staging.SliceChange(item, missing=writes[table.name, shard.index].read)
                 for item, writes in self._writes.items()
@@ -260,16 +257,16 @@ class GroupWriter:
         return staging.find_difference(shard, self._names, table, self._group, self._snapshot)
 
     def _count_moved(self, table: Table, shard: int, moved: Iterable[Key]) -> None:
-        """Counts rows that left another slice under the first slice of their customer: their old slice is not part of the run."""
+        """Counts rows that left another slice under their customer's first slice: their old slice is not part of the run."""
         customer_position = table.key.index("customer")
         for key in moved:
             item = Slice(str(key[customer_position]), self._group.first_day)
             self._writes[item][table.name, shard].deleted += 1
 
     def _drop_staging(self) -> None:
-        """Drops the staging tables once nothing writes to them any more.
+        """Drops the staging tables once nothing writes to them.
 
-        A shard that can't be reached keeps its tables; the next run finds that their owner is gone, and drops them.
+        A shard that can't be reached keeps them; the next run finds that their owner is gone, and drops them.
         """
         wait([insert for waiting in (*self._waiting.values(), self._identities) for insert in waiting.inserts])
         names = self._names.all(TABLES)
@@ -277,13 +274,14 @@ class GroupWriter:
             self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()
 
 
-def drop_orphaned_staging_tables(shards: ShardSet, is_alive: Callable[[int], bool]) -> int:
-    """Drops the staging tables of runs that were killed; returns how many."""
+def drop_orphaned_staging_tables(shards: ShardSet, is_alive: Callable[[int], bool]) -> None:
+    """Drops the staging tables of runs that were killed."""
 
-    def clean(shard: ShardConnection) -> int:
-        dead = [name for name, owner in staging.orphaned_staging_tables(shard).items() if not is_alive(owner)]
-        staging.drop(shard, dead)
-        return len(dead)
+    def clean(shard: ShardConnection) -> None:
+        staging.drop(
+            shard, [name for name, owner in staging.orphaned_staging_tables(shard).items() if not is_alive(owner)]
+        )
 
     # One shard after the other: `is_alive` asks Postgres over one connection.
-    return sum(shards.submit(connection.index, clean).result() for connection in shards.connections)
+    for connection in shards.connections:
+        shards.submit(connection.index, clean).result()

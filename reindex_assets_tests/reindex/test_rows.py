@@ -42,9 +42,9 @@ def test_cutting_by_slice_loses_nothing_doubles_nothing_and_names_the_right_day(
 ) -> None:
     parts = list(cut_by_slice(batch_of(rows)))
 
-    assert len({part.slice for part in parts}) == len(parts)
-    found = {number: part.slice for part in parts for number in part.rows.column("number").to_pylist()}
-    assert sum(part.rows.num_rows for part in parts) == len(rows)
+    assert len({item for item, _ in parts}) == len(parts)
+    found = {number: item for item, part in parts for number in part.column("number").to_pylist()}
+    assert sum(part.num_rows for _, part in parts) == len(rows)
     assert found == {number: Slice(customer, time.date()) for number, (customer, time) in enumerate(rows)}
 
 
