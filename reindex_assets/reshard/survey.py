@@ -1,15 +1,16 @@
-"""On which shard rows stand, and on which they belong by the fleet file: what a reshard has to move, and what it can't.
+"""Which shard rows are on, and which they belong on by the fleet file: what a reshard has to move, and what it can't.
 
-What lives here: the questions to the shards, and their sums. What does not: the moving (an ordinary run), and whether rows are right at all
-(comparison/comparison.py). Nothing of Postgres is asked: whatever a run finds in a slice it makes equal.
+What lives here: queries to the shards, and their sums. What does not: moving rows (an ordinary run), and whether they are right
+(comparison/comparison.py). Doesn't query Postgres: a run makes its slices equal, whatever it finds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
@@ -28,7 +29,7 @@ from reindex_assets.selection.shard_sql import (
     shard_scope,
 )
 
-#: Slices that one question asks for; their conversations are held in memory meanwhile.
+#: Slices per query; it holds their conversations in memory.
 _SLICES_AT_ONCE = 2_000
 _COMMENT = "reindex_assets reshard"
 _KEY = "customer, profile, conversation_id"
@@ -36,12 +37,12 @@ _KEY = "customer, profile, conversation_id"
 
 @dataclass(frozen=True)
 class CustomerMoves:
-    """What becomes of a customer's rows.
+    """What a reshard does with a customer's rows.
 
     Attributes:
-        stay, move: rows, by table name.
-        arrive: scorecards by the number of the shard that they move to.
-        partitions: how many have rows that move, of all kinds together.
+        stay, move: rows by table name.
+        arrive: moving scorecards by the number of their new shard.
+        partitions: how many have rows to move, all kinds together.
     """
 
     customer: str
@@ -53,11 +54,11 @@ class CustomerMoves:
 
 @dataclass(frozen=True)
 class LeftBehind:
-    """Rows that no run can move, and that stand on a shard where they don't belong.
+    """Rows on a wrong shard that no run can move.
 
     Attributes:
-        reason: why no run can.
-        shard: the label of the shard.
+        reason: why not.
+        shard: its label.
         rows: by table name.
     """
 
@@ -71,11 +72,11 @@ class LeftBehind:
 
 @dataclass
 class RowLocations:
-    """Where the rows of some slices stand.
+    """Where the rows of some slices are.
 
     Attributes:
-        standing: rows by kind, customer, table name, the number of the shard where they stand, and of the one where they belong.
-        slices: those that have rows to move, by dataset.
+        standing: rows by kind, customer, table name, the number of the shard they are on, and of the shard they belong on.
+        slices: those with rows to move, by dataset.
     """
 
     standing: Counter[tuple[str, str, str, int, int]] = field(default_factory=Counter)
@@ -86,7 +87,7 @@ class RowLocations:
         return sum(rows for (_, _, _, at, to), rows in self.standing.items() if at != to)
 
     def of_shard(self, shard: int, table: Table = SCORECARD) -> tuple[int, int, int]:
-        """Rows that a shard holds now, that leave it, and that arrive there."""
+        """A shard's rows now, those that leave it, and those that arrive."""
         mine = [(at, to, rows) for (_, _, name, at, to), rows in self.standing.items() if name == table.name]
         return (
             sum(rows for at, _, rows in mine if at == shard),
@@ -95,8 +96,8 @@ class RowLocations:
         )
 
     def by_customer(self) -> list[CustomerMoves]:
-        """The same, summed for people; customers without a row are left out."""
-        found = []
+        """The sums of each customer that has rows."""
+        moves = []
         for customer in sorted({customer for _, customer, _, _, _ in self.standing}):
             stay, move, arrive = Counter[str](), Counter[str](), Counter[int]()
             for (_, of_customer, table, at, to), rows in self.standing.items():
@@ -106,16 +107,12 @@ class RowLocations:
                 if at != to and table == SCORECARD.name:
                     arrive[to] += rows
             partitions = sum(item.customer == customer for slices in self.slices.values() for item in slices)
-            found.append(CustomerMoves(customer, stay, move, arrive, partitions))
-        return found
+            moves.append(CustomerMoves(customer, stay, move, arrive, partitions))
+        return moves
 
 
 class ShardSurvey:
-    """A cluster's shards, retiring ones included, asked where rows stand. Use as a context.
-
-    Args:
-        datasets: the cluster's.
-    """
+    """Finds the rows on a cluster's shards, retiring ones included. Use as a context. `datasets` are all of the cluster's."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         self._datasets = datasets
@@ -128,26 +125,22 @@ class ShardSurvey:
         self.shards.close()
 
     def present(self) -> list[Dataset]:
-        """The datasets that have rows there."""
+        """The datasets with rows on the shards."""
         sql = " UNION ALL ".join(f"SELECT DISTINCT template_type AS found FROM {table.name}" for table in TABLES)
-        found = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
-        return [dataset for dataset in self._datasets if dataset.kind.template_type in found]
+        types = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
+        return [dataset for dataset in self._datasets if dataset.kind.template_type in types]
 
-    def find(self, slices: Iterable[Slice], on_group: Callable[[int], None] = lambda slices: None) -> RowLocations:
-        """Where the rows of some slices stand, of every kind.
-
-        Args:
-            on_group: called with how many slices of a kind have been looked at, as they are.
+    def find(self, slices: Iterable[Slice]) -> RowLocations:
+        """Where the rows of some slices are, of every kind.
 
         Raises:
-            ShardUnreachableError: a shard could not be asked; nothing is known then.
+            ShardUnreachableError: a shard could not be asked.
         """
         locations = RowLocations()
         wanted = set(slices)
         for dataset in self.present():
             for group in group_slices(wanted, dataset, {}, 1, _SLICES_AT_ONCE):
                 self._find_group(locations, dataset, group)
-                on_group(len(group.slices))
         return locations
 
     def _find_group(self, locations: RowLocations, dataset: Dataset, group: SliceGroup) -> None:
@@ -168,7 +161,7 @@ SELECT customer, day, toInt32({shard_expression(len(self.shards))}) AS belongs, 
 FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day, belongs"""
-        for shard, rows in enumerate(self.shards.map(lambda one: one.rows(sql, shard_scope(group)))):
+        for shard, rows in enumerate(self.shards.map(lambda connection: connection.rows(sql, shard_scope(group)))):
             for row in rows:
                 yield Slice.of_row(row), shard, int(str(row["belongs"])), int(str(row["found"]))
 
@@ -199,30 +192,30 @@ GROUP BY customer, day, profile, conversation_id, shard"""
                         item = Slice.of_row(row)
                         stay[item] -= row["found"]
                         yield item, shard, to, row["found"]
-            for item, found in stay.items():
-                yield item, shard, shard, found
+            for item, count_here in stay.items():
+                yield item, shard, shard, count_here
 
     # --- what no run reaches
 
     def left_behind(self, first_day: date, last_day: date) -> list[LeftBehind]:
-        """Rows on a wrong shard that stand in no partition: of other customers and profiles than the fleet file's, and of other days."""
-        # Of whatever kind: the statements below ask for all of them.
+        """Rows on a wrong shard and outside every partition: customers, profiles, kinds and days that the fleet file doesn't list."""
+        # Any kind will do: the queries below ask for all of them.
         any_kind = self._datasets[0]
         group = slice_group(any_kind, any_kind.customers, days_between(first_day, last_day))
-        found: dict[tuple[str, str, int], dict[str, Any]] = {}
+        entries: dict[tuple[str, str, int], dict[str, Any]] = {}
         for table in TABLES:
-            for shard, rows in enumerate(self.shards.map(lambda one, table=table: self._outside(one, table, group))):  # type: ignore[misc]
+            for shard, rows in enumerate(self.shards.map(partial(self._outside, table=table, group=group))):
                 for row in rows:
-                    one = found.setdefault(
+                    entry = entries.setdefault(
                         (str(row["customer"]), str(row["reason"]), shard),
                         {"rows": Counter(), "first": row["first"], "last": row["last"]},
                     )
-                    one["rows"][table.name] += int(str(row["found"]))
-                    one["first"], one["last"] = min(one["first"], row["first"]), max(one["last"], row["last"])
+                    entry["rows"][table.name] += int(str(row["found"]))
+                    entry["first"], entry["last"] = min(entry["first"], row["first"]), max(entry["last"], row["last"])
         labels = [connection.label for connection in self.shards.connections]
         return [
-            LeftBehind(customer, reason, labels[shard], one["rows"], one["first"], one["last"])
-            for (customer, reason, shard), one in sorted(found.items())
+            LeftBehind(customer, reason, labels[shard], entry["rows"], entry["first"], entry["last"])
+            for (customer, reason, shard), entry in sorted(entries.items())
         ]
 
     def _outside(self, shard: ShardConnection, table: Table, group: SliceGroup) -> list[dict[str, object]]:
@@ -256,7 +249,7 @@ GROUP BY customer, reason""",
         try:
             return ask(f"{elsewhere} AND NOT ({held})")
         except SchemaMismatchError:
-            # Without the product's conversations, none holds a row.
+            # Without the product's conversations, none of them keeps a row here.
             return ask(elsewhere)
 
     def held_by(self, shard: ShardConnection) -> dict[str, int]:
@@ -267,10 +260,10 @@ GROUP BY customer, reason""",
         }
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
-        """All rows of each retiring shard, by its label and table name."""
+        """All rows of each retiring shard, by label and table name."""
         futures = {
-            one.label: self.shards.submit(one.index, self.held_by)
-            for one in self.shards.connections[len(self.shards) :]
+            connection.label: self.shards.submit(connection.index, self.held_by)
+            for connection in self.shards.connections[len(self.shards) :]
         }
         return {label: future.result() for label, future in futures.items()}
 

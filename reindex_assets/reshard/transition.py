@@ -1,10 +1,10 @@
-"""How one layout becomes another: the records on the shards, from the first that says `moving` to the last that says `settled`.
+"""The change from one layout to another: the records on the shards, from the first `moving` to the last `settled`.
 
-What lives here: the beginning and the end of a reshard, and their refusals. What does not: what has to move (reshard/survey.py), the moving
+What lives here: the start and the end of a reshard, and their refusals. What does not: what has to move (reshard/survey.py), the moving
 itself (an ordinary run, with `allow_reshard`), and the record (placement/records.py).
 
-All that a reshard knows stands in the records: killed at any moment and begun again, it goes on. Records that were written together share
-a version, so a beginning that broke off (the latest say `moving`) can be told from an end that did (the latest say `settled`).
+A reshard keeps its whole state in the records: killed at any moment and run again, it continues. Records that were written together share
+a version, which tells an interrupted start (the latest are `moving`) from an interrupted end (the latest are `settled`).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Reshard:
 
     Attributes:
         from_shards: how many shards the rows were placed on.
-        is_needed: the records do not say already that the rows are placed so.
-        is_begun: they say that it is under way.
-        is_ending: they say of some shards that it has ended, and of the others that it is under way.
-        records: what they will say while it is, a record for each shard, those that are being emptied last.
-        labels: of the shards, in the same order.
+        is_needed: the records don't yet say that the rows are on the fleet file's shards.
+        is_begun: the records say that it is under way.
+        is_ending: some records are settled already, the others still moving.
+        records: one per shard while it is under way; those of the shards that are being emptied come last.
+        labels: the shards', in the same order.
     """
 
     cluster_name: str
@@ -66,16 +66,16 @@ def plan_reshard(
     *,
     lost: bool = False,
 ) -> Reshard:
-    """What the records say, and would say during the reshard; writes nothing.
+    """Compares the records with the fleet file; writes nothing.
 
     Args:
-        from_shards: how many shards there must be by the records; of shards without records, how many there were.
+        from_shards: how many shards the records must have; without records, how many shards there were.
         to_shards: how many the fleet file must have.
-        lost: a shard of the old layout is gone for good; what it held is written again from Postgres.
+        lost: a shard of the old layout is gone for good; its rows are written again from Postgres.
 
     Raises:
-        LayoutError: this is no reshard of these shards.
-        ConfigurationError: from_shards or to_shards are others.
+        LayoutError: the fleet file is no reshard of these shards.
+        ConfigurationError: `from_shards` or `to_shards` don't match.
     """
     with ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards:
         return _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
@@ -89,7 +89,7 @@ def begin_reshard(
     *,
     lost: bool = False,
 ) -> Reshard:
-    """The same, and says on every shard that it is under way; when this returns, nobody else is writing any more.
+    """Plans the reshard and records on every shard that it is under way; when this returns, nobody else is writing any more.
 
     Raises:
         SliceBusyError: another process is writing the records.
@@ -99,31 +99,30 @@ def begin_reshard(
         ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards,
     ):
         with changing_layout(session, cluster_name):
-            found = _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
-            if not found.is_needed:
-                return found
-            if found.is_ending:
-                # Everything had been proved.
-                _settle(shards, cluster, found.records)
-                return replace(found, is_needed=False)
-            if not found.is_begun:
-                # Twice: what names its members on one shard is on its way on all of them. So no member is missed that may hold rows,
-                # and before that those of the reshard that this one takes the place of.
-                write_records(shards, cluster, found.records)
-                members = [
-                    replace(record, members=len(found.records), version=record.version + 1) for record in found.records
-                ]
+            reshard = _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
+            if not reshard.is_needed:
+                return reshard
+            if reshard.is_ending:
+                # Everything has been proved.
+                _settle(shards, cluster, reshard.records)
+                return replace(reshard, is_needed=False)
+            records = reshard.records
+            if not reshard.is_begun:
+                # In two rounds: once any shard's record counts the members, all shards have a record of this reshard. So no member that
+                # may hold rows is missed; until then the count is that of the reshard which this one replaces.
+                write_records(shards, cluster, records)
+                members = [replace(record, members=len(records), version=record.version + 1) for record in records]
                 write_records(shards, cluster, members)
-        # Whoever writes now has asked before these records were there, or is of this reshard.
+        # Whoever is writing now read the records before these were written, or belongs to this reshard.
         wait_for_writers(session, cluster_name)
-        return replace(found, is_begun=True)
+        return replace(reshard, is_begun=True)
 
 
 def finish_reshard(reshard: Reshard, cluster: Cluster) -> None:
-    """Says on every shard that the rows are placed as the fleet file has it. The caller has made sure of it.
+    """Records on every shard that the rows are on the fleet file's shards. The caller has proved it.
 
     Raises:
-        LayoutError: it is no longer this reshard that is under way.
+        LayoutError: another reshard is under way by now.
     """
     with (
         SourceSession(cluster.postgres) as session,
@@ -132,8 +131,7 @@ def finish_reshard(reshard: Reshard, cluster: Cluster) -> None:
     ):
         if contradiction(shards, reshard.cluster_name, read_records(shards), resharding=True) is not None:
             raise LayoutError(
-                f"cluster {reshard.cluster_name}: another reshard has begun meanwhile. It is the one to end",
-                is_moving=True,
+                f"cluster {reshard.cluster_name}: another reshard has begun meanwhile. Finish that one", is_moving=True
             )
         _settle(shards, cluster, reshard.records)
 
@@ -153,7 +151,7 @@ def _settle(shards: ShardSet, cluster: Cluster, records: Sequence[LayoutRecord])
         )
         for record in records
     ]
-    # Those that are being emptied first: nobody asks them once the others are settled.
+    # Retiring shards first: nobody reads their records once the others are settled.
     write_records(shards, cluster, settled, last_first=True)
 
 
@@ -187,7 +185,7 @@ def _plan(
     latest = max(known, key=lambda record: record.version)
     if moving and latest.state is LayoutState.SETTLED and not _is_being_finished(records, count):
         raise LayoutError(
-            f"cluster {cluster_name}: a reshard to {latest.shards} shards was about to end. End it with the fleet file of that reshard, "
+            f"cluster {cluster_name}: a reshard to {latest.shards} shards was about to end. Finish it with its own fleet file, "
             "then begin another one",
             is_moving=True,
         )
@@ -237,10 +235,10 @@ def _plan(
 
 
 def _number(record: LayoutRecord | None, base: LayoutRecord, settled: int) -> int:
-    """The number that a shard's rows were placed by, before the reshard.
+    """A shard's number in the layout before the reshard.
 
     Args:
-        settled: the version of the latest records that say so: what was left out then is no shard of the layout.
+        settled: the version of the latest settled records: a settled record of another version is no part of that layout.
     """
     if record is None or not record.counts:
         return NOWHERE
@@ -250,7 +248,7 @@ def _number(record: LayoutRecord | None, base: LayoutRecord, settled: int) -> in
 
 
 def _is_being_finished(records: Records, count: int) -> bool:
-    """Whether these are the records of a reshard to `count` shards whose end was broken off."""
+    """Whether these are the records of a reshard to `count` shards whose end was interrupted."""
     for index, record in enumerate(records):
         place = index if index < count else NOWHERE
         if record is None or not record.counts:
@@ -275,17 +273,17 @@ def _refuse_missing(cluster_name: str, base: LayoutRecord, numbers: Sequence[int
         return
     raise LayoutError(
         f"cluster {cluster_name}: {what} can be found neither among 'shards' nor 'retiring' in the fleet file, and its rows would be left "
-        "behind. Name it under 'retiring'; if it was lost for good, say --lost: what it held is written again from Postgres"
+        "behind. List it under 'retiring'; if it was lost for good, add --lost: its rows are written again from Postgres"
     )
 
 
 def _refuse_strangers(shards: ShardSet, cluster_name: str, records: Records) -> None:
-    """Shards without a record are new, and so empty."""
+    """Raises if a shard without a record holds rows: such a shard is new, and so must be empty."""
     holding = shards.map(holds_rows)
     for connection, record, holds in zip(shards.connections, records, holding, strict=True):
         if holds and (record is None or not record.counts):
             raise LayoutError(
-                f"cluster {cluster_name}: {connection.label} has no record of where its rows belong, as a new shard has none, but it holds "
+                f"cluster {cluster_name}: {connection.label} has no record of where its rows belong, like a new shard, but it holds "
                 "rows. Correct its address in the fleet file, or empty its tables scorecard and score"
             )
 
@@ -293,11 +291,11 @@ def _refuse_strangers(shards: ShardSet, cluster_name: str, records: Records) -> 
 def _former(
     shards: ShardSet, cluster_name: str, cluster: Cluster, from_shards: int | None
 ) -> list[LayoutRecord | None]:
-    """The records that shards without one would have, had they been adopted before the fleet file was changed."""
+    """The records that the shards would have if a run had written them before the fleet file was changed."""
     if from_shards is None:
         raise LayoutError(
             f"cluster {cluster_name}: no shard has a record of where its rows belong yet. If nothing was changed, any run writes it; if "
-            "shards were added at the end of 'shards', or its last ones moved to 'retiring', say how many there were: --from-shards N"
+            "shards were added at the end of 'shards', or its last ones moved to 'retiring', give the former number: --from-shards N"
         )
     addresses = (*cluster.clickhouse.shards, *cluster.clickhouse.retiring)
     if not 1 <= from_shards <= len(addresses):

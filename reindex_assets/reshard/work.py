@@ -1,11 +1,10 @@
-"""A whole reshard: begun, moved window by window by runs in Dagster, proved, ended.
+"""A whole reshard: start, move window by window with runs in Dagster, prove, finish.
 
-What lives here: the order of these steps, and what is told of them. What does not: the records (reshard/transition.py), the questions
-where rows stand (reshard/survey.py), the comparison (comparison/comparison.py), a run (defs/runs/launch.py), and words on a terminal
-(cli/reshard.py).
+What lives here: the order of these steps, and their progress and outcome. What does not: the records (reshard/transition.py), finding the
+rows to move (reshard/survey.py), the comparison (comparison/comparison.py), a run (defs/runs/launch.py), and the output (cli/reshard.py).
 
-A run of a window makes its partitions equal to Postgres, on the shards of the fleet file: what moves is inserted at its new place before it
-is deleted at the old one. So there is nothing to remember: what is left is what the shards say stands elsewhere.
+A run of a window makes its partitions equal to Postgres on the shards of the fleet file, and inserts a moving row in its new place before
+it deletes the old one. So there is no progress to store: what is left to do is what the shards still hold in the wrong place.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Protocol
 
 from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
@@ -28,23 +28,23 @@ from reindex_assets.reshard.transition import Reshard, begin_reshard, finish_res
 from reindex_assets.selection.days import cut_range
 from reindex_assets.selection.rectangles import Rectangle, neighbours
 
-#: Partitions of one run: what is killed in its middle looks at no more than these again.
+#: Partitions per run: the most that are processed again after a run was killed.
 PARTITIONS_A_RUN = 1_000
-#: Slices that are compared at once.
+#: Slices compared at once.
 _SLICES_A_COMPARISON = 1_000
-#: Rows may come to their old place while they are moved; after so many rounds somebody keeps writing there.
+#: Rows may arrive in their old place while others are moved; after this many rounds somebody keeps writing there.
 _ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReshardOptions:
-    """What an operator says.
+    """An operator's choices.
 
     Attributes:
         first_day, last_day: the days to move; None means the fleet file's first day, and today.
-        from_shards, to_shards, lost: as `reshard.plan_reshard`.
-        leave_behind: end the reshard although rows that no run reaches stand on wrong shards.
-        settle_seconds: of the comparison at its end.
+        from_shards, to_shards, lost: see `plan_reshard`.
+        leave_behind: finish even if rows that no run reaches are on wrong shards.
+        settle_seconds: for the final comparison.
     """
 
     first_day: date | None = None
@@ -61,7 +61,7 @@ class ReshardPlan:
     """What a reshard would do.
 
     Attributes:
-        chosen: where the rows of the chosen days stand.
+        chosen: where the rows of the chosen days are.
         left_behind: rows on wrong shards that no run reaches.
     """
 
@@ -75,14 +75,14 @@ class ReshardPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ReshardOutcome:
-    """How a reshard stands.
+    """What a reshard has achieved.
 
     Attributes:
-        is_finished: the records say that the rows are placed as the fleet file has it.
-        reports: of the runs.
-        rows_left: rows that still stand on a wrong shard in the fleet's partitions.
-        different: partitions that differ from Postgres after two runs, by the name of their kind.
-        retiring: rows that stand on each retiring shard, by its label and table name.
+        is_finished: the records say that the rows are on the fleet file's shards.
+        reports: the runs'.
+        rows_left: rows in the fleet's partitions that are still on a wrong shard.
+        different: partitions that differ from Postgres even after a repair, by the name of their kind.
+        retiring: rows on each retiring shard, by label and table name.
     """
 
     is_finished: bool
@@ -99,7 +99,7 @@ class ReshardOutcome:
 
 @dataclass(frozen=True)
 class ReshardProgress:
-    """What is going on, for people: `doing` with so many `done` of `total` partitions."""
+    """The current activity, in words, and how many of its partitions are done."""
 
     doing: str
     done: int
@@ -107,7 +107,7 @@ class ReshardProgress:
 
 
 class WindowRun(Protocol):
-    """Runs the assets over one window, with this run config; returns when the run has ended."""
+    """Runs the assets over one window with a run config; returns when the run has ended."""
 
     def __call__(
         self,
@@ -143,10 +143,10 @@ class ReshardWork:
         self._last = min(options.last_day or self._days[1], self._days[1])
 
     def plan(self) -> ReshardPlan:
-        """What there is to do; writes nothing.
+        """What a reshard would do; writes nothing.
 
         Raises:
-            LayoutError, ConfigurationError: this is no reshard of these shards.
+            LayoutError, ConfigurationError: the fleet file is no reshard of these shards.
             ShardUnreachableError: a shard could not be asked.
         """
         options = self._options
@@ -163,15 +163,15 @@ class ReshardWork:
         )
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
-        """Rows of each retiring shard, by its label and table name."""
-        with ShardSurvey(self._datasets) as finder:
-            return finder.held_by_retiring()
+        """Rows of each retiring shard, by label and table name."""
+        with ShardSurvey(self._datasets) as survey:
+            return survey.held_by_retiring()
 
     def run(self, run_window: WindowRun) -> ReshardOutcome:
-        """Moves, proves and ends. What it could not do is in the outcome; run it again.
+        """Moves, proves and finishes. The outcome says what is left; run it again to continue.
 
         Raises:
-            ReindexError: nothing could be begun, or an engine went out of reach between the runs.
+            ReindexError: it could not start, or an engine could not be reached between the runs.
         """
         options = self._options
         reshard = begin_reshard(
@@ -202,10 +202,10 @@ class ReshardWork:
             retiring=self.held_by_retiring(),
         )
 
-    # --- its steps
+    # --- steps
 
     def _forget(self) -> None:
-        """What is remembered of slices was seen on the shards of the old layout."""
+        """Clears the stored checkpoints and watch states: they describe the shards of the old layout."""
         for dataset in self._present():
             CheckpointStore(dataset).update(self._slices(*self._days), [])
             WatchStore(dataset).save(WatchState())
@@ -216,77 +216,69 @@ class ReshardWork:
             locations = self._locations(slices)
             if not locations.rows_to_move:
                 break
-            found = [
-                report
-                for dataset, chosen in locations.slices.items()
-                for report in self._runs(run_window, dataset, chosen, "moving")
-            ]
-            reports += found
-            if not all(report.success for report in found):
+            for dataset, chosen in locations.slices.items():
+                reports += self._runs(run_window, dataset, chosen, "moving")
+            if not all(report.success for report in reports):
                 break
         return reports
 
     def _prove(
         self, run_window: WindowRun, slices: Sequence[Slice]
     ) -> tuple[dict[str, Sequence[Slice]], list[RunReport]]:
-        """The partitions that differ from Postgres, to the bit, after those that did were run again; and these runs."""
+        """Compares every column of every row, and repairs what differs: the partitions that still differ, and the repair runs."""
         reports: list[RunReport] = []
-        found: dict[str, Sequence[Slice]] = {}
+        still_different: dict[str, Sequence[Slice]] = {}
         for dataset in self._present():
             different = self._different(dataset, slices)
             if different:
                 reports += self._runs(run_window, dataset, different, "repairing")
                 different = self._different(dataset, different)
             if different:
-                found[dataset.kind.name] = different
-        return found, reports
+                still_different[dataset.kind.name] = different
+        return still_different, reports
 
     def _different(self, dataset: Dataset, slices: Sequence[Slice]) -> list[Slice]:
-        found: list[Slice] = []
+        different: list[Slice] = []
         doing = f"comparing, {dataset.kind.name}"
         with Comparison(dataset) as comparison:
             for start in range(0, len(slices), _SLICES_A_COMPARISON):
                 part = slices[start : start + _SLICES_A_COMPARISON]
                 self._on_progress(ReshardProgress(doing, start, len(slices)))
                 parities = comparison.settled(part, self._options.settle_seconds)
-                found += [parity.slice for parity in parities if not parity.is_equal]
+                different += [parity.slice for parity in parities if not parity.is_equal]
         self._on_progress(ReshardProgress(doing, len(slices), len(slices)))
-        return found
+        return different
 
     def _runs(
         self, run_window: WindowRun, dataset: Dataset, slices: Collection[Slice], doing: str
     ) -> Iterator[RunReport]:
         rectangles = windows(dataset, slices, PARTITIONS_A_RUN)
+        doing = f"{doing}, {dataset.kind.name}"
         total = sum(len(rectangle.slices) for rectangle in rectangles)
         done = 0
+        config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
         for rectangle in rectangles:
-
-            def tell(processed: int, done: int = done) -> None:
-                self._on_progress(ReshardProgress(f"{doing}, {dataset.kind.name}", done + processed, total))
-
-            tell(0)
-            config = {"allow_reshard": True, "settle_seconds": self._options.settle_seconds}
-            report = run_window(
-                rectangle,
-                config,
-                lambda progress, tell=tell: tell(progress.processed + progress.failed),  # type: ignore[misc]
-            )
+            self._on_progress(ReshardProgress(doing, done, total))
+            report = run_window(rectangle, config, partial(self._report, doing, done, total))
             done += len(rectangle.slices)
             yield report
             if not report.success:
                 return
 
-    def _present(self) -> list[Dataset]:
-        with ShardSurvey(self._datasets) as finder:
-            return finder.present()
+    def _report(self, doing: str, done: int, total: int, progress: Progress) -> None:
+        self._on_progress(ReshardProgress(doing, done + progress.processed + progress.failed, total))
 
-    def _locations(self, slices: Sequence[Slice] | Collection[Slice]) -> RowLocations:
-        with ShardSurvey(self._datasets) as finder:
-            return finder.find(slices)
+    def _present(self) -> list[Dataset]:
+        with ShardSurvey(self._datasets) as survey:
+            return survey.present()
+
+    def _locations(self, slices: Collection[Slice]) -> RowLocations:
+        with ShardSurvey(self._datasets) as survey:
+            return survey.find(slices)
 
     def _left_behind(self) -> list[LeftBehind]:
-        with ShardSurvey(self._datasets) as finder:
-            return finder.left_behind(*self._days)
+        with ShardSurvey(self._datasets) as survey:
+            return survey.left_behind(*self._days)
 
     def _slices(self, first: date, last: date) -> list[Slice]:
         return self._datasets[0].slices(first, last)
@@ -297,10 +289,10 @@ def windows(dataset: Dataset, slices: Collection[Slice], most: int) -> list[Rect
     if not slices:
         return []
     first, last = min(item.day for item in slices), max(item.day for item in slices)
-    found = []
+    rectangles = []
     for begin, end in cut_range(first, last, max(1, most // len({item.customer for item in slices}))):
         inside = [item for item in slices if begin <= item.day <= end]
         for customers in neighbours(dataset.cluster, {item.customer for item in inside}):
             days = [item.day for item in inside if item.customer in customers]
-            found.append(Rectangle(dataset, tuple(customers), min(days), max(days)))
-    return found
+            rectangles.append(Rectangle(dataset, tuple(customers), min(days), max(days)))
+    return rectangles
