@@ -1,4 +1,4 @@
-"""A checkpoint: which slices a comparison found equal, and what each engine said of their rows at that moment.
+"""A checkpoint: the slices that a comparison found equal, with their row versions and parts at that time.
 
 What lives here: the value, and where it is valid (`read_origin`). What does not: its file (drift/checkpoint_store.py), and whether
 anything has touched the slices since (drift/unchanged.py).
@@ -24,9 +24,9 @@ from reindex_assets.selection.row_digest import shard_digest, source_digest
 
 
 def read_origin(session: SourceSession, dataset: Dataset) -> dict[str, str]:
-    """Where row versions are from: by customer its profiles, and by "" everything else. Those of another origin mean nothing here.
+    """The origin of row versions: each customer's profiles by its name, and the rest by "". Versions of another origin mean nothing here.
 
-    Part of it is the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
+    Includes the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
     """
     [server] = session.rows(
         "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
@@ -36,7 +36,7 @@ def read_origin(session: SourceSession, dataset: Dataset) -> dict[str, str]:
 
 
 def origin_of(system: str, timeline: str, dataset: Dataset) -> dict[str, str]:
-    """The same of a Postgres that says so of itself. Whoever changes a letter of what is hashed makes every deployment read all again."""
+    """The same, for a given Postgres. Changing a single letter of what is hashed makes every deployment read everything again."""
     postgres, clickhouse = dataset.cluster.postgres, dataset.cluster.clickhouse
     everything = (
         (system, timeline, postgres.host, postgres.port, postgres.database, postgres.relations),
@@ -49,27 +49,27 @@ def origin_of(system: str, timeline: str, dataset: Dataset) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class EqualSlice:
-    """A slice that was equal, both maps by table name: its rows' versions in Postgres, and its rows on both sides by template."""
+    """An equal slice, by table name: the versions of its rows in Postgres, and its counts on both sides by template."""
 
     slice: Slice
     versions: Annotated[Mapping[str, RowVersions], Field(alias="marks")]
     templates: Mapping[str, Mapping[str, TableCounts]]
 
     def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
-        """What a comparison would find, as nothing has changed since."""
+        """What a comparison would find, if nothing has changed since."""
         tables = {name: TableParity.of_counts(templates, shard_count) for name, templates in self.templates.items()}
         return SliceParity(self.slice, tables, snapshot=snapshot, unchanged_since=since)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Slices that one look at both sides has found equal.
+    """Slices that one comparison found equal.
 
     Attributes:
         snapshot: when Postgres was read, microseconds.
-        origin: where the versions are from (comparison/checkpoint.py).
-        table_versions: of the whole of the three tables in the same snapshot; empty where it was not worth reading.
-        parts: the parts of each shard, listed before ClickHouse was asked; those in the months of the slices.
+        origin: of the versions (`read_origin`).
+        table_versions: of the three whole tables in the same snapshot; empty if it was not worth reading.
+        parts: the parts of each shard in the months of the slices, listed before ClickHouse was queried.
     """
 
     snapshot: int
@@ -80,34 +80,31 @@ class Checkpoint:
 
     @staticmethod
     def of(
-        found: Iterable[tuple[SliceParity, Mapping[str, RowVersions]]],
+        parities: Iterable[tuple[SliceParity, Mapping[str, RowVersions]]],
         snapshot: int,
         origin: Mapping[str, str],
         table_versions: str,
         parts: Parts,
     ) -> Checkpoint:
-        """Of what a comparison has found: of the slices that are equal, and hold back nothing."""
+        """The checkpoint of the slices among `parities` that are equal and have no quarantined rows."""
         equal = tuple(
             EqualSlice(
                 parity.slice, dict(versions), {name: dict(table.by_template) for name, table in parity.tables.items()}
             )
-            for parity, versions in found
+            for parity, versions in parities
             if parity.sums_agree and not parity.quarantined
         )
-        placed = of_months(parts, {one.slice for one in equal})
-        return Checkpoint(
-            snapshot,
-            dict(origin),
-            table_versions,
-            tuple((place, dict(names)) for place, names in placed.items()),
-            equal,
-        )
+        near = of_months(parts, {entry.slice for entry in equal})
+        placed = tuple((place, dict(names)) for place, names in near.items())
+        return Checkpoint(snapshot, dict(origin), table_versions, placed, equal)
 
     def without(self, slices: Collection[Slice]) -> Checkpoint:
-        """The same of the other slices."""
-        return replace(self, slices=tuple(one for one in self.slices if one.slice not in slices))
+        """The same checkpoint without some slices."""
+        return replace(self, slices=tuple(entry for entry in self.slices if entry.slice not in slices))
 
     def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, EqualSlice]:
-        """What it says of some slices, where its versions are of this origin."""
+        """Its entries for some slices, as far as their versions are of this origin."""
         same = {name for name, value in self.origin.items() if origin.get(name) == value}
-        return {one.slice: one for one in self.slices if one.slice in slices and {"", one.slice.customer} <= same}
+        return {
+            entry.slice: entry for entry in self.slices if entry.slice in slices and {"", entry.slice.customer} <= same
+        }

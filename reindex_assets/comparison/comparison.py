@@ -1,7 +1,7 @@
-"""Do both engines hold the same? Counts, places and an exact digest of every slice, read from the real tables of both.
+"""Compares both engines: counts, placement and an exact digest of every slice, read from the real tables of both.
 
-What lives here: the comparison that the asset checks, the repair sensor, the command line and the reports share. What does not: what
-it says (comparison/parity.py), the rows behind a difference (comparison/differences.py), any bookkeeping of a run (a comparison never
+What lives here: the comparison that the asset checks, the repair sensor, the command line and the reports share. What does not: its
+result (comparison/parity.py), the rows behind a difference (comparison/differences.py), any bookkeeping of a run (a comparison never
 trusts it), any repair.
 """
 
@@ -37,19 +37,19 @@ from reindex_assets.selection.row_digest import MODULUS, digest_of_rows, rows_to
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 from reindex_assets.selection.source_sql import source_sql
 
-#: Seconds after which a difference is no longer a row on its way.
+#: Seconds after which a difference can no longer be a row on its way.
 SETTLE_SECONDS = Watch().settle_seconds
-#: Seconds that ClickHouse has for folding an older version into the right one (differences.UNMERGED).
+#: Seconds that ClickHouse has to merge an older version into the right one (Difference.UNMERGED).
 MERGE_PATIENCE_SECONDS = 600.0
-#: Scores that are compared row by row at once: bounds the memory (about 150 bytes a row and side).
+#: Scores compared row by row at once: bounds the memory (about 150 bytes per row and side).
 _ROWS_AT_ONCE = 500_000
 
 
 class Comparison:
-    """Both engines of a dataset, connected: sums of slices, and the rows behind them. Use as a context.
+    """Connects to both engines of a dataset, and compares sums of slices and the rows behind them. Use as a context.
 
     Args:
-        with_checkpoint: whether `sums` also notes in `checkpoints` what each engine says of the rows of slices that are equal.
+        with_checkpoint: whether `sums` also adds a checkpoint of the equal slices to `checkpoints`.
     """
 
     def __init__(self, dataset: Dataset, *, with_checkpoint: bool = False) -> None:
@@ -74,29 +74,29 @@ class Comparison:
     def groups(
         self, slices: Iterable[Slice], rows: Mapping[Slice, int], max_rows: int, max_slices: int
     ) -> list[SliceGroup]:
-        """Rectangles that cover the slices."""
+        """The slices, grouped for one query each."""
         return group_slices(slices, self.dataset, rows, max_rows, max_slices)
 
     def sums(self, slices: Iterable[Slice], max_slices: int = 2_000) -> list[SliceParity]:
-        """Slices by their sums, in the order of customer and day.
+        """Compares slices by their sums; in the order of customer and day.
 
-        Each engine digests its own rows; nothing but sums travels. A row that changes in Postgres between the two reads, or is on
-        its way to ClickHouse, shows as a difference: `settled` looks again before it calls it drift.
+        Each engine digests its own rows; only sums are transferred. A row that changes in Postgres between the two reads, or is on its
+        way to ClickHouse, shows as a difference: `settled` looks again before it reports drift.
 
         Raises:
-            SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
-            LaggingReplicaError: Postgres is a standby that is too far behind to tell.
+            SourceUnreachableError, ShardUnreachableError: an engine could not be asked; there is no result.
+            LaggingReplicaError: Postgres is a standby that is too far behind.
         """
         wanted = sorted(set(slices))
-        found: dict[Slice, SliceParity] = {}
+        compared: dict[Slice, SliceParity] = {}
         origin = None
         if self._with_checkpoint and has_versions(self.session, self.dataset.kind):
             origin = read_origin(self.session, self.dataset)
         for group in self.groups(wanted, {}, 1, max_slices):
             parities, checkpoint = _compare_group(self.session, self.shards, group, origin)
-            found |= {item.slice: item for item in parities}
+            compared |= {parity.slice: parity for parity in parities}
             self.checkpoints += [checkpoint] if checkpoint is not None else []
-        return [found[item] for item in wanted]
+        return [compared[item] for item in wanted]
 
     def settled(
         self,
@@ -105,28 +105,28 @@ class Comparison:
         samples: int = 0,
         max_slices: int = 2_000,
     ) -> list[SliceParity]:
-        """The sums of slices, and of each slice that differs the rows: those that still differ in the same way after `settle_seconds`.
+        """Compares slices by their sums, and those that differ by their rows: which still differ in the same way after `settle_seconds`?
 
-        A busy slice differs at every moment, each time in other rows. So it is the rows that are looked at twice and not the sums:
-        a row on its way has arrived at the second look, or has changed again.
+        A busy slice always differs, but in other rows each time. That's why this compares rows twice instead of sums: by the second
+        time, a row on its way has arrived or has changed again.
 
         Args:
-            samples: rows that are shown of each table and class of difference.
+            samples: rows to show for each table and class of difference.
         """
-        found = {parity.slice: parity for parity in self.sums(slices, max_slices)}
-        different = [parity for parity in found.values() if not parity.sums_agree]
-        found |= {parity.slice: parity for parity in self.rows(different, settle_seconds, samples)}
-        return list(found.values())
+        compared = {parity.slice: parity for parity in self.sums(slices, max_slices)}
+        different = [parity for parity in compared.values() if not parity.sums_agree]
+        compared |= {parity.slice: parity for parity in self.rows(different, settle_seconds, samples)}
+        return list(compared.values())
 
     def rows(
         self, parities: Iterable[SliceParity], settle_seconds: float = SETTLE_SECONDS, samples: int = 0
     ) -> list[SliceParity]:
-        """The same slices with their differing rows; looked at a second time after `settle_seconds`, where there are any."""
-        found = {parity.slice: parity for parity in parities}
+        """Adds the differing rows to each parity; compares rows that differ a second time after `settle_seconds`."""
+        compared = {parity.slice: parity for parity in parities}
         sizes = {
-            item: max(parity.scores.postgres_rows, parity.scores.clickhouse_rows) for item, parity in found.items()
+            item: max(parity.scores.postgres_rows, parity.scores.clickhouse_rows) for item, parity in compared.items()
         }
-        groups = self.groups(found, sizes, _ROWS_AT_ONCE, 2_000)
+        groups = self.groups(compared, sizes, _ROWS_AT_ONCE, 2_000)
         begun = time.monotonic()
         looks = [(group, look_at_rows(self.session, self.shards, group, MERGE_PATIENCE_SECONDS)) for group in groups]
         if settle_seconds and any(look.rows.num_rows for _, look in looks):
@@ -138,12 +138,12 @@ class Comparison:
             gone, stayed = first.of_slices(group), last.of_slices(group)
             shown = read_samples(self.session, self.shards, group, stayed, samples) if samples else {}
             for item, rows in stayed.items():
-                found[item] = replace(
-                    found[item],
+                compared[item] = replace(
+                    compared[item],
                     snapshot=last.snapshot.microseconds,
                     differences=_differences(rows, gone[item].num_rows - rows.num_rows, shown.get(item, ())),
                 )
-        return list(found.values())
+        return list(compared.values())
 
 
 def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ...]) -> SliceDifferences:
@@ -158,7 +158,7 @@ def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ..
 
 
 class _Sums:
-    """What is known of one table of one slice while the answers of the engines come in."""
+    """Collects the answers of the engines for one table of one slice."""
 
     def __init__(self, shard_count: int) -> None:
         self.shard_count = shard_count
@@ -174,30 +174,30 @@ class _Sums:
         return TableParity.of_counts(by_template, self.shard_count, self.distinct_rows, digests_agree=same)
 
     def row_versions(self) -> RowVersions:
-        """Those of the rows that Postgres has digested."""
+        """The versions of the rows that Postgres has digested."""
         return RowVersions.of(sum(sum(tally.postgres) for tally in self.templates.values()), self.versions)
 
 
 def _compare_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Mapping[str, str] | None
 ) -> tuple[list[SliceParity], Checkpoint | None]:
-    """The sums of a group, and, given the origin of row versions, the checkpoint of those slices that are equal."""
+    """The parities of a group and, if the origin of row versions is given, a checkpoint of the equal slices."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
     for table in TABLES:
         questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
     with_checkpoint = origin is not None
-    # Before anything is asked: what happens in between is seen by who looks at the checkpoint.
+    # Read first, so that a later reader of the checkpoint notices every change from here on.
     parts = read_parts(shards, group.kind) if with_checkpoint else {}
     table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(source_digests(table, group, session, placement, versions=with_checkpoint))
+            rows = session.table(source_digests(table, group, session, placement, versions=with_checkpoint))
             for row in placement.by_shard(
-                found, ("found", "digest", "versions") if with_checkpoint else ("found", "digest")
+                rows, ("found", "digest", "versions") if with_checkpoint else ("found", "digest")
             ):
                 of_slice = sums[Slice.of_row(row), table.name]
                 of_slice.templates[row["template"]].postgres[row["shard"]] = int(row["found"])
@@ -228,11 +228,12 @@ def _compare_group(
     ]
     if origin is None:
         return parities, None
-    versions = [{table.name: sums[item, table.name].row_versions() for table in TABLES} for item in group.slices]
-    found = [
-        one for one in zip(parities, versions, strict=True) if one[0].slice not in placement.without_conversation_shard
+    with_versions = [
+        (parity, {table.name: sums[parity.slice, table.name].row_versions() for table in TABLES})
+        for parity in parities
+        if parity.slice not in placement.without_conversation_shard
     ]
-    return parities, Checkpoint.of(found, snapshot.microseconds, origin, table_versions, parts)
+    return parities, Checkpoint.of(with_versions, snapshot.microseconds, origin, table_versions, parts)
 
 
 def _ask_shard(
@@ -247,19 +248,15 @@ SELECT customer, day, toString(template_id) AS template,
 FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day, template_id"""
-
-    def ask(shard: ShardConnection) -> list[dict[str, Any]]:
-        return shard.rows(sql, {**shard_scope(group), "shard": shard.index})
-
-    return ask
+    return lambda shard: shard.rows(sql, {**shard_scope(group), "shard": shard.index})
 
 
 def source_digests(
     table: Table, group: SliceGroup, session: SourceSession, placement: GroupPlacement, *, versions: bool = False
 ) -> str:
-    """The statement for the count and the sum of digests per slice, template and shard. The sum sees duplicates, which XOR would hide.
+    """The statement for the count and the sum of digests by slice, template and shard. A sum shows duplicates, which XOR would hide.
 
-    With `versions` also the sum of the hashes of the row versions (VERSION).
+    With `versions`, also the sum of the row versions' hashes (VERSION).
     """
     columns = [
         "c.customer, c.scorecard_id, c.template_id",

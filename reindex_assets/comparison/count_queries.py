@@ -1,8 +1,8 @@
-"""Asking both engines how many rows they have: by one grouped statement a table and engine for a whole look-back.
+"""Counts the rows of both engines, with one grouped query per table and engine for many slices.
 
-What lives here: the statements. What does not: what is made of the numbers (comparison/counts.py).
+What lives here: the queries. What does not: what the numbers mean (comparison/counts.py).
 
-Rows of ClickHouse are counted as they stand, without FINAL: what dashboards count.
+Counts ClickHouse's rows without FINAL, as dashboards do.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from reindex_assets.selection.source_sql import BELONGS, source_scope, source_sq
 #: By slice and template id, then by table name.
 _Tallies = defaultdict[tuple[Slice, str], dict[str, TableTally]]
 
-#: Slices in one statement: an answer of some hundred thousand numbers.
+#: Slices per query: the answer has some hundred thousand numbers.
 _MAX_SLICES = 50_000
 
 
 def count_both_sides(comparison: Comparison, slices: Iterable[Slice]) -> Counts:
-    """Counts slices by template and shard on both engines, by one statement a table and engine for each rectangle of slices.
+    """Counts slices by template and shard on both engines.
 
     Raises:
-        SourceUnreachableError, ShardUnreachableError: an engine could not be asked; nothing is known then.
-        LaggingReplicaError: Postgres is a standby that is too far behind to tell.
+        SourceUnreachableError, ShardUnreachableError: an engine could not be asked; there is no result.
+        LaggingReplicaError: Postgres is a standby that is too far behind.
     """
     session, shards = comparison.session, comparison.shards
     wanted = tuple(sorted(set(slices)))
@@ -53,21 +53,12 @@ def count_both_sides(comparison: Comparison, slices: Iterable[Slice]) -> Counts:
         TemplateCounts(item, template_id, {name: tally.counts() for name, tally in tables.items()})
         for (item, template_id), tables in sorted(tallies.items(), key=lambda place: place[0])
     )
-    titles, titles_error = _titles(comparison, wanted)
-    return Counts(
-        slices=wanted,
-        templates=templates,
-        shard_count=len(shards),
-        snapshots=tuple(snapshots),
-        quarantined=tuple(quarantined),
-        titles=titles,
-        titles_error=titles_error,
-    )
+    return _counts(comparison, wanted, templates, snapshots, quarantined)
 
 
 def counts_of(comparison: Comparison, parities: Iterable[SliceParity]) -> Counts:
-    """The same counts out of a comparison that has been made already."""
-    found = sorted(parities, key=lambda parity: parity.slice)
+    """The same counts, taken from a finished comparison."""
+    ordered = sorted(parities, key=lambda parity: parity.slice)
     nothing = TableTally(len(comparison.shards)).counts()
     templates = tuple(
         TemplateCounts(
@@ -75,50 +66,55 @@ def counts_of(comparison: Comparison, parities: Iterable[SliceParity]) -> Counts
             template_id,
             {name: table.by_template.get(template_id, nothing) for name, table in parity.tables.items()},
         )
-        for parity in found
+        for parity in ordered
         for template_id in sorted({template for table in parity.tables.values() for template in table.by_template})
     )
-    wanted = tuple(parity.slice for parity in found)
-    snapshots = tuple(sorted({parity.snapshot for parity in found}))
-    quarantined = tuple(row for parity in found for row in parity.quarantined)
-    titles, titles_error = _titles(comparison, wanted)
-    return Counts(
-        slices=wanted,
-        templates=templates,
-        shard_count=len(comparison.shards),
-        snapshots=snapshots,
-        quarantined=quarantined,
-        titles=titles,
-        titles_error=titles_error,
-    )
+    slices = tuple(parity.slice for parity in ordered)
+    snapshots = sorted({parity.snapshot for parity in ordered})
+    return _counts(comparison, slices, templates, snapshots, [row for parity in ordered for row in parity.quarantined])
 
 
-def _titles(comparison: Comparison, slices: Iterable[Slice]) -> tuple[dict[tuple[str, str], str], str | None]:
-    """The titles of templates, and why they could not be read: nothing depends on them."""
+def _counts(
+    comparison: Comparison,
+    slices: tuple[Slice, ...],
+    templates: tuple[TemplateCounts, ...],
+    snapshots: Iterable[int],
+    quarantined: Iterable[QuarantinedRow],
+) -> Counts:
+    """The counts, with the titles of the templates, or with the reason why those could not be read: nothing depends on them."""
     titles: dict[tuple[str, str], str] = {}
+    titles_error = None
     try:
         for group in comparison.groups(slices, {}, 1, _MAX_SLICES):
             titles |= _read_titles(comparison.session, group)
     except SourceUnreachableError:
         raise
     except ReindexError as error:
-        return {}, str(error)
-    return titles, None
+        titles, titles_error = {}, str(error)
+    return Counts(
+        slices=slices,
+        templates=templates,
+        shard_count=len(comparison.shards),
+        snapshots=tuple(snapshots),
+        quarantined=tuple(quarantined),
+        titles=titles,
+        titles_error=titles_error,
+    )
 
 
 def count_clickhouse(dataset: Dataset, slices: Iterable[Slice]) -> dict[str, int]:
-    """Rows of some slices on all shards, by table name; Postgres is not asked.
+    """Rows of some slices on all shards, by table name; doesn't query Postgres.
 
     Raises:
         ShardUnreachableError: a shard could not be asked.
     """
-    found = dict.fromkeys(PLURALS, 0)
+    rows = dict.fromkeys(PLURALS, 0)
     with ShardSet(dataset.cluster.clickhouse, "reindex_assets count") as shards:
         for group in group_slices(slices, dataset, {}, 1, _MAX_SLICES):
             for table in dataset.tables:
                 sql = f"SELECT count() AS found FROM {table.name}\nWHERE {IN_SLICES}"
-                found[table.name] += sum(shards.map(_ask_number(sql, group)))
-    return found
+                rows[table.name] += sum(shards.map(_ask_number(sql, group)))
+    return rows
 
 
 def _count_group(
@@ -132,8 +128,8 @@ def _count_group(
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
         for table in TABLES:
-            found = session.table(_source_counts(table, group, session, placement))
-            for row in placement.by_shard(found, ("found",)):
+            rows = session.table(_source_counts(table, group, session, placement))
+            for row in placement.by_shard(rows, ("found",)):
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
                 tally.postgres[row["shard"]] = int(row["found"])
         quarantined = read_quarantined(session, group)
@@ -142,8 +138,7 @@ def _count_group(
         for shard in range(len(shards)):
             for row in answered[table.name, shard]:
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
-                tally.clickhouse[shard] = row["found"]
-                tally.misplaced[shard] = row["misplaced"]
+                tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
     for (item, template), name, shard, number in placement.misplaced_in(answered):
         tallies[item, template][name].misplaced[shard] += number
     return snapshot.microseconds, quarantined
@@ -173,11 +168,7 @@ SELECT customer, day, toString(template_id) AS template_id,
 FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day, {table.name}.template_id"""
-
-    def ask(shard: ShardConnection) -> list[dict[str, Any]]:
-        return shard.rows(sql, {**shard_scope(group), "shard": shard.index})
-
-    return ask
+    return lambda shard: shard.rows(sql, {**shard_scope(group), "shard": shard.index})
 
 
 def _ask_number(sql: str, group: SliceGroup) -> Callable[[ShardConnection], int]:
@@ -185,7 +176,7 @@ def _ask_number(sql: str, group: SliceGroup) -> Callable[[ShardConnection], int]
 
 
 def _read_titles(session: SourceSession, group: SliceGroup) -> dict[tuple[str, str], str]:
-    """The titles of the customers' templates. A transaction of its own: the relation may be absent, which ends the transaction."""
+    """The titles of the customers' templates. Has its own transaction, as an absent relation aborts it."""
     sql = f"""\
 SELECT t.customer, t.template_id::text AS template_id, string_agg(DISTINCT t.title, ' / ' ORDER BY t.title) AS title
 FROM {session.postgres.relations.templates} AS t

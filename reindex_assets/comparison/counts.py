@@ -1,19 +1,19 @@
-"""How many rows stand where: scorecards and scores of every customer, day, template and shard, on both sides.
+"""Counts of scorecards and scores on both sides, by customer, day, template and shard.
 
-What lives here: the numbers, and the tables per template and per shard that are made of them. What does not: asking the engines
-(comparison/count_queries.py), and values (comparison/comparison.py, comparison/differences.py): equal counts prove nothing about them.
+What lives here: the numbers, and the tables by template and by shard. What does not: querying the engines (comparison/count_queries.py),
+and values (comparison/comparison.py, comparison/differences.py): equal counts prove nothing about them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
 
-#: A row of a table for people or for metadata: plain texts and numbers.
+#: A row of a table for output or metadata: plain strings and numbers.
 TableRow = dict[str, str | int]
 
 PLURALS = {SCORECARD.name: "scorecards", SCORE.name: "scores"}
@@ -24,9 +24,9 @@ class TableCounts:
     """Rows of one table, a number for each shard.
 
     Attributes:
-        postgres_by_shard: rows of Postgres, by the shard where each belongs.
-        clickhouse_by_shard: rows of ClickHouse, by the shard where each stands.
-        misplaced_by_shard: of these, the ones that should stand elsewhere by their own time.
+        postgres_by_shard: rows in Postgres, by the shard they belong on.
+        clickhouse_by_shard: rows in ClickHouse, by the shard they are on.
+        misplaced_by_shard: those in ClickHouse that belong on another shard by their own time.
     """
 
     postgres_by_shard: tuple[int, ...]
@@ -47,17 +47,17 @@ class TableCounts:
 
     @property
     def difference(self) -> int:
-        """Rows that ClickHouse has more (below zero: fewer)."""
+        """ClickHouse's rows minus Postgres' rows."""
         return self.clickhouse_rows - self.postgres_rows
 
     @property
     def agrees(self) -> bool:
-        """Each shard holds as many rows as belong there, and none that does not."""
+        """Each shard holds as many rows as belong there, and none that belongs elsewhere."""
         return self.postgres_by_shard == self.clickhouse_by_shard and not self.misplaced_rows
 
 
 class TableTally:
-    """The counts of one table while the answers of the engines come in."""
+    """Collects the counts of one table as the engines answer."""
 
     def __init__(self, shard_count: int) -> None:
         self.postgres = [0] * shard_count
@@ -86,9 +86,9 @@ class Counts:
     """Both sides, counted.
 
     Attributes:
-        slices: all that were asked for, those without any row too.
-        templates: in the order of slice and template; only those that one of the sides has.
-        snapshots: the times at which Postgres was read, microseconds: one for each rectangle of slices.
+        slices: all that were asked for, including empty ones.
+        templates: by slice and template, in this order; only those with rows on either side.
+        snapshots: the times at which Postgres was read, microseconds: one per group of slices.
         titles: of templates, by customer and template id.
         titles_error: why the titles could not be read; the counts don't need them.
     """
@@ -101,49 +101,37 @@ class Counts:
     titles: Mapping[tuple[str, str], str] = field(default_factory=dict)
     titles_error: str | None = None
 
-    def of(self, slices: Iterable[Slice]) -> Counts:
-        """The same, of some of the slices."""
-        return self._with(set(slices), ())
-
     def updated(self, later: Counts) -> Counts:
-        """The same, with the slices of a later look in place of what was seen of them before."""
-        return self._with(set(self.slices) - set(later.slices), (later,))
-
-    def _with(self, kept: set[Slice], others: tuple[Counts, ...]) -> Counts:
-        parts = [template for template in self.templates if template.slice in kept]
-        rows = [row for row in self.quarantined if row.slice in kept]
-        for other in others:
-            parts += other.templates
-            rows += other.quarantined
-        return Counts(
-            slices=tuple(sorted(kept.union(*(other.slices for other in others)))),
-            templates=tuple(sorted(parts, key=lambda template: (template.slice, template.template_id))),
-            shard_count=self.shard_count,
-            snapshots=tuple(sorted({*self.snapshots, *(snapshot for other in others for snapshot in other.snapshots)})),
-            quarantined=tuple(rows),
-            titles=self.titles,
-            titles_error=self.titles_error,
+        """These counts, with the slices of later ones replaced or added."""
+        again = set(later.slices)
+        templates = [template for template in self.templates if template.slice not in again]
+        return replace(
+            self,
+            slices=tuple(sorted(again.union(self.slices))),
+            templates=tuple(sorted([*templates, *later.templates], key=lambda each: (each.slice, each.template_id))),
+            snapshots=tuple(sorted({*self.snapshots, *later.snapshots})),
+            quarantined=(*(row for row in self.quarantined if row.slice not in again), *later.quarantined),
         )
 
     def by_slice(self) -> dict[Slice, Mapping[str, TableCounts]]:
-        """The rows of each slice by table name, those of a slice without any too."""
+        """The rows of each slice by table name, including empty slices."""
         parts: dict[Slice, list[TemplateCounts]] = {item: [] for item in self.slices}
         for template in self.templates:
             parts[template.slice].append(template)
         return {item: self.summed(templates) for item, templates in parts.items()}
 
     def disagreeing(self) -> list[Slice]:
-        """The slices of which some template has other counts on some shard."""
+        """The slices with a template whose counts differ on some shard."""
         return sorted({template.slice for template in self.templates if not template.agrees})
 
     def summed(self, templates: Iterable[TemplateCounts]) -> Mapping[str, TableCounts]:
         """The rows of some templates together, by table name."""
-        found = list(templates)
+        tables = [template.tables for template in templates]
         return {
             table.name: TableCounts(
-                self._added(one.tables[table.name].postgres_by_shard for one in found),
-                self._added(one.tables[table.name].clickhouse_by_shard for one in found),
-                self._added(one.tables[table.name].misplaced_by_shard for one in found),
+                self._added(counts[table.name].postgres_by_shard for counts in tables),
+                self._added(counts[table.name].clickhouse_by_shard for counts in tables),
+                self._added(counts[table.name].misplaced_by_shard for counts in tables),
             )
             for table in TABLES
         }
@@ -153,9 +141,9 @@ class Counts:
 
 
 def template_table(counts: Counts) -> list[TableRow]:
-    """Both sides per customer and template, all days together: those with the most scorecards first.
+    """Both sides by customer and template, all days together, most scorecards first.
 
-    `days_differ` counts the days on which a template differs: a row too many on one day and one too few on another cancel out in the sums.
+    `days_differ` counts the days on which a template differs: one row too many and one too few on different days cancel out in the sums.
     """
     parts: dict[tuple[str, str], list[TemplateCounts]] = defaultdict(list)
     for template in counts.templates:
@@ -178,7 +166,7 @@ def template_table(counts: Counts) -> list[TableRow]:
 
 
 def shard_table(counts: Counts) -> list[TableRow]:
-    """Per shard: rows that belong there by Postgres, rows that stand there, and how many of these stand on a wrong shard."""
+    """By shard: the rows that belong there by Postgres, the rows on it, and how many of these are on a wrong shard."""
     tables = counts.summed(counts.templates)
     rows: list[TableRow] = []
     for shard in range(counts.shard_count):

@@ -1,11 +1,10 @@
-"""Which rows of a group of slices differ, and how: every row of both engines by its digest, classified.
+"""Finds the rows of a group of slices that differ, and classifies how: compares every row of both engines by its digest.
 
-What lives here: the classes of differences, and telling those that last from those that were on their way. What does not: the
-statements that read both sides (comparison/row_queries.py), sums (comparison/comparison.py), and the values of the rows that are shown
-(comparison/samples.py).
+What lives here: the classes of differences, and telling lasting ones from rows on their way. What does not: the queries that read both
+sides (comparison/row_queries.py), sums (comparison/comparison.py), and the values of sample rows (comparison/samples.py).
 
-Equal rows have equal digests, so most rows are settled by one sorted comparison of 64-bit numbers; only what is left over is looked at by
-its key. Rows are columns of Arrow and numpy throughout.
+Equal rows have equal digests, so a sorted comparison of 64-bit numbers settles most rows; only the rest is compared by key. Rows are Arrow
+and numpy columns throughout.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ _Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 class Difference(StrEnum):
-    """How a row differs. The first eight are drift; the last two are not, and say why.
+    """How a row differs. The first eight are drift; the last two are not.
 
     MISSING: Postgres has it, ClickHouse does not.
     EXTRA: ClickHouse has it, Postgres does not (not of this kind, or not this score).
     CHANGED: both have it, with different values.
-    DUPLICATED: it stands more than once on its shard, and no merge is going to fold the copies soon.
-    WRONG_SHARD: it stands on another shard than its time in Postgres says.
+    DUPLICATED: it is on its shard more than once, and no merge will remove the copies soon.
+    WRONG_SHARD: it is on another shard than its time in Postgres says.
     MOVED_DAY: in Postgres it is on another day.
     ORPHAN_SCORE: a score whose scorecard neither engine has.
     APPEAL: it belongs to an appeal (scorecard_type 1, 2 or 3), which never belongs in ClickHouse.
-    UNMERGED: an older version beside the right one. ClickHouse folds it away with its next merge, and FINAL does not show it.
+    UNMERGED: an older version beside the right one. ClickHouse's next merge removes it, and FINAL does not show it.
     NEWER: written after the last change that this Postgres, a standby, has replayed: it can't be judged yet.
     """
 
@@ -64,9 +63,9 @@ HARMLESS = frozenset({Difference.UNMERGED, Difference.NEWER})
 _NUMBER = {difference: number for number, difference in enumerate(Difference)}
 _BY_NUMBER = tuple(Difference)
 
-#: What is known of a differing row. `shard` is where it stands, and for a missing row where it should; `source_day` and `source_shard`
-#: are where Postgres has it, null where it does not. `evidence` is a number that stays the same from look to look only while nothing
-#: about the row changes: neither its values on either side, nor its version, nor its place.
+#: A differing row. `shard` is where it is or, for a missing row, where it belongs; `source_day` and `source_shard` are its place by
+#: Postgres, null if Postgres does not have it. `evidence` stays the same from one comparison to the next only while nothing about the row
+#: changes: its values on either side, its version, its place.
 FOUND = pa.schema(
     [
         ("table", pa.int8()),
@@ -87,26 +86,26 @@ FOUND = pa.schema(
 
 @dataclass(frozen=True)
 class RowLook:
-    """The differing rows of a group at one snapshot, as a table of the schema `FOUND`."""
+    """The differing rows of a group at one snapshot, in the schema `FOUND`."""
 
     snapshot: Snapshot
     rows: pa.Table
 
     def lasting(self, earlier: RowLook) -> RowLook:
-        """What differed in an `earlier` look in exactly the same way: everything else was on its way."""
+        """The rows that differed in exactly the same way in an `earlier` look: the others were on their way."""
         seen = np.isin(_column(self.rows, "evidence"), _column(earlier.rows, "evidence"))
         return RowLook(self.snapshot, self.rows.filter(pa.array(seen)))
 
     def of_slices(self, group: SliceGroup) -> dict[Slice, pa.Table]:
-        """The rows by slice; a slice without any has an empty table."""
-        found = {item: self.rows.slice(0, 0) for item in group.slices}
+        """The rows by slice; an empty table for a slice without any."""
+        by_slice = {item: self.rows.slice(0, 0) for item in group.slices}
         ordered = self.rows.sort_by([("customer", "ascending"), ("day", "ascending")])
         start = 0
         places = ordered.select(["customer", "day"]).group_by(["customer", "day"], use_threads=False)
         for place in places.aggregate([([], "count_all")]).to_pylist():
-            found[Slice(place["customer"], place["day"])] = ordered.slice(start, place["count_all"])
+            by_slice[Slice(place["customer"], place["day"])] = ordered.slice(start, place["count_all"])
             start += place["count_all"]
-        return found
+        return by_slice
 
 
 def count_differences(rows: pa.Table) -> dict[tuple[str, Difference], int]:
@@ -123,7 +122,7 @@ def drift_evidence(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
 
 
 def difference_of(row: dict[str, Any]) -> tuple[Table, Difference]:
-    """Table and difference of a row of `FOUND` as a dictionary."""
+    """Table and difference of a row of the schema `FOUND`."""
     return TABLES[row["table"]], _BY_NUMBER[row["difference"]]
 
 
@@ -131,8 +130,8 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
     """Compares every row of a group of slices.
 
     Args:
-        merge_patience_seconds: how long an older version beside the right one is ClickHouse's business (`UNMERGED`); after that
-            dashboards that don't say FINAL have counted it twice for too long, and it is `DUPLICATED`.
+        merge_patience_seconds: how long an older version beside the right one is `UNMERGED`; after that, dashboards without FINAL have
+            counted it twice for too long, and it is `DUPLICATED`.
     """
     placement = GroupPlacement(shards, group)
     questions = {table.name: ask_rows(table, group, len(shards)) for table in TABLES}
@@ -148,11 +147,11 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
             for table in TABLES
         }
         folding_since = int((time.time() - merge_patience_seconds) * MICROSECONDS)
-        found = []
+        differing = []
         for number, table in enumerate(TABLES):
             sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, folding_since)
-            found.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
-    return RowLook(snapshot, pa.concat_tables(found))
+            differing.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
+    return RowLook(snapshot, pa.concat_tables(differing))
 
 
 # --- the comparison
@@ -190,8 +189,7 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
     if not here.known.all():
         strangers = np.flatnonzero(~here.known)
         strange = rest.take(pa.array(strangers))
-        known = known_scorecards(session, group, strange)
-        owners = _Place(known, SCORECARD, strange, _keys(strange, SCORECARD))
+        owners = _Place(known_scorecards(session, group, strange), SCORECARD, strange, _keys(strange, SCORECARD))
         kinds[strangers] = _strangers(sides.table, strange, owners, group, scorecards)
         days = owners.column("day")
         source_days = _filled(source_days, strangers, pc.if_else(pc.equal(days, NO_DAY), None, days))
@@ -200,7 +198,7 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
         now = np.uint64(time.time() * MICROSECONDS)
         kinds[(version >= np.uint64(sides.snapshot.microseconds)) & (version <= now)] = _NUMBER[Difference.NEWER]
 
-    # A row that is there in a wrong way is not missing as well, unless that is in another slice.
+    # A row that is present but wrong is not missing as well, unless it is in another slice.
     apart = [_NUMBER[Difference.UNMERGED], _NUMBER[Difference.MOVED_DAY]]
     explained = pc.is_in(_keys(missing, sides.table), value_set=keys.filter(pa.array(~np.isin(kinds, apart))))
     missing = missing.filter(pc.invert(explained))
@@ -220,7 +218,7 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
 
 
 def _kinds(sides: _Sides, rest: pa.Table, keys: pa.Array, here: _Place, kept: _Place) -> _Numbers:
-    """What the rows that are not right are, as far as Postgres has a row of their key in these slices."""
+    """Classifies wrong rows whose keys Postgres has in these slices."""
     version, newest = _column(rest, "version"), kept.number("version").astype(np.uint64)
     moved = here.known & (here.number("day") != _column(rest, "day"))
     elsewhere = here.known & ~moved & (_column(rest, "shard") != here.number("shard"))
@@ -230,7 +228,7 @@ def _kinds(sides: _Sides, rest: pa.Table, keys: pa.Array, here: _Place, kept: _P
 
     kinds = np.full(rest.num_rows, _NUMBER[Difference.DUPLICATED], dtype=np.int8)
     kinds[soon] = _NUMBER[Difference.UNMERGED]
-    # Of several wrong versions FINAL shows the newest; the others fold away with it.
+    # FINAL shows the newest of several wrong versions; a merge removes the others.
     positions = np.flatnonzero(changed)
     is_newest = _is_newest(keys.take(pa.array(positions)), version[positions])
     kinds[positions] = np.where(is_newest, _NUMBER[Difference.CHANGED], _NUMBER[Difference.UNMERGED])
@@ -240,7 +238,7 @@ def _kinds(sides: _Sides, rest: pa.Table, keys: pa.Array, here: _Place, kept: _P
 
 
 def _keepers(sides: _Sides, source_digests: _Numbers, digests: _Numbers) -> _Numbers:
-    """The positions of the rows that are right: the newest of those with the right values on the right shard."""
+    """The positions of the right rows: the newest of those with the right values on the right shard."""
     right = np.flatnonzero(
         np.isin(digests, source_digests) & (_column(sides.shards, "shard") == _column(sides.shards, "own_shard"))
     )
@@ -251,10 +249,10 @@ def _keepers(sides: _Sides, source_digests: _Numbers, digests: _Numbers) -> _Num
 
 
 class _Place:
-    """Where the keys of some rows stand in another table of rows, if they do."""
+    """Looks up the keys of some rows in another table of rows."""
 
     def __init__(self, rows: pa.Table, table: Table, wanted: pa.Table, wanted_keys: pa.Array) -> None:
-        # Only rows of the same scorecards can have the same key: making keys of all rows would cost more than all the rest.
+        # Only rows of the same scorecards can have the same key: making keys for all rows would cost more than all the rest.
         candidates = rows.filter(
             pc.is_in(rows.column("scorecard_id"), value_set=wanted.column("scorecard_id").combine_chunks())
         )
@@ -264,25 +262,25 @@ class _Place:
         self.known: _Numbers = positions.is_valid().to_numpy(zero_copy_only=False)
 
     def number(self, name: str) -> _Numbers:
-        """A column of the other table for each row; 0 where it is not known."""
+        """A column of the other table for each row; 0 if the row is not there."""
         column = _column(self._rows, name)
-        found: _Numbers = np.zeros(len(self._positions), dtype=column.dtype)
-        found[self.known] = column[self._positions[self.known]]
-        return found
+        values: _Numbers = np.zeros(len(self._positions), dtype=column.dtype)
+        values[self.known] = column[self._positions[self.known]]
+        return values
 
     def column(self, name: str) -> pa.Array:
-        """The same, null where it is not known."""
+        """The same, but null if the row is not there."""
         return pa.array(self.number(name), mask=~self.known)
 
 
 def _strangers(table: Table, rows: pa.Table, owners: _Place, group: SliceGroup, scorecards: pa.Table) -> _Numbers:
-    """What rows are that Postgres does not have in these slices, by what it knows of their scorecards elsewhere."""
+    """Classifies rows that Postgres does not have in these slices, by their scorecards elsewhere in Postgres."""
     kinds = np.full(rows.num_rows, _NUMBER[Difference.EXTRA], dtype=np.int8)
     if table is SCORE:
         shown = pc.is_in(_keys(rows, SCORECARD), value_set=_keys(scorecards, SCORECARD))
         kinds[~owners.known & ~shown.to_numpy(zero_copy_only=False)] = _NUMBER[Difference.ORPHAN_SCORE]
     appeal = owners.known & np.isin(owners.number("scorecard_type"), APPEAL_TYPES)
-    # One that Postgres has on no day at all (it is quarantined there) has not moved.
+    # A scorecard without a day in Postgres (a quarantined one) has not moved.
     of_kind = (
         owners.known & (owners.number("template_type") == group.kind.template_type) & (owners.number("day") != NO_DAY)
     )
@@ -302,7 +300,7 @@ def _is_newest(keys: pa.Array, versions: _Numbers) -> _Numbers:
 
 
 def _keys(rows: pa.Table, table: Table) -> pa.Array:
-    """One binary value a row: what names it in a slice or outside. The profile comes last, as it has no fixed length."""
+    """One binary value per row, which identifies it in any slice. The profile comes last, as its length varies."""
     parts = [rows.column(name).cast(pa.binary()) for name in table.id_columns]
     parts += [rows.column(name).cast(pa.binary()) for name in ("customer", "profile")]
     joined = pc.binary_join_element_wise(*parts, b"\x1f")
@@ -317,8 +315,8 @@ def _evidence(rows: pa.Table, expected: _Place, kinds: _Numbers) -> _Numbers:
         mixed ^= (
             _column(rows, "shard").astype(np.uint64) * np.uint64(len(Difference)) + kinds.astype(np.uint64)
         ) << np.uint64(40)
-    found: _Numbers = mixed
-    return found
+    evidence: _Numbers = mixed
+    return evidence
 
 
 def _filled(values: pa.Array, positions: _Numbers, fillers: pa.Array) -> pa.Array:
@@ -346,5 +344,5 @@ def _found(
 
 
 def _column(rows: pa.Table, name: str) -> _Numbers:
-    found: _Numbers = rows.column(name).to_numpy()
-    return found
+    values: _Numbers = rows.column(name).to_numpy()
+    return values

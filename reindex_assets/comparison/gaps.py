@@ -1,7 +1,7 @@
-"""Days without a single scorecard between days with many: nobody works like that, so something was lost, perhaps already in Postgres.
+"""Finds days without scorecards between busy days: a sign that rows were lost, perhaps already before Postgres.
 
-What lives here: what counts as a gap, and the counts it needs. What does not: the check (defs/checks/rules.py), and the report of a range
-(comparison/verification.py).
+What lives here: the definition of a gap, and the counts it needs. What does not: the check (defs/checks/rules.py), and the report of a
+range (comparison/verification.py).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.model import Slice
 from reindex_assets.postgres.extract import count_scorecards
 
-#: So many scorecards on the days around make an empty day suspicious.
+#: An empty day is suspicious between days with this many scorecards.
 MANY = 20
-#: Days on either side in which those days have to be.
+#: How many days away those days may be.
 _REACH = 3
 _WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """An empty day, with the nearest days that have many scorecards."""
+    """The nearest busy days around an empty day."""
 
     before: date
     before_rows: int
@@ -33,25 +33,22 @@ class Gap:
 
 
 def gap(counts: Mapping[date, int], day: date) -> Gap | None:
-    """Whether `day` is a gap, by the counts of the days around it; days that are not in `counts` are not known.
+    """The gap at `day`, if it is one, by the counts of the days around it; days missing from `counts` are unknown.
 
-    A day that is empty every week (a Sunday) is none: a week before or after it lies such a day too.
+    A day that is empty every week, such as a Sunday, is no gap: the same day a week before or after is empty too.
 
     >>> counts = {date(2026, 3, number): 40 for number in range(1, 20)} | {date(2026, 3, 10): 0}
     >>> gap(counts, date(2026, 3, 10)) is not None, gap(counts | {date(2026, 3, 3): 0}, date(2026, 3, 10)) is not None
     (True, False)
     """
-    found = empty_between(counts, day, busy=MANY, reach=_REACH)
-    if found is None or any(
-        other in counts and empty_between(counts, other, busy=MANY, reach=_REACH)
-        for other in (day - _WEEK, day + _WEEK)
-    ):
+    weekly = (near for near in (day - _WEEK, day + _WEEK) if near in counts)
+    if any(empty_between(counts, near, busy=MANY, reach=_REACH) for near in weekly):
         return None
-    return found
+    return empty_between(counts, day, busy=MANY, reach=_REACH)
 
 
 def empty_between(counts: Mapping[date, int], day: date, *, busy: int, reach: int) -> Gap | None:
-    """Whether `day` is empty between two days, each at most `reach` days away, that have `busy` rows or more."""
+    """The gap at `day`, if it is empty between two days at most `reach` days away with `busy` rows or more."""
     if counts.get(day, 0):
         return None
     steps = [timedelta(days=distance) for distance in range(1, reach + 1)]
@@ -61,12 +58,12 @@ def empty_between(counts: Mapping[date, int], day: date, *, busy: int, reach: in
 
 
 def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[Slice, Gap]:
-    """The gaps among the slices that ClickHouse shows as empty, by the days around them in Postgres."""
+    """The gaps among the slices that are empty in ClickHouse, by the days around them in Postgres."""
     empty = [parity.slice for parity in parities if parity.scorecards.clickhouse_rows == 0]
     if not empty:
         return {}
     days = {item.day for item in empty}
-    # A week to either side, and what is around that day.
+    # A week to either side, and the days around that.
     margin = _WEEK + timedelta(days=_REACH)
     first = max(comparison.dataset.first_day, min(days) - margin)
     span = (max(days) + margin - first).days + 1
@@ -79,15 +76,13 @@ def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[S
     for group in comparison.groups(around, {}, 1, len(around)):
         counted |= count_scorecards(comparison.session, group)
     today = datetime.now(UTC).date()
-    found = {}
+    gaps = {}
     for item in empty:
         counts = {
-            other.day: counted.get(other, 0)
-            for other in around
-            if other.customer == item.customer and other.day <= today
+            near.day: counted.get(near, 0) for near in around if near.customer == item.customer and near.day <= today
         }
-        # What ClickHouse shows is empty, whatever Postgres has.
-        one = gap({**counts, item.day: 0}, item.day)
-        if one is not None:
-            found[item] = one
-    return found
+        # Empty in ClickHouse, whatever Postgres has.
+        found = gap({**counts, item.day: 0}, item.day)
+        if found is not None:
+            gaps[item] = found
+    return gaps

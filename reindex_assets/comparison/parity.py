@@ -1,4 +1,4 @@
-"""What a comparison says of a slice: counts, places and digests of both sides, the rows that differ, and words for all of it.
+"""The result of comparing a slice: counts, placement and digests of both sides, the rows that differ, and an explanation.
 
 What lives here: these values and their explanation. What does not: reading them from the engines (comparison/comparison.py,
 comparison/differences.py).
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reindex_assets.comparison.counts import TableCounts
+from reindex_assets.comparison.counts import PLURALS, TableCounts
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.samples import RowSample
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
@@ -24,12 +24,12 @@ class TableParity:
     """One table of one slice on both engines.
 
     Attributes:
-        clickhouse_rows: physical rows on all shards, those that a merge would fold together included.
-        by_shard: the same, a number for each shard.
+        clickhouse_rows: physical rows on all shards, including those that a merge would remove.
+        by_shard: the same, for each shard.
         distinct_rows: different keys, summed over the shards.
-        misplaced_rows: rows that stand on another shard than their time says.
-        digests_agree: the sums of the 64-bit row digests over every column are equal, and the counts too.
-        by_template: the same counts of each template, by its id.
+        misplaced_rows: rows on another shard than their time says.
+        digests_agree: the sums of the 64-bit row digests over every column are equal, and so are the counts.
+        by_template: the counts of each template, by its id.
     """
 
     postgres_rows: int = 0
@@ -48,16 +48,16 @@ class TableParity:
         *,
         digests_agree: bool = True,
     ) -> TableParity:
-        """The sums over templates. Without `distinct_rows`: no row stands twice."""
-        found = list(by_template.values())
-        by_shard = tuple(sum(counts.clickhouse_by_shard[shard] for counts in found) for shard in range(shard_count))
-        postgres_rows = sum(counts.postgres_rows for counts in found)
+        """The sums over templates. Without `distinct_rows`, no row is repeated."""
+        tables = by_template.values()
+        by_shard = tuple(sum(counts.clickhouse_by_shard[shard] for counts in tables) for shard in range(shard_count))
+        postgres_rows = sum(counts.postgres_rows for counts in tables)
         return TableParity(
             postgres_rows=postgres_rows,
             clickhouse_rows=sum(by_shard),
             by_shard=by_shard,
             distinct_rows=sum(by_shard) if distinct_rows is None else distinct_rows,
-            misplaced_rows=sum(counts.misplaced_rows for counts in found),
+            misplaced_rows=sum(counts.misplaced_rows for counts in tables),
             digests_agree=sum(by_shard) == postgres_rows and digests_agree,
             by_template=by_template,
         )
@@ -68,19 +68,19 @@ class TableParity:
 
     @property
     def repeated_rows(self) -> int:
-        """Rows that stand again on their shard under the same key: duplicates, and versions that nothing has merged yet."""
+        """Further rows with the same key on the same shard: duplicates, and versions that are not merged yet."""
         return self.clickhouse_rows - self.distinct_rows
 
 
 @dataclass(frozen=True)
 class SliceDifferences:
-    """The rows of a slice that differ, and go on differing.
+    """The rows of a slice that differ, and keep differing.
 
     Attributes:
-        rows: exact numbers by table name and difference, without those that are no drift.
-        harmless: the same of those that are none: `UNMERGED` and `NEWER`.
-        on_their_way: rows that differed in a first look and not in the same way in a second one.
-        evidence: a number of each drifted row (differences.FOUND): the same numbers again later are the same rows in the same state.
+        rows: exact numbers by table name and difference, of the rows that are drift.
+        harmless: the same for the rows that are not: `UNMERGED` and `NEWER`.
+        on_their_way: rows that differed at first but not in the same way the second time.
+        evidence: a number for each drifted row (differences.FOUND): the same numbers later are the same rows in the same state.
         samples: some of the rows, capped for each table and difference.
     """
 
@@ -98,8 +98,8 @@ class SliceDifferences:
 
     def of(self, difference: Difference, table: Table | None = None) -> int:
         """Drifted rows of one class, of one table or of both."""
-        names = [each.name for each in (TABLES if table is None else (table,))]
-        return sum(self.rows.get((name, difference), 0) for name in names)
+        tables = TABLES if table is None else (table,)
+        return sum(self.rows.get((each.name, difference), 0) for each in tables)
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class SliceParity:
     """One slice on both engines.
 
     Attributes:
-        snapshot: the time at which Postgres was read, microseconds.
-        differences: the rows behind unequal sums; None where the sums are equal, or the rows were not asked for.
-        unchanged_since: when the slice was proved equal, microseconds, if both engines say that nothing has touched it since and so
-            its rows were not read again; 0 where they were.
+        snapshot: when Postgres was read, microseconds.
+        differences: the rows behind unequal sums; None if the sums are equal, or rows were not compared.
+        unchanged_since: when the slice was proved equal, microseconds, if nothing has touched it since and its rows were not read
+            again; 0 if they were.
     """
 
     slice: Slice
@@ -130,7 +130,7 @@ class SliceParity:
 
     @property
     def sums_agree(self) -> bool:
-        """Counts, places and digests are equal: without FINAL and with it, to the bit."""
+        """Whether counts, placement and digests are equal: with and without FINAL, to the bit."""
         return all(
             table.digests_agree and table.counts_agree and not table.misplaced_rows and not table.repeated_rows
             for table in self.tables.values()
@@ -142,11 +142,11 @@ class SliceParity:
 
 
 def explain(parity: SliceParity) -> str | None:
-    """What differs in a slice, in a few words (the numbers of both sides stand beside it); None when nothing does."""
+    """What differs in a slice, in a few words to go beside the numbers of both sides; None if nothing does."""
     if parity.differences is not None:
         return explain_rows(parity.differences.rows) or None
     parts = []
-    for name, plural in ((SCORECARD.name, "scorecards"), (SCORE.name, "scores")):
+    for name, plural in PLURALS.items():
         table = parity.tables[name]
         if not table.counts_agree:
             parts.append(f"{table.clickhouse_rows - table.postgres_rows:+,} {plural}")
@@ -160,14 +160,14 @@ def explain(parity: SliceParity) -> str | None:
 
 
 def explain_rows(rows: Mapping[tuple[str, Difference], int]) -> str:
-    """Numbers of differing rows in words.
+    """The numbers of differing rows, in words.
 
     >>> explain_rows({("scorecard", Difference.MISSING): 2, ("score", Difference.ORPHAN_SCORE): 1})
     '2 scorecards missing; 1 score orphaned'
     """
     return "; ".join(
         f"{number:,} {name}{'s' * (number != 1)} {_WORDS.get(difference, difference.value)}"
-        for name in (SCORECARD.name, SCORE.name)
+        for name in PLURALS
         for difference in Difference
         if (number := rows.get((name, difference), 0))
     )

@@ -1,6 +1,6 @@
-"""Every row of a group of slices on both sides: its keys, its place and its digest, as Arrow columns.
+"""Reads the keys, place and digest of every row of a group of slices on both sides, as Arrow columns.
 
-What lives here: the statements that read them. What does not: their comparison (comparison/differences.py).
+What lives here: the queries. What does not: their comparison (comparison/differences.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONVERSATION = "conversation_id"
 
 
 def source_rows(session: SourceSession, table: Table, group: SliceGroup, placement: GroupPlacement) -> pa.Table:
-    """A table's rows in Postgres: ids, `day`, `shard` (where it should stand), `digest`; inside the group's snapshot."""
+    """A table's rows in Postgres: ids, `day`, `shard` (where they belong), `digest`. Reads in the group's snapshot."""
     names = (*SCORECARD.identity, _CONVERSATION) if group.kind.is_of_conversations else SCORECARD.identity
     columns = [f"{column.source} AS {column.name}" for column in SCORECARD.columns if column.name in names]
     ids = [f"c.{name}" for name in names]
@@ -42,7 +42,7 @@ def source_rows(session: SourceSession, table: Table, group: SliceGroup, placeme
 
 
 def _placed(rows: pa.Table, placement: GroupPlacement) -> pa.Table:
-    """Rows of Postgres with their day and shard, where the writer places them."""
+    """Rows of Postgres with their day, and the shard that the writer places them on."""
     micros = rows.column("scorecard_time").cast(pa.int64()).to_numpy()
     kept = [name for name in rows.column_names if name not in ("scorecard_time", _CONVERSATION)]
     columns = {name: _storage(rows.column(name)) for name in kept}
@@ -53,7 +53,7 @@ def _placed(rows: pa.Table, placement: GroupPlacement) -> pa.Table:
 
 
 def ask_rows(table: Table, group: SliceGroup, shard_count: int) -> Callable[[ShardConnection], pa.Table]:
-    """What to ask a shard for its physical rows, for `shard_rows`."""
+    """The query for a shard's physical rows, for `shard_rows`."""
     conversation = f", {_CONVERSATION}" if group.kind.is_of_conversations else ""
     sql = f"""\
 SELECT {", ".join(table.identity)}, day, version, {shard_digest(table)} AS digest,
@@ -82,7 +82,7 @@ WHERE {IN_SLICES}"""
 
 
 def shard_rows(rows: pa.Table, placement: GroupPlacement) -> pa.Table:
-    """The answers to `ask_rows`: ids, `day`, `version`, `digest`, `own_shard` (where such a row belongs) and `shard` (where it is)."""
+    """The answers to `ask_rows`: ids, `day`, `version`, `digest`, `own_shard` (where the row belongs) and `shard` (where it is)."""
     own, _ = placement.resolve(rows, rows.column("own_shard").to_numpy())
     columns = {name: rows.column(name) for name in rows.column_names if name != _CONVERSATION}
     return pa.table({**columns, "own_shard": pa.array(own, pa.int32())})
@@ -101,15 +101,15 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
 
 
-#: Stands for the day of a scorecard that has none: its time is NULL or infinite.
+#: The day of a scorecard without one: its time is NULL or infinite.
 NO_DAY = date(1, 1, 1)
 
-#: Ids in one question: a text of about 1 MB.
+#: Ids per query: about 1 MB of text.
 _IDS_A_QUESTION = 25_000
 
 
 def known_scorecards(session: SourceSession, group: SliceGroup, rows: pa.Table) -> pa.Table:
-    """What Postgres knows of the rows' scorecards, of whatever day and type; day is NO_DAY where there is none."""
+    """The rows' scorecards in Postgres, of any day and type; `day` is NO_DAY if there is none."""
     sql = source_sql(
         f"""\
 SELECT c.customer, c.profile, c.scorecard_id, coalesce(c.scorecard_type, 0)::int AS scorecard_type,
@@ -122,10 +122,9 @@ WHERE {IN_CUSTOMERS}
         group,
     )
     ids = [value.hex() for value in pc.unique(rows.column("scorecard_id")).to_pylist()]
-    found = [
+    scorecards = pa.concat_tables(
         session.table(sql, (",".join(ids[start : start + _IDS_A_QUESTION]),))
         for start in range(0, len(ids), _IDS_A_QUESTION)
-    ]
-    known = pa.concat_tables(found)
-    days = known.column("day").fill_null(NO_DAY)
-    return pa.table({**{name: _storage(known.column(name)) for name in known.column_names}, "day": days})
+    )
+    days = scorecards.column("day").fill_null(NO_DAY)
+    return pa.table({**{name: _storage(scorecards.column(name)) for name in scorecards.column_names}, "day": days})

@@ -1,4 +1,4 @@
-"""Some of the rows that differ, as a person looks at them: where each stands, and which columns have which values on either side.
+"""A sample of the differing rows in readable form: where each is, and the values of its differing columns on both sides.
 
 What lives here: choosing the rows and reading their values. What does not: finding them (comparison/differences.py).
 """
@@ -26,7 +26,7 @@ from reindex_assets.selection.source_sql import BELONGS, source_scope, source_sq
 
 @dataclass(frozen=True)
 class ColumnValues:
-    """A column with different values, as a person reads them."""
+    """A column with different values, in readable form."""
 
     column: str
     postgres: str
@@ -38,9 +38,9 @@ class RowSample:
     """One differing row.
 
     Attributes:
-        shard: where it stands in ClickHouse; a missing row: where it should.
+        shard: where it is in ClickHouse or, if missing, where it belongs.
         what: what is wrong with it, in words.
-        columns: of a changed row, the columns that differ.
+        columns: the columns of a changed row that differ.
     """
 
     table: str
@@ -53,32 +53,32 @@ class RowSample:
     columns: tuple[ColumnValues, ...] = ()
 
 
-#: Rows in one question to a shard: their keys travel in the address of the request, which servers limit to 64 KB and more.
+#: Rows per query to a shard: their keys are part of the request's URL, which servers limit to 64 KB or more.
 _KEYS_A_QUESTION = 100
 
 
 def read_samples(
     session: SourceSession, shards: ShardSet, group: SliceGroup, rows: Mapping[Slice, pa.Table], limit: int
 ) -> dict[Slice, tuple[RowSample, ...]]:
-    """At most `limit` rows of each table and difference of each slice, out of tables of the schema `differences.FOUND`."""
-    chosen = {item: _chosen(found, limit) for item, found in rows.items()}
-    changed = [row for found in chosen.values() for row in found if difference_of(row)[1] is Difference.CHANGED]
+    """At most `limit` rows per table and difference of each slice, from tables of the schema `differences.FOUND`."""
+    chosen = {item: _chosen(differing, limit) for item, differing in rows.items()}
+    changed = [row for sample in chosen.values() for row in sample if difference_of(row)[1] is Difference.CHANGED]
     values = _values(session, shards, group, changed)
-    return {item: tuple(_sample(row, values) for row in found) for item, found in chosen.items()}
+    return {item: tuple(_sample(row, values) for row in sample) for item, sample in chosen.items()}
 
 
 def _chosen(rows: pa.Table, limit: int) -> list[dict[str, Any]]:
     kinds = rows.select(["table", "difference"]).group_by(["table", "difference"]).aggregate([]).to_pylist()
-    found: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
     for kind in sorted(kinds, key=lambda kind: (kind["difference"], -kind["table"])):
         mine = pc.and_(
             pc.equal(rows.column("table"), kind["table"]), pc.equal(rows.column("difference"), kind["difference"])
         )
-        found += rows.filter(mine).slice(0, limit).to_pylist()
-    return found
+        chosen += rows.filter(mine).slice(0, limit).to_pylist()
+    return chosen
 
 
-#: What identifies a row that is to be read.
+#: Customer, profile, scorecard id and, for a score, score id.
 _Key = tuple[str, str, str, str | None]
 
 
@@ -111,7 +111,9 @@ def _sample(row: dict[str, Any], values: Mapping[tuple[str, _Key], tuple[ColumnV
             shard=row["shard"],
             belongs=row["source_shard"],
             day=row["source_day"] or "another day",
-            columns="; ".join(f"{one.column}: Postgres {one.postgres}, ClickHouse {one.clickhouse}" for one in columns),
+            columns="; ".join(
+                f"{each.column}: Postgres {each.postgres}, ClickHouse {each.clickhouse}" for each in columns
+            ),
         ),
         columns=columns,
     )
@@ -134,8 +136,8 @@ _WHAT = {
 def _values(
     session: SourceSession, shards: ShardSet, group: SliceGroup, rows: list[dict[str, Any]]
 ) -> dict[tuple[str, _Key], tuple[ColumnValues, ...]]:
-    """The columns of changed rows that differ, by table and key: read now, which may be later than the rows were compared."""
-    found: dict[tuple[str, _Key], tuple[ColumnValues, ...]] = {}
+    """The differing columns of changed rows, by table and key; read now, maybe later than the comparison."""
+    values: dict[tuple[str, _Key], tuple[ColumnValues, ...]] = {}
     for table in TABLES:
         mine = [row for row in rows if difference_of(row)[0] is table]
         if not mine:
@@ -148,12 +150,12 @@ def _values(
             key = _key(row)
             on_shard = there.get((row["shard"], key, row["version"]))
             if key in source and on_shard is not None:
-                found[table.name, key] = tuple(
+                values[table.name, key] = tuple(
                     ColumnValues(column.name, column.readable(expected), column.readable(actual))
                     for column in table.columns
                     if (expected := source[key][f"text_{column.name}"]) != (actual := on_shard[f"text_{column.name}"])
                 )
-    return found
+    return values
 
 
 def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> str:
@@ -170,7 +172,7 @@ def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> s
 def _shard_values(
     shards: ShardSet, table: Table, group: SliceGroup, rows: Iterable[Mapping[str, Any]]
 ) -> dict[tuple[int, _Key, int], Mapping[str, Any]]:
-    """The texts of rows where they stand, by shard, key and version."""
+    """The texts of rows on their shards, by shard, key and version."""
     names = {**{column.name: column.type.clickhouse for column in table.identity_columns}, "version": "UInt64"}
     texts = [f"{column.shard_text} AS text_{column.name}" for column in table.columns]
     keys = [f"{name if name == 'version' else f'toString({name})'} AS key_{name}" for name in names]

@@ -1,8 +1,7 @@
-"""Both sides compared over a range of days, as deep as somebody asked for: what 'reindex-assets verify' prints, and its report.
+"""Compares both sides over a range of days to a chosen depth: what 'reindex-assets verify' prints, and its report.
 
-What lives here: the depths, the verdict on each customer-day in numbers and words, the gaps, and the sentence over all. What does not: the
-comparison itself (comparison/comparison.py, comparison/counts.py), and any output (cli/render/tables.py, cli/render/json.py,
-cli/render/page.py).
+What lives here: the depths, the verdict on each customer-day in numbers and words, the gaps, and the overall verdict. What does not: the
+comparison itself (comparison/comparison.py, comparison/counts.py), and the output (cli/render/).
 """
 
 from __future__ import annotations
@@ -10,28 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 
 from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.comparison.count_queries import count_both_sides, counts_of
 from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
 from reindex_assets.comparison.gaps import empty_between
-from reindex_assets.comparison.parity import SliceParity, explain, explain_rows
+from reindex_assets.comparison.parity import SliceDifferences, SliceParity, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
+from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.rectangles import plan_rectangles
 
 
 class Depth(StrEnum):
     """How much is compared.
 
-    COUNTS: numbers of rows by customer, day, template and shard. Says nothing about values.
+    COUNTS: numbers of rows by customer, day, template and shard; no values.
     FINGERPRINT: every column of every row, by sums of digests; where these differ, the rows, to tell drift from rows on their way.
-    ROWS: the same, and some of the differing rows are shown with their values.
+    ROWS: the same, and shows some of the differing rows with their values.
     """
 
     COUNTS = "counts"
@@ -41,12 +41,12 @@ class Depth(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DayReport:
-    """One customer-day as it is reported.
+    """The report of one customer-day.
 
     Attributes:
         rows: rows in Postgres and in ClickHouse, by table name.
-        difference: what differs, in words; None when nothing does.
-        remark: of what differs and is no drift, in words; else empty.
+        difference: what differs, in words; None if nothing does.
+        remark: differences that are no drift, in words; empty if there are none.
         parity: the comparison of values; None at the depth `COUNTS`.
     """
 
@@ -65,22 +65,24 @@ class DayReport:
 
     @property
     def samples(self) -> tuple[RowSample, ...]:
-        return (
-            self.parity.differences.samples if self.parity is not None and self.parity.differences is not None else ()
-        )
+        return self._differences.samples if self._differences is not None else ()
 
     @property
     def differing_rows(self) -> int:
-        """Rows that drifted, exactly; 0 also where rows were not looked at."""
-        return self.parity.differences.total if self.parity is not None and self.parity.differences is not None else 0
+        """The exact number of rows that drifted; 0 also if rows were not compared."""
+        return self._differences.total if self._differences is not None else 0
+
+    @property
+    def _differences(self) -> SliceDifferences | None:
+        return None if self.parity is None else self.parity.differences
 
 
 @dataclass(frozen=True)
 class MissingDays:
-    """Consecutive days of a customer without a scorecard on one engine or on both, between days that have some.
+    """Consecutive days of a customer without scorecards on one or both engines, between days with some.
 
     Attributes:
-        missing_in: "Postgres", "ClickHouse" or "both". Both: nothing happened on these days, or nobody recorded it.
+        missing_in: "Postgres", "ClickHouse" or "both". Both: nothing happened on these days, or it was not recorded.
     """
 
     cluster: str
@@ -93,10 +95,10 @@ class MissingDays:
     def days(self) -> int:
         return (self.last_day - self.first_day).days + 1
 
-    def meets(self, next_one: MissingDays) -> bool:
-        """Whether a gap goes on where this one ends."""
-        return replace(self, first_day=next_one.first_day, last_day=next_one.last_day) == next_one and (
-            self.last_day + timedelta(days=1) == next_one.first_day
+    def meets(self, later: MissingDays) -> bool:
+        """Whether `later` continues this gap."""
+        return self.last_day + A_DAY == later.first_day and later == replace(
+            self, first_day=later.first_day, last_day=later.last_day
         )
 
 
@@ -110,7 +112,7 @@ class ClusterVerification:
 
     @property
     def snapshots(self) -> tuple[int, ...]:
-        """When Postgres was read for what the verdict rests on, microseconds."""
+        """When Postgres was read for the verdict, microseconds."""
         if self.parities is None:
             return self.counts.snapshots
         return tuple(sorted({parity.snapshot for parity in self.parities}))
@@ -121,9 +123,9 @@ class Verification:
     """Some customers over some days.
 
     Attributes:
-        settle_seconds: what differed was looked at again after this time.
-        samples: differing rows that are shown of each customer-day, table and kind, at the depth `ROWS`.
-        days: every customer-day, in the order of cluster, customer and day.
+        settle_seconds: the time before differences were compared again.
+        samples: at the depth `ROWS`, the most differing rows shown for each customer-day, table and kind of difference.
+        days: every customer-day, by cluster, customer and day, in this order.
     """
 
     kind: str
@@ -138,7 +140,7 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Nothing that was compared differs."""
+        """Whether all that was compared agrees."""
         return all(day.agrees for day in self.days)
 
     @property
@@ -150,7 +152,7 @@ class Verification:
         return sorted({snapshot for cluster in self.clusters for snapshot in cluster.snapshots})
 
     def rows(self, table_name: str) -> tuple[int, int]:
-        """All rows of a table in Postgres and in ClickHouse."""
+        """A table's rows in Postgres and in ClickHouse, in total."""
         sides = [day.rows[table_name] for day in self.days]
         return sum(postgres for postgres, _ in sides), sum(clickhouse for _, clickhouse in sides)
 
@@ -190,11 +192,11 @@ def verify(
     settle_seconds: float = SETTLE_SECONDS,
     samples: int = 10,
 ) -> Verification:
-    """Compares customers (none named: all) over some days, their scorecards of one kind.
+    """Compares the scorecards of one kind of some customers (all, if none is named) over some days.
 
     Raises:
-        ConfigurationError: a request that makes no sense.
-        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: nothing can be told.
+        ConfigurationError: an invalid request.
+        SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: there is no result.
     """
     slices: dict[Dataset, list[Slice]] = {}
     for rectangle in plan_rectangles(fleet, [kind], customers, first_day, last_day):
@@ -208,7 +210,7 @@ def verify(
                 continue
             shown = samples if depth is Depth.ROWS else 0
             parities = tuple(comparison.settled(wanted, settle_seconds, shown))
-            # What was on its way has arrived by now.
+            # Rows that were on their way have arrived by now.
             again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
             counted = {parity.slice: parity for parity in (*parities, *comparison.sums(again))}
             clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
@@ -227,7 +229,7 @@ def verify(
 
 
 def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seconds: float) -> Counts:
-    """The counts; those that disagree are counted again after a while, as a row may have been on its way."""
+    """The counts; counts those that disagree again later, as rows may have been on their way."""
     counts = count_both_sides(comparison, slices)
     disagreeing = counts.disagreeing()
     if disagreeing and settle_seconds:
@@ -294,20 +296,20 @@ def _remark(parity: SliceParity) -> str:
 
 
 def find_missing_days(days: Iterable[DayReport]) -> list[MissingDays]:
-    """The gaps of each engine between its first and its last day with rows: what lies outside can't be told from a late start."""
+    """The gaps of each engine between its first and last day with rows; outside, a gap can't be told from a late start."""
     by_customer: dict[tuple[str, str], dict[date, DayReport]] = {}
     for report in days:
         by_customer.setdefault((report.cluster, report.slice.customer), {})[report.slice.day] = report
     gaps: list[MissingDays] = []
     for (cluster, customer), reports in by_customer.items():
         reach = (max(reports) - min(reports)).days
-        counts = [
+        by_engine = [
             {day: sum(sides[engine] for sides in reports[day].rows.values()) for day in reports} for engine in (0, 1)
         ]
         for day in sorted(reports):
-            if not any(empty_between(of_engine, day, busy=1, reach=reach) for of_engine in counts):
+            if not any(empty_between(counts, day, busy=1, reach=reach) for counts in by_engine):
                 continue
-            in_postgres, in_clickhouse = (of_engine[day] for of_engine in counts)
+            in_postgres, in_clickhouse = (counts[day] for counts in by_engine)
             missing_in = "ClickHouse" if in_postgres else "Postgres" if in_clickhouse else "both"
             gap = MissingDays(cluster, customer, day, day, missing_in)
             if gaps and gaps[-1].meets(gap):
