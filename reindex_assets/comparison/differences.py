@@ -309,14 +309,13 @@ def _keys(rows: pa.Table, table: Table) -> pa.Array:
 
 def _evidence(rows: pa.Table, expected: _Place, kinds: _Numbers) -> _Numbers:
     with np.errstate(over="ignore"):
-        mixed = _column(rows, "digest").view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed: _Numbers = _column(rows, "digest").view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= _column(rows, "version").astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
         mixed ^= expected.number("digest").astype(np.int64).view(np.uint64) * np.uint64(0x165667B19E3779F9)
         mixed ^= (
             _column(rows, "shard").astype(np.uint64) * np.uint64(len(Difference)) + kinds.astype(np.uint64)
         ) << np.uint64(40)
-    evidence: _Numbers = mixed
-    return evidence
+    return mixed
 
 
 def _filled(values: pa.Array, positions: _Numbers, fillers: pa.Array) -> pa.Array:

@@ -123,7 +123,7 @@ _WHAT = {
     Difference.MISSING: "not on shard {shard}, where it belongs",
     Difference.EXTRA: "on shard {shard}, and Postgres has no such row",
     Difference.CHANGED: "on shard {shard}: {columns}",
-    Difference.DUPLICATED: "stands once more on shard {shard}",
+    Difference.DUPLICATED: "on shard {shard} more than once",
     Difference.WRONG_SHARD: "on shard {shard}, belongs on shard {belongs}",
     Difference.MOVED_DAY: "on shard {shard}, and Postgres has it on {day}",
     Difference.ORPHAN_SCORE: "on shard {shard}, and neither engine has its scorecard",

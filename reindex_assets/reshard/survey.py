@@ -97,18 +97,14 @@ class RowLocations:
 
     def by_customer(self) -> list[CustomerMoves]:
         """The sums of each customer that has rows."""
-        moves = []
-        for customer in sorted({customer for _, customer, _, _, _ in self.standing}):
-            stay, move, arrive = Counter[str](), Counter[str](), Counter[int]()
-            for (_, of_customer, table, at, to), rows in self.standing.items():
-                if of_customer != customer:
-                    continue
-                (stay if at == to else move)[table] += rows
-                if at != to and table == SCORECARD.name:
-                    arrive[to] += rows
-            partitions = sum(item.customer == customer for slices in self.slices.values() for item in slices)
-            moves.append(CustomerMoves(customer, stay, move, arrive, partitions))
-        return moves
+        sums: dict[str, tuple[Counter[str], Counter[str], Counter[int]]] = {}
+        for (_, customer, table, at, to), rows in self.standing.items():
+            stay, move, arrive = sums.setdefault(customer, (Counter(), Counter(), Counter()))
+            (stay if at == to else move)[table] += rows
+            if at != to and table == SCORECARD.name:
+                arrive[to] += rows
+        partitions = Counter(item.customer for slices in self.slices.values() for item in slices)
+        return [CustomerMoves(customer, *sums[customer], partitions[customer]) for customer in sorted(sums)]
 
 
 class ShardSurvey:

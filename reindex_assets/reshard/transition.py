@@ -180,9 +180,9 @@ def _plan(
     alien = foreign(cluster_name, labels, records)
     if alien is not None:
         raise alien
-    known = [record for record in records if record is not None and record.counts]
-    moving = [record for record in known if record.state is LayoutState.MOVING]
-    latest = max(known, key=lambda record: record.version)
+    counted = [record for record in records if record is not None and record.counts]
+    moving = [record for record in counted if record.state is LayoutState.MOVING]
+    latest = max(counted, key=lambda record: record.version)
     if moving and latest.state is LayoutState.SETTLED and not _is_being_finished(records, count):
         raise LayoutError(
             f"cluster {cluster_name}: a reshard to {latest.shards} shards was about to end. Finish it with its own fleet file, "
@@ -194,7 +194,7 @@ def _plan(
         raise ConfigurationError(
             f"--from-shards {from_shards}: the rows of cluster {cluster_name} are placed on {base.shards} shards by the shards' own records"
         )
-    settled = max((record.version for record in known if record.state is LayoutState.SETTLED), default=0)
+    settled = max((record.version for record in counted if record.state is LayoutState.SETTLED), default=0)
     numbers = [_number(record, base, settled) for record in records]
     is_ending = bool(moving) and latest.state is LayoutState.SETTLED
     members = max((record.members for record in moving), default=0)
