@@ -53,7 +53,7 @@ def test_a_run_of_a_dead_machine_is_failed_and_frees_its_partitions_and_a_living
     assert dead is not None
     assert dead.status is DagsterRunStatus.FAILURE
     messages = [entry.message for entry in instance.all_logs(run.run_id)]
-    assert any("No sign of life" in message and "running them anew is safe" in message for message in messages)
+    assert any("No sign of life" in message and "rerunning them is safe" in message for message in messages)
     assert slices_in_flight(instance, graph, fleet.dataset(CLUSTER, PROCESS)) == set()
     assert end_silent_runs(instance, fleet, silent_seconds=0) == []
 

@@ -134,7 +134,7 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
         except ReindexError as error:
             if not failed:
                 raise
-            # The partitions that failed are still to be named; that the others could not be checked is told with them.
+            # Name the failed partitions first; the same error reports that the others could not be checked.
             unchecked = error
         if failed:
             raise partial_failure(failed, len(slices), unchecked)

@@ -78,7 +78,7 @@ def build_alert_sensor(fleet: Fleet, clock: Callable[[], float] = time.time) -> 
     @sensor(
         name=SENSOR_NAME,
         minimum_interval_seconds=30,
-        # REINDEX_ALERT_URLS decides whether anybody is told. People would forget to turn on a second switch.
+        # REINDEX_ALERT_URLS decides whether alerts are sent. People would forget to turn on a second switch.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Reports red checks, repairs that were given up, failed runs, failing sensors and schedules, and unreachable engines to the "
@@ -172,9 +172,9 @@ def _read(instance: DagsterInstance, fleet: Fleet, state: AlertState, end: int) 
     unknown = [run_id for run_id in seen if run_id not in state.failed_runs_seen]
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=unknown))} if unknown else {}
     # Failed repairs are left out: the repair sensor tries again, and a check turns red when it gives up.
-    told = [r for r in unknown if r in runs and is_of_fleet(runs[r], fleet) and REPAIR_TAG not in runs[r].tags]
+    failed_runs = [r for r in unknown if r in runs and is_of_fleet(runs[r], fleet) and REPAIR_TAG not in runs[r].tags]
     return Observations(
-        evaluations=evaluations, failed_runs=told, failed_runs_seen=seen, position=position, is_behind=behind
+        evaluations=evaluations, failed_runs=failed_runs, failed_runs_seen=seen, position=position, is_behind=behind
     )
 
 

@@ -30,7 +30,7 @@ _AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
 def build_janitor(fleet: Fleet) -> SensorDefinition:
-    """The sensor. On from the start: all it does is to say of a dead run that it is dead."""
+    """The sensor. On from the start: it only marks dead runs as failed."""
     limits = sorted({fleet.rules(name).watch.silent_seconds for name in fleet.clusters})
     silent_seconds = " or ".join(f"{limit} s" for limit in limits)
 
@@ -40,7 +40,7 @@ def build_janitor(fleet: Fleet) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             f"Fails runs of this project that have given no sign of life for {silent_seconds} (they give one every 10 s): their machine "
-            "is dead or cut off. Their partitions are free for repair again; running them anew is always safe."
+            "is dead or cut off. Their partitions are free for repair again; rerunning them is always safe."
         ),
     )
     def janitor(context: SensorEvaluationContext) -> SkipReason:
@@ -70,13 +70,13 @@ def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: flo
             continue
         silent = time.time() - records[0].event_log_entry.timestamp
         if silent > limit:
-            said = (
+            message = (
                 f"No sign of life for {silent:.0f} s (limit {limit:g} s): the machine of this run is dead, cut off, or hangs. "
-                "Its partitions are free again; running them anew is safe, whatever it had done."
+                "Its partitions are free again; rerunning them is safe, no matter how far it got."
             )
             if run.status is DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, said)
+                instance.report_run_canceled(run, message)
             else:
-                instance.report_run_failed(run, said)
+                instance.report_run_failed(run, message)
             ended.append(run)
     return ended

@@ -26,7 +26,7 @@ class BrokerError(ReindexError):
 
 
 def work(name: str, runs: int, log_level: str) -> None:
-    """Takes runs from the broker and works on them, until it is told to stop; then it ends when its runs have ended.
+    """Runs what the broker hands out until it is asked to stop; then it exits once its runs have ended.
 
     Args:
         name: the worker's name; the machine's is added to it.

@@ -1,13 +1,13 @@
-"""Dagster's event log in Postgres, for runs over many partitions: what is planned, and the verdicts of checks, is stored together.
+"""Dagster's event log in Postgres, which stores planned events and check results in batches for runs over many partitions.
 
 What lives here: the statements that take most of such a run's time. What does not: all the rest, which is Dagster's own.
 
 With nine checks on each partition this was most of what Dagster adds to a partition (1.13.27, docs/performance.md):
 
-- Storing a verdict takes four statements and 2.9 ms. Dagster stores materializations in batches, but no verdicts.
+- Storing a check result takes four statements and 2.9 ms. Dagster stores materializations in batches, but not check results.
 - When the daemon plans a run it stores an event for each asset and partition, each over two new connections: 6 s for 95 partitions,
   one run after the other.
-- Then it writes a row for each check and partition, and makes the text of the same event anew for each row. The text names all
+- Then it writes a row for each check and partition, and serialises the same event again for each row. The event names all
   partitions of the run, so the time grows with their square.
 
 The rows are the same as Dagster's own. So a deployment can leave this class out of its dagster.yaml at any time, and is only slower.

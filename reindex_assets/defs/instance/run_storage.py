@@ -2,9 +2,9 @@
 
 What lives here: that one rule. What does not: all the rest, which is Dagster's own.
 
-A daemon that is stopped looks at the backfills whose turn it is once more, when it has closed its code location already (Dagster 1.13.27):
-their assets "no longer exist", and it fails each of them and cancels its runs. Of 570 backfills 488 were lost at a stop. The same happens
-when the code location doesn't load. Nothing has to be given up in either case: the next look finds the assets again.
+A daemon that is stopping checks its due backfills once more after it has closed its code location (Dagster 1.13.27): their assets
+"no longer exist", so it fails the backfills and cancels their runs. One stop lost 488 of 570 backfills. The same happens when the code
+location doesn't load. In both cases waiting is enough: the next check finds the assets again.
 
 The rows are Dagster's own, so a deployment can leave this class out of its dagster.yaml at any time; the same `reindex-assets backfill`
 again does what a backfill that failed so has left. reindex_assets_tests/defs/test_storages_needed.py fails when Dagster waits by itself.
@@ -22,7 +22,7 @@ from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_c
 from reindex_assets.defs.dagster_private import BulkActionStatus, ConfigurableClassData, PartitionBackfill
 
 _LOG = logging.getLogger(__name__)
-#: Dagster's error, and what it says when there is no such asset; that a partition has been removed for good is told in other words.
+#: Dagster's error, and its words for a missing asset; its words for a partition removed for good are different.
 _ERROR, _WORDS = "DagsterAssetBackfillDataLoadError", "existed at storage-time, but no longer does"
 
 

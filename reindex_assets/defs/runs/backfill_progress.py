@@ -1,7 +1,7 @@
-"""A backfill over the fleet as the Dagster instance knows it: found again by its name, with what is done of it and what is under way.
+"""A backfill over the fleet as the Dagster instance records it: found by its name, with what is done and what is in progress.
 
 What lives here: the tags that name it, and reading it back. What does not: its plan (backfill/plan.py), its launch
-(defs/runs/backfill_launch.py), and how it is told (defs/runs/backfill_status.py).
+(defs/runs/backfill_launch.py), and its status report (defs/runs/backfill_status.py).
 
 What is done is what the assets say: a day is done when `shard_writes` was materialized for it since the backfill's first launch, by
 whichever run. So nothing of ours has to be kept, and nothing can be lost with a process.
