@@ -54,10 +54,8 @@ class RepairCursor(BaseModel):
 
 def read_cursor(text: str | None) -> RepairCursor:
     """The cursor; an empty one where there is none or it was written by something else."""
-    if not text:
-        return RepairCursor()
     try:
-        return RepairCursor.model_validate_json(text)
+        return RepairCursor.model_validate_json(text or "")
     except ValidationError:
         return RepairCursor()
 
@@ -75,7 +73,6 @@ def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repa
 #: The metadata of an observation by which an operator asks for a given-up partition to be tried again.
 ASK_AGAIN = "reindex/repair_again"
 
-
 #: Events that one query gives.
 _EVENTS_AT_ONCE = 1_000
 
@@ -90,12 +87,12 @@ def given_up_repairs(instance: DagsterInstance, fleet: Fleet) -> list[GivenUp]:
 
 
 def ask_again(instance: DagsterInstance, repairs: Iterable[GivenUp]) -> None:
-    """Asks for repairs to be tried again, from the first attempt; the sensor hears it at its next tick."""
-    for one in repairs:
+    """Asks for repairs to be tried again, from the first attempt; the sensor reads the request at its next tick."""
+    for given_up_repair in repairs:
         instance.report_runless_asset_event(
             AssetObservation(
-                asset_key(one.dataset, Step.WRITE),
-                partition=one.repair.slice.partition_key,
+                asset_key(given_up_repair.dataset, Step.WRITE),
+                partition=given_up_repair.repair.slice.partition_key,
                 description="An operator asked for the repair to be tried again.",
                 metadata={ASK_AGAIN: True},
             )
@@ -133,14 +130,14 @@ def asked_for_again(instance: DagsterInstance, asset: AssetKey, given_up: Mappin
 def _news(
     fetch: Callable[..., EventRecordsResult], given_up: Mapping[Slice, Repair]
 ) -> Iterator[tuple[Slice, EventLogRecord]]:
-    """What was told of each slice since it was given up, or last heard of."""
+    """The events of each slice since its repair was given up, or was last heard of."""
     cursor = None
     while True:
-        found = fetch(limit=_EVENTS_AT_ONCE, cursor=cursor)
-        for record in found.records:
+        page = fetch(limit=_EVENTS_AT_ONCE, cursor=cursor)
+        for record in page.records:
             item = Slice.of(record.partition_key or "")
             if record.timestamp > given_up[item].heard_at:
                 yield item, record
-        if not found.has_more:
+        if not page.has_more:
             return
-        cursor = found.cursor
+        cursor = page.cursor

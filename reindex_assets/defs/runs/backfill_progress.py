@@ -99,11 +99,11 @@ class FleetBackfill:
     @cached_property
     def done_ids(self) -> Mapping[PartitionRef, int]:
         """Where each slice that is done was last materialized: the number of the event."""
-        found: dict[PartitionRef, int] = {}
-        for cluster_name, kind_name in sorted({(one.cluster_name, one.kind_name) for one in self.requests}):
+        done: dict[PartitionRef, int] = {}
+        for cluster_name, kind_name in sorted({(request.cluster_name, request.kind_name) for request in self.requests}):
             written = _written_since(self.instance, self.since, asset_key_of(cluster_name, kind_name, Step.WRITE))
-            found |= {PartitionRef(cluster_name, kind_name, item): number for item, number in written.items()}
-        return found
+            done |= {PartitionRef(cluster_name, kind_name, item): number for item, number in written.items()}
+        return done
 
     @cached_property
     def runs(self) -> Sequence[RunOfBackfill]:
@@ -137,16 +137,16 @@ def find_backfill(instance: DagsterInstance, name: str) -> FleetBackfill | None:
     stored = instance.get_backfills(filters=BulkActionsFilter(tags={NAME_TAG: name}))
     if not stored:
         return None
-    since = max(int(one.tags[SINCE_TAG]) for one in stored)
-    mine = [one for one in stored if int(one.tags[SINCE_TAG]) == since]
-    begun = min(one.backfill_timestamp for one in mine)
-    return FleetBackfill(instance, name, since, begun, tuple(_request(one) for one in reversed(mine)))
+    since = max(int(backfill.tags[SINCE_TAG]) for backfill in stored)
+    latest = [backfill for backfill in stored if int(backfill.tags[SINCE_TAG]) == since]
+    begun = min(backfill.backfill_timestamp for backfill in latest)
+    return FleetBackfill(instance, name, since, begun, tuple(_request(backfill) for backfill in reversed(latest)))
 
 
 def latest_names(instance: DagsterInstance) -> list[str]:
     """The names of the backfills that were launched last, the latest first."""
     latest = instance.get_backfills(limit=_LATEST)
-    return list(dict.fromkeys(one.tags[NAME_TAG] for one in latest if NAME_TAG in one.tags))
+    return list(dict.fromkeys(backfill.tags[NAME_TAG] for backfill in latest if NAME_TAG in backfill.tags))
 
 
 def latest_storage_id(instance: DagsterInstance) -> int:
@@ -155,10 +155,10 @@ def latest_storage_id(instance: DagsterInstance) -> int:
 
 
 def _written_since(instance: DagsterInstance, since: int, writes: AssetKey) -> dict[Slice, int]:
-    found = instance.event_log_storage.get_latest_storage_id_by_partition(
+    numbers = instance.event_log_storage.get_latest_storage_id_by_partition(
         writes, DagsterEventType.ASSET_MATERIALIZATION, after_cursor=since
     )
-    return {Slice.of(key): number for key, number in found.items() if number > since}
+    return {Slice.of(key): number for key, number in numbers.items() if number > since}
 
 
 def _request(stored: PartitionBackfill) -> StoredBackfill:
@@ -170,7 +170,6 @@ def _request(stored: PartitionBackfill) -> StoredBackfill:
         frozenset(_slices(subset.partitions_subsets_by_asset_key, writes))
         for subset in (data.target_subset, data.failed_and_downstream_subset)
     )
-    ended = stored.status in BULK_ACTION_TERMINAL_STATUSES
     return StoredBackfill(
         backfill_id=stored.backfill_id,
         cluster_name=cluster_name,
@@ -178,7 +177,7 @@ def _request(stored: PartitionBackfill) -> StoredBackfill:
         window=stored.tags[WINDOW_TAG],
         asked=asked,
         failed=failed,
-        ended=ended,
+        ended=stored.status in BULK_ACTION_TERMINAL_STATUSES,
     )
 
 
