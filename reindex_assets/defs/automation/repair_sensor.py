@@ -92,20 +92,20 @@ class _Tick:
         suspect, results = self._red_results(cursor.results)
         # Before the look: a run that ends meanwhile has changed what the look saw before it.
         busy = self._in_flight()
-        found = self._look(days, suspect, busy, ledger.paused(now, self._watch))
-        decision = decide(ledger, _drifts(found.drifted), found.equal, now, self._watch)
-        rectangles = self._rectangles(decision, busy, found)
+        report = self._look(days, suspect, busy, ledger.paused(now, self._watch))
+        decision = decide(ledger, _drifts(report.drifted), report.equal, now, self._watch)
+        rectangles = self._rectangles(decision, busy, report)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
         ledger = requested(decision.ledger, asked, now)
         self._tell_given_up(decision, ledger)
-        message = _message(found, decision, asked, busy)
+        message = _message(report, decision, asked, busy)
         self._context.log.info(message)
         state = RepairCursor(ledger=ledger, results=results).model_dump_json()
         if not rectangles:
             self._context.update_cursor(state)
             return SkipReason(message)
         return SensorResult(
-            run_requests=[self._run_request(rectangle, decision, found.drifted) for rectangle in rectangles],
+            run_requests=[self._run_request(rectangle, decision, report.drifted) for rectangle in rectangles],
             cursor=state,
         )
 
@@ -118,9 +118,9 @@ class _Tick:
     ) -> WatchLook:
         store = WatchStore(self._dataset)
         hasty = self._dataset.with_connection_wait(_CONNECTION_WAIT_SECONDS)
-        found = look(hasty, days, store.load(), suspect=suspect, in_flight=busy, paused=paused)
-        store.save(found.state)
-        return found
+        report = look(hasty, days, store.load(), suspect=suspect, in_flight=busy, paused=paused)
+        store.save(report.state)
+        return report
 
     def _in_flight(self) -> frozenset[Slice]:
         repository = self._context.repository_def
@@ -153,17 +153,17 @@ class _Tick:
         until = records[-1].storage_id if records else read.until
         return suspect, ResultsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
-    def _rectangles(self, decision: Decision, busy: Collection[Slice], found: WatchLook) -> list[Rectangle]:
+    def _rectangles(self, decision: Decision, busy: Collection[Slice], report: WatchLook) -> list[Rectangle]:
         """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
         avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
-        known = found.state.slices
+        watched = report.state.slices
         # One run if that is cheap: starting another one costs as much as comparing hundreds of thousands of rows.
         return cover(
             self._dataset,
             decision.request,
             avoid,
             1,
-            lambda item: known[item].rows(SCORE.name) if item in known else 0,
+            lambda item: watched[item].rows(SCORE.name) if item in watched else 0,
         )[: self._watch.runs_a_tick]
 
     def _run_request(
@@ -196,22 +196,22 @@ class _Tick:
 
 
 def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
-    found = {}
+    drifts = {}
     for item, parity in drifted.items():
         assert parity.differences is not None
-        found[item] = Drift(explain(parity) or "", parity.differences.evidence)
-    return found
+        drifts[item] = Drift(explain(parity) or "", parity.differences.evidence)
+    return drifts
 
 
-def _message(found: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
+def _message(report: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
     """What a tick saw, asked for and left, and why."""
     parts = [
-        f"{found.watched:,} partitions watched, {found.touched:,} touched since the last look, "
-        f"{len(found.equal) + len(found.drifted):,} compared to the bit"
+        f"{report.watched:,} partitions watched, {report.touched:,} touched since the last look, "
+        f"{len(report.equal) + len(report.drifted):,} compared to the bit"
     ]
-    if found.waiting:
-        parts.append(f"{found.waiting:,} not proved equal yet: their turn comes")
-    parts.append(_named("drifted", found.drifted) if found.drifted else "nothing has drifted")
+    if report.waiting:
+        parts.append(f"{report.waiting:,} not proved equal yet: their turn comes")
+    parts.append(_named("drifted", report.drifted) if report.drifted else "nothing has drifted")
     if asked:
         parts.append(_named("repair requested", asked))
     left = {item: "more runs at once than runs_a_tick" for item in decision.request if item not in asked}
@@ -226,7 +226,7 @@ def _message(found: WatchLook, decision: Decision, asked: Collection[Slice], bus
     if decision.ledger.given_up:
         parts.append(_named("given up", decision.ledger.given_up))
     parts.append(
-        f"{sum(found.seconds.values()):.1f} s ({', '.join(f'{name} {took:.1f}' for name, took in found.seconds.items())})"
+        f"{sum(report.seconds.values()):.1f} s ({', '.join(f'{name} {took:.1f}' for name, took in report.seconds.items())})"
     )
     return "; ".join(parts)
 

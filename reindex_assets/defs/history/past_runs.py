@@ -48,8 +48,8 @@ def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None,
     cursor: str | None = None
     while True:
         page = instance.get_records_for_run(run_id, cursor, {DagsterEventType.ASSET_MATERIALIZATION}, limit=1000)
-        for one in page.records:
-            written = one.event_log_entry.asset_materialization
+        for event in page.records:
+            written = event.event_log_entry.asset_materialization
             if written is not None and written.asset_key.path[-1] == Step.WRITE.value:
                 slices += 1
                 rows += int(str(written.metadata["rows_read"].value))

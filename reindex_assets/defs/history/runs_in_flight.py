@@ -53,7 +53,7 @@ def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
 def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
     """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
-    found = []
+    clusters = []
     for cluster in fleet.clusters:
         datasets = fleet.datasets(cluster)
         jobs = {named(dataset) for dataset in datasets for named in (job_name, checks_job_name)}
@@ -61,8 +61,8 @@ def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
         if run.job_name in jobs | {all_job_name(cluster), purge_job_name(cluster)} or not keys.isdisjoint(
             assets | {purge_asset_key(cluster)}
         ):
-            found.append(cluster)
-    return found
+            clusters.append(cluster)
+    return clusters
 
 
 def does_write(run: DagsterRun, dataset: Dataset) -> bool:

@@ -91,7 +91,7 @@ class EventStorage(PostgresEventLogStorage):
                 _Numbered(event, row, int(number))
                 for event, row, (number,) in zip(events, rows, connection.execute(insert, rows), strict=True)
             ]
-            unplanned = self._store_verdicts(connection, [one for one in numbered if one.kind is _VERDICT])
+            unplanned = self._store_verdicts(connection, [event for event in numbered if event.kind is _VERDICT])
             for one in numbered:
                 if one.kind is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
                     connection.execute(_PLANNED, _planned_rows(one))
