@@ -8,7 +8,7 @@ FLEET_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 # The compiled tests are kept, whatever the environment says: to compile them takes longer than half of the fast ones.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 3
 
 setup: .venv/ready
 
@@ -31,8 +31,9 @@ demo: setup
 demo-fleet: setup
 	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
-# Two at a time, each with a local stack of its own; the tests of one file stay together. In the order of the files: by default those
-# with the fewest tests come last, and one of these takes minutes.
+# Three at a time, each with a local stack of its own: a test waits for engines and daemons for a quarter of its time. The tests of one file
+# stay together, in the order of collection (conftest.py): by default xdist leaves those with the fewest tests for the end, and one of
+# these takes minutes.
 test: setup
 	$(PYTEST) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and with what pauses: one policy for everything that asks an engine.
+"""What is tried again, how often, and with what pauses: one policy for everything that starts or asks an engine.
 
 What lives here: the policy, by class of error (errors.py). What does not: what is let go of before another try (reindex/connections.py),
 waiting for something that is no fault (a standby that catches up), and repairs, which are runs of their own (drift/repair_policy.py).
@@ -83,6 +83,8 @@ class Retries:
 CONNECTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.5, longest_seconds=5))
 #: One question to a shard: reading twice does no harm.
 QUESTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.3, longest_seconds=3))
+#: Starting a server of the local stack: another try takes another port.
+SERVER = Retries(attempts=3, pauses=Pauses(first_seconds=0.1, longest_seconds=1))
 #: A step of a run, from its beginning: the option `attempts` is of these.
 STEP = Retries(attempts=4, pauses=Pauses(first_seconds=1, longest_seconds=15))
 #: Asking for one of the connections that the fleet file grants, for as long as it says.

@@ -23,9 +23,11 @@ from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 from reindex_assets_tests.support.engine_guard import EngineGuard
+from reindex_assets_tests.support.running import with_shards
 from reindex_assets_tests.support.session_stack import (
     BREAKABLE_CUSTOMERS,
     CUSTOMERS,
@@ -45,10 +47,16 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
+#: The folders whose files take minutes. They begin first, so that no worker ends long after the others.
+_LONG = ("end_to_end", "reshard", "drift", "defs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EngineGuard())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _LONG.index(item.path.parent.name) if item.path.parent.name in _LONG else len(_LONG))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -134,9 +142,20 @@ def empty_stack(stacks_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture
-def fleet(stack: LocalStack) -> Fleet:
-    """The fleet file of the stack, as any command loads it."""
-    return load_fleet(stack.fleet_path)
+def fleet(stack: LocalStack, request: pytest.FixtureRequest) -> Fleet:
+    """The fleet file of the stack, as any command loads it; with `pytest.mark.two_shards`, of its first two shards alone."""
+    fleet = load_fleet(stack.fleet_path)
+    if request.node.get_closest_marker("two_shards") is None:
+        return fleet
+    request.getfixturevalue("_two_shards")
+    return with_shards(fleet, (0, 1))
+
+
+@pytest.fixture(scope="module")
+def _two_shards(_clients: list[Client]) -> Iterator[None]:
+    """Rows and records that are placed on two shards must not be left to tests with four."""
+    yield
+    empty_shards(_clients)
 
 
 @pytest.fixture
@@ -146,15 +165,10 @@ def instance(stack: LocalStack) -> Iterator[DagsterInstance]:
     Automation too: a sensor that another test's daemon has run keeps its cursor, and `DagsterInstance.wipe` leaves that.
     """
     with DagsterInstance.get() as instance:
-        _wipe(instance)
+        instance.wipe()
+        assert instance.schedule_storage is not None
+        instance.schedule_storage.wipe()
         yield instance
-        _wipe(instance)
-
-
-def _wipe(instance: DagsterInstance) -> None:
-    instance.wipe()
-    assert instance.schedule_storage is not None
-    instance.schedule_storage.wipe()
 
 
 @pytest.fixture
@@ -164,20 +178,26 @@ def source(fleet: Fleet) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.fixture
-def shard_clients(fleet: Fleet) -> Iterator[list[Client]]:
-    """One client per shard, in the shards' order."""
-    clients = connect_shards(fleet)
+@pytest.fixture(scope="session")
+def _clients(stack: LocalStack) -> Iterator[list[Client]]:
+    """Connecting asks each server four questions: once is enough. A server that was killed is connected to again."""
+    clients = connect_shards(load_fleet(stack.fleet_path))
     yield clients
     for client in clients:
         client.close()
 
 
 @pytest.fixture
-def clean(source: Connection, shard_clients: list[Client]) -> None:
+def shard_clients(fleet: Fleet, _clients: list[Client]) -> list[Client]:
+    """One client per shard of the fleet, in the shards' order."""
+    return _clients[: len(fleet.clusters[CLUSTER].clickhouse.shards)]
+
+
+@pytest.fixture
+def clean(source: Connection, _clients: list[Client]) -> None:
     """Empties the source and every shard before the test (a whole module: `pytestmark = usefixtures("clean")`)."""
     empty_source(source)
-    empty_shards(shard_clients)
+    empty_shards(_clients)
 
 
 @pytest.fixture

@@ -124,8 +124,14 @@ _TYPES = ("UUID", "String", "String", "Int32", "Int32", "Int32", "Int32", "Int32
 
 
 def is_unknown(records: Records) -> bool:
-    """Whether no shard knows its place yet."""
-    return not any(record is not None and record.counts for record in records)
+    """Whether no shard knows its place yet, or only some: their first records were not written to the end."""
+    return is_half_settled(records) or not any(record is not None and record.counts for record in records)
+
+
+def is_half_settled(records: Records) -> bool:
+    """Whether the second round of the first records (`adopt`) has reached some of the shards and not all."""
+    states = {record and record.state for record in records}
+    return states == {LayoutState.ADOPTING, LayoutState.SETTLED} and len({r.layout_id for r in records if r}) == 1
 
 
 def later(records: Records) -> int:

@@ -230,7 +230,7 @@ def test_an_older_value_under_a_higher_version_is_drift_as_final_shows_it(
 ) -> None:
     item = Slice("acme", PLAN.all_days[2])
     [scorecard] = application.scorecards_of(source, item)
-    late = application.read_as_application(source, scorecard)
+    late = application.read_as_application(source, scorecard, len(shard_clients))
     application.update(source, scorecard, "score = 12.5, updated_at = now()")
     with no_merges(shard_clients):
         # The writer read before the edit and wrote after it, and nothing came after.

@@ -204,11 +204,10 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
             until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1, 120)
             # More of each are waiting.
             waiting = [run.tags for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))]
-            assert {(tags[CUSTOMER_TAG], BACKFILL_ID_TAG in tags) for tags in waiting} == {
-                ("acme", True),
-                ("acme", False),
-                ("umbrella", True),
-            }
+            held_back = {(tags[CUSTOMER_TAG], BACKFILL_ID_TAG in tags) for tags in waiting}
+            # Of the other cluster's two windows, which are equal, the limit of all backfills lets one through.
+            assert len(held_back & {("hooli", True), ("umbrella", True)}) == 1
+            assert held_back - {("hooli", True), ("umbrella", True)} == {("acme", True), ("acme", False)}
         report = by_hand.result(120)
         until(lambda: all(run.is_finished for run in instance.get_runs()), 150)
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}

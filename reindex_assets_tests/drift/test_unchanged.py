@@ -43,6 +43,8 @@ from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
+pytestmark = pytest.mark.two_shards
+
 #: Across the end of a month.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
 SLICES = slices_of(PLAN)
@@ -289,7 +291,7 @@ def test_without_its_files_a_slice_is_read_again(proven: Fleet) -> None:
     store = SliceStore(proven.dataset(CLUSTER, PROCESS))
     Path(store.path(ITEM, ROWS, TABLES[0])).unlink()
     assert run(proven) == set(SLICES) - {ITEM}
-    assert store.is_whole(ITEM, 4)
+    assert store.is_whole(ITEM, 2)
 
 
 def test_another_list_of_profiles_makes_the_proofs_of_its_customer_void(

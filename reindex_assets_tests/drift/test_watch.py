@@ -36,6 +36,8 @@ from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_
 from reindex_assets_tests.support.session_stack import connect_shards, connect_source
 from reindex_assets_tests.support.watching import PLAN, SLICES, Watching, reload
 
+pytestmark = pytest.mark.two_shards
+
 #: What the oracle and the planter call a kind, and what the product does.
 NAMES: dict[Drift, Difference] = {
     **{drift: Difference(drift.value) for drift in Drift if drift is not Drift.STALE_AFTER_MOVE},
@@ -226,7 +228,7 @@ def test_an_engine_out_of_reach_is_an_error_and_the_state_stays_good(
     plant(Drift.EXTRA, shard_clients, item.customer, item.day, kind=PROCESS)
     fleet = watching.fleet
     for broken, error in (
-        (with_shard_port(fleet, 2, silent_port()), ShardUnreachableError),
+        (with_shard_port(fleet, 1, silent_port()), ShardUnreachableError),
         (with_postgres(fleet, port=silent_port()), SourceUnreachableError),
     ):
         watching.fleet = broken

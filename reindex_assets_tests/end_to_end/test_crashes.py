@@ -32,6 +32,7 @@ from reindex_assets.model import PROCESS
 from reindex_assets.reindex import writer as shards
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
+from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import Once, attempt, errors, reindex, slices_of, staging_tables
 from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
 
@@ -155,9 +156,9 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good_by_one_more_run(
 
 
 @pytest.fixture
-def loaded(clean: None, fleet: Fleet, source: Connection) -> None:
+def loaded(clean: None, source: Connection, shard_clients: list[Client]) -> None:
     make_source(source, PLAN)
-    reindex(fleet, SLICES)
+    load_plainly(source, shard_clients)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.selection.rectangles import Rectangle
 from reindex_assets_tests.support.backfills import until
-from reindex_assets_tests.support.daemon_alone import Daemon, pid_of_run, running_daemon
+from reindex_assets_tests.support.daemon_alone import Daemon, impatient_home, pid_of_run, running_daemon
 from reindex_assets_tests.support.hand_made_rows import silent_port
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
@@ -244,21 +244,21 @@ def test_a_backfill_outlives_whatever_is_killed(
     assert command("backfill", *DAYS, "--all", "--window", "2d", "--yes").status == 0
     windows = 9
     assert len(stored(instance)) == windows
-    log = tmp_path / "daemon.log"
+    log, home = tmp_path / "daemon.log", impatient_home(tmp_path / "home")
 
     # The daemon is stopped, and then killed, while it asks for the runs.
-    with running_daemon(log) as daemon:
+    with running_daemon(log, home) as daemon:
         until(lambda: instance.get_runs_count() >= 1, 120, lambda: daemon.log)
         daemon.stop()
     assert not [one for one in stored(instance) if one.status is not BulkActionStatus.REQUESTED]
     assert instance.get_runs_count() < windows
-    with running_daemon(log) as daemon:
+    with running_daemon(log, home) as daemon:
         asked_for = instance.get_runs_count()
         until(lambda: instance.get_runs_count() > asked_for, 120, lambda: daemon.log)
         daemon.kill()
     assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "2d", "--yes").words
 
-    with running_daemon(log) as daemon:
+    with running_daemon(log, home) as daemon:
         killed = _kill_a_run(instance, daemon)
         until(lambda: found(instance).done_ids.keys() >= found(instance).asked, 200, lambda: daemon.log)
         until(lambda: all(run.is_finished for run in instance.get_runs()), 60, lambda: daemon.log)

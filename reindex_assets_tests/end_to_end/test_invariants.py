@@ -20,6 +20,7 @@ from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
+from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import (
     PLAN,
     activity,
@@ -31,6 +32,8 @@ from reindex_assets_tests.support.running import (
     slices_of,
     staging_tables,
 )
+
+pytestmark = pytest.mark.two_shards
 
 SLICES = slices_of(PLAN)
 DRY_RUN = ReindexOptions(write=WriteOptions(dry_run=True))
@@ -44,9 +47,9 @@ def made(clean: None, source: Connection) -> SourceSummary:
 
 
 @pytest.fixture
-def loaded(made: SourceSummary, fleet: Fleet) -> SourceSummary:
+def loaded(made: SourceSummary, source: Connection, shard_clients: list[Client]) -> SourceSummary:
     """Both engines hold the same."""
-    reindex(fleet, SLICES)
+    load_plainly(source, shard_clients)
     return made
 
 

@@ -16,11 +16,12 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.engines import ClickHouse
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError
+from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError, SliceBusyError
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Slice, Step
 from reindex_assets.placement import layout
+from reindex_assets.placement.layout import assert_layout, layout_problem
 from reindex_assets.placement.records import LayoutState, read_records, same_tables
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
@@ -213,16 +214,28 @@ def test_runs_that_come_first_at_once_write_one_layout(
     assert [len(of_shard) for of_shard in records(shard_clients)] == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("in_round", ["first", "second"])
 def test_an_adoption_that_was_broken_off_is_done_again(
-    fleet: Fleet, source: Connection, shard_clients: list[Client]
+    fleet: Fleet, source: Connection, shard_clients: list[Client], in_round: str
 ) -> None:
     fill(source)
     succeeded(reindex(fleet, [ITEM]))
-    # As a kill leaves them: said by two shards, and not yet by the others.
-    for client in shard_clients[:2]:
-        client.command("ALTER TABLE reindex_layout DELETE WHERE state = 'settled' SETTINGS mutations_sync = 2")
-    for client in shard_clients[2:]:
-        client.command("TRUNCATE TABLE reindex_layout")
+    # As a kill leaves them: the records of a round are on two shards, and not yet on the others.
+    for number, client in enumerate(shard_clients):
+        if in_round == "first" and number >= 2:
+            client.command("TRUNCATE TABLE reindex_layout")
+        elif in_round == "first" or number >= 2:
+            client.command("ALTER TABLE reindex_layout DELETE WHERE state = 'settled' SETTINGS mutations_sync = 2")
+    assert layout_problem(CLUSTER, fleet.clusters[CLUSTER]) is None
+    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+        before = read_records(shards)
+        if in_round == "second":
+            # Whoever is about to write meanwhile waits for it.
+            with pytest.raises(SliceBusyError, match="first records"):
+                assert_layout(shards, CLUSTER)
+    succeeded(reindex(fleet, [ITEM], options=ReindexOptions(write=WriteOptions(dry_run=True))))
+    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+        assert read_records(shards) == before
     succeeded(reindex(fleet, [ITEM]))
     with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
         found = read_records(shards)

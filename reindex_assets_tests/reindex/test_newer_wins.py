@@ -28,7 +28,10 @@ from reindex_assets_tests.support.application import (
     update,
     write_as_application,
 )
+from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import PLAN, Once, reindex, reported, slices_of
+
+pytestmark = pytest.mark.two_shards
 
 SLICES = slices_of(PLAN)
 SLICE = Slice("acme", PLAN.all_days[1])
@@ -47,9 +50,9 @@ CLEAN_UP_MOMENTS = ("before the rows are staged", "between inserts and deletes")
 
 
 @pytest.fixture
-def loaded(clean: None, source: Connection, fleet: Fleet) -> None:
+def loaded(clean: None, source: Connection, shard_clients: list[Client]) -> None:
     make_source(source, PLAN)
-    reindex(fleet, SLICES)
+    load_plainly(source, shard_clients)
 
 
 def write_at(monkeypatch: pytest.MonkeyPatch, moment: str, action: Callable[[], object]) -> Once:
@@ -168,7 +171,7 @@ def test_what_another_writer_has_read_before_and_writes_late_is_superseded(
 ) -> None:
     changed, missing = scorecards_of(source, SLICE, 2)
     forget(shard_clients, missing)
-    late = [read_as_application(source, scorecard) for scorecard in (changed, missing)]
+    late = [read_as_application(source, scorecard, len(shard_clients)) for scorecard in (changed, missing)]
     for scorecard in (changed, missing):
         update(source, scorecard, "score = 1")
         with source.cursor() as cursor:

@@ -122,7 +122,7 @@ class RealTimeRows:
             )
 
 
-def read_as_application(source: Connection, scorecard: Scorecard, shards: int = 4) -> RealTimeRows:
+def read_as_application(source: Connection, scorecard: Scorecard, shards: int) -> RealTimeRows:
     """The first half of the real-time writer: reads Postgres, and notes when. It never removes what it supersedes."""
     with source.cursor() as cursor:
         cursor.execute("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")

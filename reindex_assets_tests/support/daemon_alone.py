@@ -14,8 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from dagster import DagsterEventType, DagsterInstance
 
+#: From the launch of a run to its first event: ten times what it takes when nothing else runs.
+START_SECONDS = 40
 _PID = re.compile(r"pid: (\d+)")
 
 
@@ -60,6 +63,18 @@ def running_daemon(log: Path, environment: Mapping[str, str] | None = None) -> I
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def impatient_home(directory: Path) -> dict[str, str]:
+    """The environment of a daemon which finds dead runs sooner: Dagster waits three minutes for a run whose launch died with its daemon.
+
+    The instance is the same: it lives in Postgres, and DAGSTER_HOME holds its settings.
+    """
+    document = yaml.safe_load((Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml").read_text(encoding="utf-8"))
+    document["run_monitoring"].update(start_timeout_seconds=START_SECONDS, poll_interval_seconds=2)
+    directory.mkdir()
+    (directory / "dagster.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    return {"DAGSTER_HOME": str(directory)}
 
 
 def pid_of_run(instance: DagsterInstance, run_id: str) -> int | None:

@@ -53,7 +53,7 @@ def merge_over_a_dropped_part(
     with no_merges(shard_clients):
         for item in slices:
             new = application.copy_as_new(source, application.scorecards_of(source, item)[0])
-            rows = application.read_as_application(source, new)
+            rows = application.read_as_application(source, new, len(shard_clients))
             if f"{item.day:%Y%m}" != months[rows.shard]:
                 application.delete(source, new)
                 continue

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from reindex_assets.errors import TransientError
 from reindex_assets.local.stack.files import LocalStackError, write_atomically
 
 LOOPBACK = "127.0.0.1"
@@ -23,7 +24,7 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 32_768)
 
 
-class PortTakenError(LocalStackError):
+class PortTakenError(LocalStackError, TransientError):
     """Another program took the port before the server could: choose another port."""
 
 

@@ -19,8 +19,6 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import (
@@ -35,12 +33,11 @@ from reindex_assets.local.stack import files_of_stack as files
 from reindex_assets.local.stack.files import exclusive_lock
 from reindex_assets.local.stack.files_of_stack import CLUSTER, Layout
 from reindex_assets.local.stack.postgres import LocalPostgres
-from reindex_assets.local.stack.processes import PortTakenError
 from reindex_assets.local.stack.server import ServerStatus
 from reindex_assets.local.stack.shards import LocalShard, stop_shards
+from reindex_assets.retry import SERVER
 
 DEFAULT_SHARDS = 4
-START_ATTEMPTS = 3
 LOCK_SECONDS = 180.0
 #: How long `up` waits for a living server to answer before it replaces it: one under full load is slow, not broken.
 HANG_SECONDS = 20
@@ -223,11 +220,14 @@ class LocalStack:
         return layout
 
     def _await_shard(self, layout: Layout, number: int, password: str) -> Layout:
-        for attempt in _attempts():
-            with attempt:
-                if attempt.retry_state.attempt_number > 1:
-                    layout = self._spawn_shard(layout, number, password)
-                self.shard(number).wait_until_ready(_assigned(layout.shard_ports[number]))
+        def spawn_again(failed: int, error: BaseException | None) -> None:
+            nonlocal layout
+            layout = self._spawn_shard(layout, number, password)
+
+        SERVER.call(
+            lambda: self.shard(number).wait_until_ready(_assigned(layout.shard_ports[number])),
+            before_again=spawn_again,
+        )
         return layout
 
     def _start_postgres(self, layout: Layout, password: str) -> Layout:
@@ -237,12 +237,13 @@ class LocalStack:
             if self.postgres.answers(layout.postgres_port, password, HANG_SECONDS):
                 return layout
             self.postgres.stop()  # it hangs, or an earlier start died half-way
-        for attempt in _attempts():
-            with attempt:
-                port = layout.free_port(layout.postgres_port)
-                layout = replace(layout, postgres_port=port)
-                layout.save(self.root)
-                self.postgres.start(port)
+        return SERVER.call(lambda: self._started_postgres(layout))
+
+    def _started_postgres(self, layout: Layout) -> Layout:
+        port = layout.free_port(layout.postgres_port)
+        layout = replace(layout, postgres_port=port)
+        layout.save(self.root)
+        self.postgres.start(port)
         return layout
 
     def _stop(self) -> None:
@@ -250,13 +251,6 @@ class LocalStack:
         stop_shards([LocalShard(directory) for directory in (self.root / "shards").glob("shard-*")])
         if self.postgres.is_initialised():
             self.postgres.stop()
-
-
-def _attempts() -> Retrying:
-    """Tries again, on another port, when a program has taken a server's port."""
-    return Retrying(
-        retry=retry_if_exception_type(PortTakenError), stop=stop_after_attempt(START_ATTEMPTS), reraise=True
-    )
 
 
 def _assigned(port: int | None) -> int:
