@@ -38,11 +38,11 @@ from reindex_assets.local.stack.dagster_processes import DagsterProcesses, runni
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.rectangles import Rectangle
-from reindex_assets_tests.support.backfills import until
 from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_clickhouse
 from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.session_stack import connect_source
+from reindex_assets_tests.support.waiting import until
 
 OTHER = "voice-prod"
 _DATABASE = "voice_prod"
@@ -192,16 +192,16 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
         running_dagster(tmp_path / "dagster.log", {"REINDEX_FLEET": str(path)}) as dagster,
     ):
         with nobody_reads(fleet):
-            until(lambda: instance.get_runs_count() == of_backfills, 120)
-            until(lambda: slots_taken(instance) == limits[BACKFILL_CLUSTER_TAG], 120)
+            until(lambda: instance.get_runs_count() == of_backfills)
+            until(lambda: slots_taken(instance) == limits[BACKFILL_CLUSTER_TAG])
             # Of one customer, as many as it may have at once: one has to wait, as a window of it is at work.
             _launch(dagster, [Slice("acme", day) for day in DAYS[-limits[CUSTOMER_TAG] :]])
-            until(lambda: slots_taken(instance) == limits[CLUSTER_TAG], 120)
-            until(lambda: instance.get_runs_count(in_progress) == max_runs, 120)
+            until(lambda: slots_taken(instance) == limits[CLUSTER_TAG])
+            until(lambda: instance.get_runs_count(in_progress) == max_runs)
             # No queue holds this one back: the pool does, inside.
             alone = Rectangle(fleet.dataset(CLUSTER, PROCESS), ("globex",), DAYS[-1], DAYS[-1])
             by_hand = thread.submit(launch, instance, alone, {})
-            until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1, 120)
+            until(lambda: instance.event_log_storage.get_concurrency_info(POOL).pending_step_count == 1)
             # More of each are waiting.
             waiting = [run.tags for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))]
             held_back = {(tags[CUSTOMER_TAG], BACKFILL_ID_TAG in tags) for tags in waiting}
@@ -209,7 +209,7 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
             assert len(held_back & {("hooli", True), ("umbrella", True)}) == 1
             assert held_back - {("hooli", True), ("umbrella", True)} == {("acme", True), ("acme", False)}
         report = by_hand.result(120)
-        until(lambda: all(run.is_finished for run in instance.get_runs()), 150)
+        until(lambda: all(run.is_finished for run in instance.get_runs()))
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
 
     stays = {run.run_id: _stay(instance, run) for run in instance.get_runs()}

@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.repair_loop import WRITES
 from reindex_assets_tests.support.session_stack import CUSTOMERS
+from reindex_assets_tests.support.waiting import until
 
 SECONDS = float(os.environ.get("REINDEX_LOOP_SECONDS", "15"))
 #: By default when it is measured; a busy test machine may be late itself.
@@ -84,7 +85,7 @@ def dagster(
     environment = {"REINDEX_FLEET": str(path), "REINDEX_ALERT_URLS": receiver.url(rto=5)}
     with running_dagster(tmp_path / "dagster.log", environment) as dagster:
         dagster.start_sensor(SENSOR)
-        until(lambda: any("compared to the bit; nothing has drifted" in message for message in messages(dagster)), 120)
+        until(lambda: any("compared to the bit; nothing has drifted" in message for message in messages(dagster)))
         # `dagster dev` says so of itself.
         assert "superseded" not in (tmp_path / "dagster.log").read_text(encoding="utf-8")
         yield dagster
@@ -92,13 +93,6 @@ def dagster(
 
 def messages(dagster: DagsterProcesses) -> list[str]:
     return [tick["skipReason"] or "" for tick in dagster.ticks(SENSOR)]
-
-
-def until(done: Callable[[], bool], seconds: float, pause: float = 1.0) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(pause)
 
 
 def repairs(dagster: DagsterProcesses) -> list[str]:
@@ -137,14 +131,14 @@ def test_the_loop(
             while time.monotonic() < end:
                 careless.is_all_right(shard_clients)
                 time.sleep(0.5)
-        until(lambda: careless.is_all_right(shard_clients), 120, pause=0.5)
+        until(lambda: careless.is_all_right(shard_clients), pause=0.5)
         # Everything that was lost is repaired, and proved.
         assert careless.lost
-        until(lambda: all(_proofs(careless)), 60)
+        until(lambda: all(_proofs(careless)))
         _print_distribution([at - one.at for at, one in zip(_proofs(careless), careless.lost, strict=True) if at])
 
         # Few attempts, and one alarm, about the poisoned slice alone.
-        until(lambda: bool(receiver.received), 150)
+        until(lambda: bool(receiver.received))
         [told] = receiver.received
         assert "given up" in told["message"].lower()
         assert item.customer in told["message"]
@@ -156,10 +150,10 @@ def test_the_loop(
     receiver.received.clear()
     # The data change, and so it is tried again.
     _rescore(source, item, 2.5)
-    until(lambda: bool(receiver.received), 150)
+    until(lambda: bool(receiver.received))
     assert "green again" in receiver.received[0]["message"].lower()
     # The next run of the partition may have been planned meanwhile.
-    until(lambda: _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.SUCCEEDED, 60)
+    until(lambda: _latest("nothing_left_failed", item) is AssetCheckExecutionRecordStatus.SUCCEEDED)
     # What an edit has superseded is folded away by a merge, sooner or later: here now.
     merge_all(shard_clients)
     oracle.assert_equal(source, shard_clients, kind="process")

@@ -33,10 +33,10 @@ from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.selection.rectangles import Rectangle
-from reindex_assets_tests.support.backfills import until
 from reindex_assets_tests.support.daemon_alone import Daemon, impatient_home, pid_of_run, running_daemon
 from reindex_assets_tests.support.hand_made_rows import silent_port
 from reindex_assets_tests.support.session_stack import CUSTOMERS
+from reindex_assets_tests.support.waiting import until
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=6, scale=0.002, seed=21)
 FIRST, LAST = PLAN.first_day, PLAN.last_day
@@ -248,20 +248,20 @@ def test_a_backfill_outlives_whatever_is_killed(
 
     # The daemon is stopped, and then killed, while it asks for the runs.
     with running_daemon(log, home) as daemon:
-        until(lambda: instance.get_runs_count() >= 1, 120, lambda: daemon.log)
+        until(lambda: instance.get_runs_count() >= 1, lambda: daemon.log)
         daemon.stop()
     assert not [one for one in stored(instance) if one.status is not BulkActionStatus.REQUESTED]
     assert instance.get_runs_count() < windows
     with running_daemon(log, home) as daemon:
         asked_for = instance.get_runs_count()
-        until(lambda: instance.get_runs_count() > asked_for, 120, lambda: daemon.log)
+        until(lambda: instance.get_runs_count() > asked_for, lambda: daemon.log)
         daemon.kill()
     assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "2d", "--yes").words
 
     with running_daemon(log, home) as daemon:
         killed = _kill_a_run(instance, daemon)
-        until(lambda: found(instance).done_ids.keys() >= found(instance).asked, 200, lambda: daemon.log)
-        until(lambda: all(run.is_finished for run in instance.get_runs()), 60, lambda: daemon.log)
+        until(lambda: found(instance).done_ids.keys() >= found(instance).asked, lambda: daemon.log)
+        until(lambda: all(run.is_finished for run in instance.get_runs()), lambda: daemon.log)
         running = command("status", "--json").json
         assert running["windows"] == {"done": windows, "running": 0, "failed": 0, "left": 0}
 
@@ -295,7 +295,7 @@ def _kill_a_run(instance: DagsterInstance, daemon: Daemon) -> str:
         at_work[:] = [run.run_id for run in runs if run.parent_run_id is None]
         return bool(at_work)
 
-    until(begun, 120, lambda: daemon.log)
+    until(begun, lambda: daemon.log)
     pid = pid_of_run(instance, at_work[0])
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

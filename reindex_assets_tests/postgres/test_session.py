@@ -18,6 +18,7 @@ from reindex_assets.errors import ReindexError, SourceUnreachableError
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets_tests.support.hand_made_rows import with_postgres
+from reindex_assets_tests.support.waiting import until
 
 _NUMBERS = "SELECT number, repeat('x', 100) AS text FROM generate_series(1, {rows}) AS number"
 
@@ -40,13 +41,6 @@ def lives(source: Connection, pid: int) -> bool:
     with source.cursor() as cursor:
         cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,))
         return cursor.rowcount == 1
-
-
-def until(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 # --- it only reads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dagster import AssetKey, DagsterInstance
 
@@ -39,11 +39,3 @@ def ask_for_backfill(
     )
     instance.add_backfill(backfill)
     return backfill
-
-
-def until(done: Callable[[], bool], seconds: float, explain: Callable[[], str] = lambda: "") -> None:
-    """Waits for a condition; fails after so long, with what `explain` says at the end."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s: {explain()[-3000:]}"
-        time.sleep(0.1)

@@ -119,10 +119,3 @@ def code_of(client: Client, query: str, **options: Any) -> int | None:
     with pytest.raises(DatabaseError) as caught:
         _ = client.query(query, **options).result_rows
     return caught.value.code
-
-
-def wait_until(condition: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.05)
