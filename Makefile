@@ -31,11 +31,10 @@ demo: setup
 demo-fleet: setup
 	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
-# Three at a time, each with a local stack of its own: a test waits for engines and daemons for a quarter of its time. The tests of one file
-# stay together, in the order of collection (conftest.py): by default xdist leaves those with the fewest tests for the end, and one of
-# these takes minutes.
+# Three at a time, each with a local stack of its own: a test waits for engines and daemons for a quarter of its time. Which tests stay
+# together, and in which order, is decided by the tests (conftest.py).
 test: setup
-	$(PYTEST) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 # Everything that needs no engines, in less than a minute: the loop of whoever changes the code.
 test-fast: setup

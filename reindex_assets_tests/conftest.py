@@ -49,14 +49,27 @@ hypothesis.settings.load_profile("patient")
 _PREFIX = "reindex-tests-"
 #: The folders whose files take minutes. They begin first, so that no worker ends long after the others.
 _LONG = ("end_to_end", "reshard", "drift", "defs")
+_DAEMONS = "daemons"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EngineGuard())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _LONG.index(item.path.parent.name) if item.path.parent.name in _LONG else len(_LONG))
+    """The tests of one file stay together, and those with Dagster's daemon and its runs: two of them at once would starve each other."""
+    for item in items:
+        group = _DAEMONS if item.get_closest_marker(_DAEMONS) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker(_DAEMONS):
+        return 0
+    folder = item.path.parent.name
+    return 1 + (_LONG.index(folder) if folder in _LONG else len(_LONG))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -282,9 +282,9 @@ def test_an_idle_session_ends_with_its_timeout(shard: Shard) -> None:
 
 def test_settings_of_a_request_hold_for_that_request_only(client: Client) -> None:
     names = "getSetting('async_insert'), getSetting('max_query_size'), getSetting('max_threads')"
-    settings = {"async_insert": 0, "max_query_size": 1_000_000, "max_threads": 1, "insert_deduplicate": 0}
+    settings = {"async_insert": 0, "max_query_size": 1_000_000, "max_threads": 3, "insert_deduplicate": 0}
     before = client.query(f"SELECT {names}").first_row
-    assert client.query(f"SELECT {names}", settings=settings).first_row == (False, 1_000_000, 1)
+    assert client.query(f"SELECT {names}", settings=settings).first_row == (False, 1_000_000, 3)
     assert client.query(f"SELECT {names}").first_row == before
     long_query = f"SELECT length('{'x' * 300_000}')"
     assert code_of(client, long_query) == 62

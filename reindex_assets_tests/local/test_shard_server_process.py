@@ -14,6 +14,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,8 +110,8 @@ def test_no_acknowledged_batch_is_lost_and_none_is_partial_after_kill_9(tmp_path
         for writer in writers:
             writer.start()
         # Killed in the midst of writing, however slow the machine: not before some batches are acknowledged.
-        before = len(acknowledged)
-        until(lambda before=before: len(acknowledged) > before + 5)
+        enough = len(acknowledged) + 5
+        until(partial(lambda enough: len(acknowledged) > enough, enough))
         time.sleep(0.17 * round_number)
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()

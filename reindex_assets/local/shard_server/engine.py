@@ -33,10 +33,13 @@ _DEFAULT_UUID = "5ea2d000-0000-4000-8000-000000000001"
 _OVERLAY = "engine_overlay"
 # By default the engine parses any word as a SELECT, and a typo would be an "unknown identifier". It would also compile expressions that it
 # has seen a few times, which costs 0.1 s of CPU each, and start threads for each query: neither pays off on tables of this size.
-_SETTINGS = (
-    "SET implicit_select = 0, compile_expressions = 0, compile_aggregate_expressions = 0, compile_sort_description = 0,"
-    " max_threads = 1"
-)
+SETTINGS = {
+    "implicit_select": "0",
+    "compile_expressions": "0",
+    "compile_aggregate_expressions": "0",
+    "compile_sort_description": "0",
+    "max_threads": "1",
+}
 _UNSAFE_IN_A_PATH = "?&#%+;"
 
 # This setting has no effect unless a workload is declared, so it can hold the tag that identifies a running query.
@@ -116,7 +119,7 @@ class Engine:
                     "Stop that process first, or give this shard another --path."
                 ) from error
             raise
-        connection.query(_SETTINGS)
+        connection.query("SET " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items()))
         return connection
 
     def kill(self, tag: str | None = None) -> None:

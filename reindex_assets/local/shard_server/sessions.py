@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from reindex_assets.local.shard_server.engine import Engine
+from reindex_assets.local.shard_server.engine import SETTINGS, Engine
 from reindex_assets.local.shard_server.errors import ServerError
 
 _LONGEST_TIMEOUT_SECONDS = 3600.0
@@ -156,7 +156,7 @@ def _apply(session: Session, settings: Mapping[str, str]) -> None:
     """Changes a session's settings from those of its last request to those of this one."""
     for name in [name for name in session.applied if name not in settings]:
         previous = session.restore.pop(name)
-        value = "DEFAULT" if previous is None else quoted_text(previous)
+        value = SETTINGS.get(name, "DEFAULT") if previous is None else quoted_text(previous)
         session.connection.query(f"SET {name} = {value}")
         del session.applied[name]
     fresh = {name: value for name, value in settings.items() if session.applied.get(name) != value}
