@@ -32,9 +32,9 @@ demo-fleet: setup
 	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
 # Three at a time, each with a local stack of its own: a test waits for engines and daemons for a quarter of its time. Which tests stay
-# together, and in which order, is decided by the tests (conftest.py).
+# together, and in which order, is decided by reindex_assets_tests/support/distribution.py.
 test: setup
-	$(PYTEST) --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(PYTEST) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 # Everything that needs no engines, in less than a minute: the loop of whoever changes the code.
 test-fast: setup

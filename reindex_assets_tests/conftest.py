@@ -26,6 +26,7 @@ from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
+from reindex_assets_tests.support.distribution import Distribution
 from reindex_assets_tests.support.engine_guard import EngineGuard
 from reindex_assets_tests.support.running import with_shards
 from reindex_assets_tests.support.session_stack import (
@@ -47,29 +48,11 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
-#: The folders whose files take minutes. They begin first, so that no worker ends long after the others.
-_LONG = ("end_to_end", "reshard", "drift", "defs")
-_DAEMONS = "daemons"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EngineGuard())
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of one file stay together, and those with Dagster's daemon and its runs: two of them at once would starve each other."""
-    for item in items:
-        group = _DAEMONS if item.get_closest_marker(_DAEMONS) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=_turn)
-
-
-def _turn(item: pytest.Item) -> int:
-    if item.get_closest_marker(_DAEMONS):
-        return 0
-    folder = item.path.parent.name
-    return 1 + (_LONG.index(folder) if folder in _LONG else len(_LONG))
+    config.pluginmanager.register(Distribution())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

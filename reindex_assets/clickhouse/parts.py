@@ -44,7 +44,7 @@ def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, s
     tables = [*(table.name for table in TABLES), *([_CONVERSATION] if kind.is_of_conversations else [])]
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
-        found = shard.rows(
+        rows = shard.rows(
             "SELECT p.table AS table, toString(t.uuid) AS table_uuid, p.partition_id AS partition, p.name AS name, "
             "p.hash_of_all_files AS hash FROM system.parts AS p "
             "JOIN system.tables AS t ON t.database = p.database AND t.name = p.table "
@@ -52,14 +52,14 @@ def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, s
             "UNION ALL SELECT {server:String}, '', '', 'start', toString(toUnixTimestamp(now()) - uptime()) FROM system.one",
             {"database": shard.database, "tables": tables, "server": _SERVER},
         )
-        return [*found, {"table": _SERVER, "table_uuid": "", "partition": "", "name": "replica", "hash": shard.replica}]
+        return [*rows, {"table": _SERVER, "table_uuid": "", "partition": "", "name": "replica", "hash": shard.replica}]
 
-    found: dict[PartitionPlace, dict[str, str]] = {}
+    parts: dict[PartitionPlace, dict[str, str]] = {}
     for shard, rows in enumerate(shards.map(ask)):
         for row in rows:
             place = (shard, str(row["table"]), str(row["table_uuid"]), str(row["partition"]))
-            found.setdefault(place, {})[str(row["name"])] = str(row["hash"])
-    return found
+            parts.setdefault(place, {})[str(row["name"])] = str(row["hash"])
+    return parts
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] 
     old_ranges, new_ranges = [_range(name) for name in old], [_range(name) for name in new]
     if None in old_ranges or None in new_ranges:
         return None
-    before = sorted((one for one in old_ranges if one is not None), key=lambda one: one.first)
-    after = [one for one in new_ranges if one is not None]
-    if not all(any(_unchanged(one, other) for other in after) for one in before):
+    before = sorted((part for part in old_ranges if part is not None), key=lambda part: part.first)
+    after = [part for part in new_ranges if part is not None]
+    if not all(any(_unchanged(old_part, new_part) for new_part in after) for old_part in before):
         return None
     # A mutation takes the number of a block: that gap is no insert.
-    mutations = {one.mutation for one in (*before, *after)}
-    known = sorted([*((one.first, one.last) for one in before), *((number, number) for number in mutations)])
+    mutations = {part.mutation for part in (*before, *after)}
+    old_blocks = sorted([*((part.first, part.last) for part in before), *((number, number) for number in mutations)])
     touched = []
     for name, part in zip(new, after, strict=True):
         if old.get(name) == new[name]:
@@ -147,7 +147,7 @@ def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] 
         # The same name with other files.
         if name in old:
             return None
-        if not _covered((part.first, part.last), known):
+        if not _covered((part.first, part.last), old_blocks):
             touched.append(name)
     return touched
 

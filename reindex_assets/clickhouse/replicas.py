@@ -50,7 +50,7 @@ def in_order(addresses: Iterable[Replica]) -> list[Replica]:
     """The order in which to try them: as in the fleet file, but those that failed lately at the end, the longest ago first."""
     with _lock:
         since = time.monotonic() - PAUSE_SECONDS
-        return sorted(addresses, key=lambda one: when if (when := _failed.get(str(one), 0.0)) > since else 0.0)
+        return sorted(addresses, key=lambda address: when if (when := _failed.get(str(address), 0.0)) > since else 0.0)
 
 
 def check_replicas(client: Client, label: str, database: str, replicas: int) -> tuple[str, ...]:
@@ -63,20 +63,20 @@ def check_replicas(client: Client, label: str, database: str, replicas: int) -> 
         ConfigurationError: they are several, and don't share their rows: each would hold others.
     """
     # The replicas in a subquery: without its own condition, Keeper would be asked about every table of the server.
-    found = client.query(
+    tables = client.query(
         "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t LEFT JOIN ("
         "SELECT table, total_replicas FROM system.replicas WHERE database = {database:String} AND table IN {tables:Array(String)}"
         ") AS r ON r.table = t.name WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
         parameters={"database": database, "tables": list(_READ)},
     ).result_rows
-    apart = sorted(name for name, known in found if known < replicas and name != "conversation")
+    apart = sorted(name for name, sharing in tables if sharing < replicas and name != "conversation")
     if replicas > 1 and apart:
         raise ConfigurationError(
             f"{label}: the fleet file names {replicas} replicas, but {' and '.join(apart)} there share their rows with fewer servers: they "
             "are other tables on each. Create them as Replicated tables with one path in Keeper ('reindex-assets schema apply' does), or "
             "name one address only"
         )
-    return tuple(name for name, known in found if known)
+    return tuple(name for name, sharing in tables if sharing)
 
 
 def catch_up(client: Client, label: str, database: str, tables: Sequence[str], seconds: float) -> None:

@@ -64,14 +64,14 @@ def apply_schema(cluster: Cluster) -> list[str]:
     clickhouse = cluster.clickhouse
 
     def apply(shard: ShardConnection) -> list[str]:
-        found = {table.name: _differences(shard, table) for table in TABLES}
-        _refuse(shard, found)
+        differences = {table.name: _differences(shard, table) for table in TABLES}
+        _refuse(shard, differences)
         done = []
         had_layout = has_layout_table(shard)
         shard.command(create_layout_table(clickhouse))
         done.append(f"{shard.label}: {LAYOUT_TABLE} {'is up to date' if had_layout else 'created'}")
         for table in TABLES:
-            if found[table.name] is None:
+            if differences[table.name] is None:
                 shard.command(create_table(table, clickhouse.replicated, clickhouse.have_replicas))
                 done.append(f"{shard.label}: {table.name} created (schema {SCHEMA_VERSION})")
             else:
@@ -109,14 +109,14 @@ def check_schema(shards: ShardSet) -> None:
     """
 
     def check(shard: ShardConnection) -> None:
-        found = {table.name: _differences(shard, table) for table in TABLES}
-        absent = [name for name, differences in found.items() if differences is None]
+        differences = {table.name: _differences(shard, table) for table in TABLES}
+        absent = [name for name, of_table in differences.items() if of_table is None]
         if absent:
             raise SchemaMismatchError(
                 f"{shard.label} has no table {', '.join(absent)} in database {shard.database}: "
                 "create it with 'reindex-assets schema apply'"
             )
-        _refuse(shard, found)
+        _refuse(shard, differences)
 
     shards.map(check)
 
@@ -133,16 +133,16 @@ def check_conversations(shards: ShardSet) -> None:
     """
 
     def check(shard: ShardConnection) -> None:
-        found = {
+        columns = {
             str(row["name"])
             for row in shard.rows(
                 "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'conversation'",
                 {"database": shard.database},
             )
         }
-        absent = [name for name in CONVERSATION_COLUMNS if name not in found]
+        absent = [name for name in CONVERSATION_COLUMNS if name not in columns]
         if absent:
-            what = f"no column {', '.join(absent)} in its table conversation" if found else "no table conversation"
+            what = f"no column {', '.join(absent)} in its table conversation" if columns else "no table conversation"
             raise SchemaMismatchError(
                 f"{shard.label} has {what} (database {shard.database}): without it nobody knows on which shard the scorecards of a "
                 "conversation belong. It is the product's own table, and is not created here: name the right database in the fleet file"
@@ -151,10 +151,9 @@ def check_conversations(shards: ShardSet) -> None:
     shards.map(check)
 
 
-def _refuse(shard: ShardConnection, found: dict[str, list[str] | None]) -> None:
-    wrong = {name: differences for name, differences in found.items() if differences}
-    if wrong:
-        named = "; ".join(f"table {name}: {', '.join(differences)}" for name, differences in wrong.items())
+def _refuse(shard: ShardConnection, differences: dict[str, list[str] | None]) -> None:
+    named = "; ".join(f"table {name}: {', '.join(of_table)}" for name, of_table in differences.items() if of_table)
+    if named:
         raise SchemaMismatchError(
             f"{shard.label} has tables of another shape than schema {SCHEMA_VERSION}: {named}. "
             "Rename or alter them by hand (rows are never changed by 'schema apply'), then run it again"
@@ -163,20 +162,20 @@ def _refuse(shard: ShardConnection, found: dict[str, list[str] | None]) -> None:
 
 def _differences(shard: ShardConnection, table: Table) -> list[str] | None:
     """How a shard's table differs from the model: [] for not at all, None where it does not exist."""
-    found = shard.rows(
+    rows = shard.rows(
         "SELECT engine, engine_full, sorting_key, partition_key FROM system.tables "
         "WHERE database = {database:String} AND name = {table:String}",
         {"database": shard.database, "table": table.name},
     )
-    if not found:
+    if not rows:
         return None
     differences = []
-    engine, engine_full = str(found[0]["engine"]), str(found[0]["engine_full"])
+    engine, engine_full = str(rows[0]["engine"]), str(rows[0]["engine_full"])
     if not engine.endswith("ReplacingMergeTree") or "version)" not in engine_full.split(" PARTITION")[0]:
         differences.append(f"its engine is {engine_full.split(' PARTITION')[0]}, not ReplacingMergeTree(version)")
     for name, actual, expected in (
-        ("sorting key", str(found[0]["sorting_key"]), ", ".join(table.key)),
-        ("partition key", str(found[0]["partition_key"]), PARTITION_BY),
+        ("sorting key", str(rows[0]["sorting_key"]), ", ".join(table.key)),
+        ("partition key", str(rows[0]["partition_key"]), PARTITION_BY),
     ):
         if actual != expected:
             differences.append(f"its {name} is ({actual}), not ({expected})")

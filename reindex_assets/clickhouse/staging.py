@@ -90,12 +90,12 @@ class SliceChange:
 
 def orphaned_staging_tables(shard: ShardConnection) -> dict[str, int]:
     """Staging tables on a shard, each with its owner number."""
-    found = shard.rows(
+    rows = shard.rows(
         "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})",
         {"database": shard.database, "prefix": f"{_PREFIX}_"},
     )
     owners = {}
-    for row in found:
+    for row in rows:
         match = _STAGING_NAME.fullmatch(str(row["name"]))
         if match:
             owners[str(row["name"])] = int(match[1])
@@ -177,7 +177,7 @@ GROUP BY {place}
 HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
         scope,
     )
-    found = shard.rows(
+    rows = shard.rows(
         f"""\
 SELECT customer, day,
        countIf(is_upsert AND live_rows = 0) AS missing,
@@ -196,7 +196,7 @@ GROUP BY customer, day""",
             _count(row["extra"]),
             _count(row["newer"]),
         )
-        for row in found
+        for row in rows
     ]
 
 
@@ -261,19 +261,19 @@ def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot
     if versions["oldest"] == versions["newest"]:
         return [], []
     keys = ", ".join(table.key)
-    found = shard.table(
+    rows = shard.table(
         f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.name} WHERE {IN_SLICES} "
         f"GROUP BY {keys} HAVING min(version) <= {{snapshot:UInt64}} AND max(version) >= {{snapshot:UInt64}} "
         "AND min(version) < max(version)",
         scope,
     )
-    is_newer = pc.cast(found.column("is_newer"), pa.bool_())
-    return keys_of(found.filter(pc.invert(is_newer)), table), keys_of(found.filter(is_newer), table)
+    is_newer = pc.cast(rows.column("is_newer"), pa.bool_())
+    return keys_of(rows.filter(pc.invert(is_newer)), table), keys_of(rows.filter(is_newer), table)
 
 
 def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> dict[Key, int]:
     """The rows that `delete_rows` would delete, by key; keys without any are left out."""
-    found: dict[Key, int] = {}
+    counts: dict[Key, int] = {}
     for some in _blocks(keys):
         columns = table.key[: len(some[0])]
         rows = shard.table(
@@ -281,8 +281,8 @@ def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], old
             f"GROUP BY {', '.join(columns)}",
             {"keys": some, "older_than": older_than},
         )
-        found |= dict(zip(_key_columns(rows, table, columns), rows.column("found").to_pylist(), strict=True))
-    return found
+        counts |= dict(zip(_key_columns(rows, table, columns), rows.column("found").to_pylist(), strict=True))
+    return counts
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:
@@ -318,25 +318,25 @@ def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older
     """Deletes everything older than `older_than` in the group's slices: for `clean_up`. Returns the rows per slice."""
     scope = {**shard_scope(group), "older_than": older_than}
     where = f"{IN_SLICES} AND version < {{older_than:UInt64}}"
-    found = shard.rows(
+    rows = shard.rows(
         f"SELECT customer, day, toYYYYMM(day) AS month, count() AS found FROM {table.name} WHERE {where} "
         "GROUP BY customer, day",
         scope,
     )
-    for month in sorted({_count(row["month"]) for row in found}):
+    for month in sorted({_count(row["month"]) for row in rows}):
         shard.command(f"DELETE FROM {table.name} IN PARTITION {month} WHERE {where}", scope)
-    return {Slice.of_row(row): _count(row["found"]) for row in found}
+    return {Slice.of_row(row): _count(row["found"]) for row in rows}
 
 
-def keys_of(found: pa.Table, table: Table) -> list[Key]:
+def keys_of(rows: pa.Table, table: Table) -> list[Key]:
     """The keys in the columns of an answer."""
-    return _key_columns(found, table, table.key)
+    return _key_columns(rows, table, table.key)
 
 
-def _key_columns(found: pa.Table, table: Table, names: Sequence[str]) -> list[Key]:
+def _key_columns(rows: pa.Table, table: Table, names: Sequence[str]) -> list[Key]:
     columns = []
     for name in names:
-        column = found.column(name)
+        column = rows.column(name)
         if name == "day":
             columns.append(column.cast(pa.date32()).to_pylist())
         elif name in table.id_columns:

@@ -82,7 +82,7 @@ def find_gaps(comparison: Comparison, parities: Iterable[SliceParity]) -> dict[S
             near.day: counted.get(near, 0) for near in around if near.customer == item.customer and near.day <= today
         }
         # Empty in ClickHouse, whatever Postgres has.
-        found = gap({**counts, item.day: 0}, item.day)
-        if found is not None:
-            gaps[item] = found
+        day_gap = gap({**counts, item.day: 0}, item.day)
+        if day_gap is not None:
+            gaps[item] = day_gap
     return gaps

@@ -49,9 +49,9 @@ class CheckpointStore:
             OSError: the storage does not take it.
         """
         latest = [checkpoint for checkpoint in checkpoints if checkpoint.slices]
-        known = self.load()
-        replaced = {*different, *(one.slice for checkpoint in latest for one in checkpoint.slices)}
-        kept = [checkpoint.without(replaced) for checkpoint in known]
+        before = self.load()
+        replaced = {*different, *(proof.slice for checkpoint in latest for proof in checkpoint.slices)}
+        kept = [checkpoint.without(replaced) for checkpoint in before]
         now = tuple([*(checkpoint for checkpoint in kept if checkpoint.slices), *latest][-_MOST_CHECKPOINTS:])
-        if now != known:
+        if now != before:
             self._file.save(_CHECKPOINTS.dump_json(now, by_alias=True))

@@ -46,7 +46,7 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
         f"countIf(is_held OR {shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}"
         for other in range(1, 2 * count + 9)
     )
-    found = shards.map(
+    counts = shards.map(
         lambda shard: shard.rows(
             f"SELECT count() AS total, {columns} FROM ({_LIVE_CONVERSATIONS if kind.is_of_conversations else _LIVE})",
             {"shard": shard.index, "template_type": kind.template_type},
@@ -54,7 +54,7 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     )
 
     def total(name: str) -> int:
-        return sum(int(str(row[name])) for row in found)
+        return sum(int(str(row[name])) for row in counts)
 
     rows, placed = total("total"), total(f"placed_{count}")
     if rows < _PLACED_ROWS or placed >= rows * _PLACED_SHARE:

@@ -69,25 +69,25 @@ def contradiction(
     stranger = foreign(cluster_name, labels, records)
     if stranger is not None:
         return stranger
-    known = [record for record in records if record is not None and record.counts]
-    moving = [record for record in known if record.state is LayoutState.MOVING]
+    valid = [record for record in records if record is not None and record.counts]
+    moving = [record for record in valid if record.state is LayoutState.MOVING]
     command = f"'reindex-assets reshard --cluster {cluster_name}'"
     if resharding and _is_of_this_reshard(records, len(shards)):
         return None
     if moving:
-        one = max(moving, key=lambda record: record.version)
-        other = (
+        latest = max(moving, key=lambda record: record.version)
+        hint = (
             ""
-            if one.next_shards == len(shards)
+            if latest.next_shards == len(shards)
             else f"; this fleet file has {len(shards)} shards, use the one of the reshard"
         )
         return LayoutError(
-            f"cluster {cluster_name}: a reshard from {one.shards} to {one.next_shards} shards is under way, and until it has ended nothing "
-            f"else is written there. {command} goes on with it and ends it{other}",
+            f"cluster {cluster_name}: a reshard from {latest.shards} to {latest.next_shards} shards is under way, and until it has ended "
+            f"nothing else is written there. {command} goes on with it and ends it{hint}",
             is_moving=True,
         )
     counts = sorted(
-        {record.shards for record in known if record.shard != NOWHERE} or {record.shards for record in known}
+        {record.shards for record in valid if record.shard != NOWHERE} or {record.shards for record in valid}
     )
     if not counts:
         return LayoutError(
@@ -114,9 +114,9 @@ def contradiction(
                 f"cluster {cluster_name}: the shards stand in another order than the rows were placed by: {label} was {was}. Nothing was "
                 f"written. Put 'shards' in the fleet file back in order; if the order really was changed, {command} moves the rows"
             )
-    latest = max(record.version for record in known)
+    version = max(record.version for record in valid)
     for label, record in list(zip(labels, records, strict=True))[: len(shards)]:
-        if record is not None and record.version != latest:
+        if record is not None and record.version != version:
             return LayoutError(
                 f"cluster {cluster_name}: {label} was left out when the shards were last told which is which: another machine has its "
                 "number now. Nothing was written. Correct 'shards' in the fleet file; if it is to take the number back, "

@@ -80,12 +80,12 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
     def read(shard: ShardConnection) -> LayoutRecord | None:
         try:
             # Of replicas, one that has been away must not answer with what it knew then.
-            found = shard.rows(f"{_SELECT} SETTINGS select_sequential_consistency = 1")
+            rows = shard.rows(f"{_SELECT} SETTINGS select_sequential_consistency = 1")
         except SchemaMismatchError:
             if has_layout_table(shard):
                 raise
             return None
-        return LayoutRecord(**{**found[0], "state": LayoutState(str(found[0]["state"]))}) if found else None
+        return LayoutRecord(**{**rows[0], "state": LayoutState(str(rows[0]["state"]))}) if rows else None
 
     return shards.map(read)
 
@@ -140,17 +140,19 @@ def later(records: Records) -> int:
 
 
 def same_tables(shards: ShardSet) -> list[str]:
-    """The shards that are one and the same, by two addresses."""
+    """The shards that share a table with another: two addresses of one server."""
 
     def ask(shard: ShardConnection) -> str:
-        found = shard.rows(
+        rows = shard.rows(
             "SELECT concat(toString(serverUUID()), hostName(), toString(uuid)) AS id FROM system.tables "
             "WHERE database = {database:String} AND name = {table:String}",
             {"database": shard.database, "table": SCORECARD.name},
         )
-        return str(found[0]["id"]) if found else ""
+        return str(rows[0]["id"]) if rows else ""
 
     ids = shards.map(ask)
     return [
-        connection.label for connection, one in zip(shards.connections, ids, strict=True) if one and ids.count(one) > 1
+        connection.label
+        for connection, table_id in zip(shards.connections, ids, strict=True)
+        if table_id and ids.count(table_id) > 1
     ]

@@ -83,12 +83,12 @@ class GroupPlacement:
             positions = self._positions(keys)
         shards_held = self._shard_of_key[positions]
         without_conversation_shard: _Numbers = shards_held == _NOWHERE
-        found: _Numbers = np.where(without_conversation_shard, by_time, shards_held)
-        return found, without_conversation_shard
+        placed: _Numbers = np.where(without_conversation_shard, by_time, shards_held)
+        return placed, without_conversation_shard
 
     def _positions(self, keys: pa.Array) -> _Numbers:
-        found: _Numbers = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
-        return found
+        positions: _Numbers = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
+        return positions
 
     # --- sums
 
@@ -119,8 +119,8 @@ class GroupPlacement:
         columns = {name: rows.column(name) for name in by}
         columns |= {name: rows.column(name).cast(pa.decimal128(38)) for name in sums}
         summed = pa.table({**columns, "shard": pa.array(shards, pa.int32())}).group_by([*by, "shard"])
-        found = summed.aggregate([(name, "sum") for name in sums])
-        return list(found.rename_columns([name.removesuffix("_sum") for name in found.column_names]).to_pylist())
+        totals = summed.aggregate([(name, "sum") for name in sums])
+        return list(totals.rename_columns([name.removesuffix("_sum") for name in totals.column_names]).to_pylist())
 
     @property
     def misplaced(self) -> str:
@@ -174,10 +174,10 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
         # A retiring shard keeps no scorecard, even if it holds the conversation.
         for shard, rows in enumerate(self._shards.map(lambda shard: shard.table(sql, scope))[: len(self._shards)]):
             if rows.num_rows:
-                found = _keys(rows)
-                found = found.filter(pc.invert(pc.is_in(found, value_set=self._keys)))
-                keys.append(found)
-                shards_held.append(np.full(len(found), shard, dtype=np.int64))
+                unseen = _keys(rows)
+                unseen = unseen.filter(pc.invert(pc.is_in(unseen, value_set=self._keys)))
+                keys.append(unseen)
+                shards_held.append(np.full(len(unseen), shard, dtype=np.int64))
         self._take(pa.concat_arrays(keys), np.concatenate(shards_held))
 
     def _take(self, keys: pa.Array, shards_held: _Numbers) -> None:

@@ -58,10 +58,10 @@ GROUP BY 1, 2""",
         session.postgres.relations,
         group,
     )
-    found = {item: RowVersions() for item in group.slices}
+    versions = {item: RowVersions() for item in group.slices}
     for row in session.rows(sql):
-        found[Slice.of_row(row)] = RowVersions.of(row["found"], row["mark"])
-    return found
+        versions[Slice.of_row(row)] = RowVersions.of(row["found"], row["mark"])
+    return versions
 
 
 def read_table_versions(session: SourceSession, kind: Kind) -> str:
@@ -82,9 +82,9 @@ def read_table_versions(session: SourceSession, kind: Kind) -> str:
 def has_versions(session: SourceSession, kind: Kind) -> bool:
     """Whether the relations are tables, whose rows have versions; a view's and a foreign table's have none that could be marked."""
     relations = relations_of(session.postgres.relations, kind)
-    found = session.rows(
+    [row] = session.rows(
         "SELECT count(*) AS tables FROM unnest(string_to_array($1, ',')) AS name "
         "JOIN pg_class AS c ON c.oid = to_regclass(name) WHERE c.relkind IN ('r', 'p', 'm')",
         (",".join(relations),),
     )
-    return bool(found[0]["tables"] == len(relations))
+    return bool(row["tables"] == len(relations))

@@ -98,17 +98,17 @@ class SliceStore:
         Raises:
             MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
         """
-        found = {self._extract_info(item, step, table, shard_count) for table in self._tables}
-        if len(found) > 1:
+        extracts = {self._extract_info(item, step, table, shard_count) for table in self._tables}
+        if len(extracts) > 1:
             raise MissingSliceError(
                 f"the {step} files of {item} are of two snapshots (a run was killed between them): "
                 "run scorecard_extract of this partition again"
             )
-        if step == ROWS and found != {self.extract_info(item, EXTRACT, shard_count)}:
+        if step == ROWS and extracts != {self.extract_info(item, EXTRACT, shard_count)}:
             raise MissingSliceError(
                 f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
             )
-        return found.pop()
+        return extracts.pop()
 
     def is_whole(self, item: Slice, shard_count: int) -> bool:
         """Whether a slice has the files of both steps, of one extract, for this number of shards."""

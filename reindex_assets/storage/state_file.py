@@ -32,10 +32,10 @@ class StateFile:
         """
         try:
             with self._store.open(self.path) as file:
-                found: bytes = file.read()
+                saved: bytes = file.read()
         except FileNotFoundError:
             return None
-        seal, _, content = found.partition(b"\n")
+        seal, _, content = saved.partition(b"\n")
         # A damaged checksum inside could make a slice look unchanged.
         return content if seal == self._seal(content) else None
 

@@ -44,8 +44,6 @@ from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import FIRST_DAY
 from reindex_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.daemons
-
 CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
 #: More days than customers: Dagster makes a run of each customer.
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY + timedelta(days=3), days=5, scale=0.001, seed=4)

@@ -44,8 +44,6 @@ from reindex_assets_tests.support.repair_loop import RepairLoop
 from reindex_assets_tests.support.session_stack import connect_source
 from reindex_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.daemons
-
 OTHER = "voice-prod"
 _DATABASE = "voice_prod"
 POOL = f"clickhouse_{CLUSTER}"

@@ -37,8 +37,6 @@ from reindex_assets.model import Slice
 from reindex_assets_tests.support.celery_processes import DAGSTER_YAML
 from reindex_assets_tests.support.hand_made_rows import add_scorecard
 
-pytestmark = pytest.mark.daemons
-
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose" / "compose.yaml"

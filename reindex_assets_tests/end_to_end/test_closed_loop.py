@@ -52,7 +52,7 @@ TODAY = datetime.now(UTC).date()
 PLAN = DataPlan(CUSTOMERS, TODAY - timedelta(days=5), days=6, scale=0.003, seed=8)
 SENSOR = repair_sensor_name(dataset_named(CLUSTER, PROCESS))
 
-pytestmark = [pytest.mark.timeout(900 + 3 * SECONDS), pytest.mark.daemons]
+pytestmark = pytest.mark.timeout(900 + 3 * SECONDS)
 
 
 @pytest.fixture

@@ -38,8 +38,6 @@ from reindex_assets_tests.support.hand_made_rows import silent_port
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 from reindex_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.daemons
-
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=6, scale=0.002, seed=21)
 FIRST, LAST = PLAN.first_day, PLAN.last_day
 DAYS = ["--from", str(FIRST), "--to", str(LAST)]

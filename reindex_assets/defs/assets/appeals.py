@@ -140,7 +140,9 @@ def report_metadata(report: PurgeReport) -> dict[str, Metadata]:
         ),
         "days": range_text(report.group.first_day, report.group.days[-1]),
         "snapshot": datetime.fromtimestamp(latest.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds"),
-        "appeals_in_postgres": sum(one.in_postgres[type_] for one in before.customers for type_ in TYPE_NAMES),
+        "appeals_in_postgres": sum(
+            customer.in_postgres[type_] for customer in before.customers for type_ in TYPE_NAMES
+        ),
         "appeals_found": before.found.appeals,
         "scorecard_rows_found": before.found.scorecards,
         "score_rows_found": before.found.scores,

@@ -107,16 +107,16 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
         progress = Progress(0, 0, len(slices), 0)
         if chosen:
             done = []
-            for found in BackgroundRun(context, dataset, config, slices, chosen).outcomes():
-                if isinstance(found, Progress):
-                    progress = found
-                    yield heartbeat(keys[Step.WRITE], found)
+            for news in BackgroundRun(context, dataset, config, slices, chosen).outcomes():
+                if isinstance(news, Progress):
+                    progress = news
+                    yield heartbeat(keys[Step.WRITE], news)
                     continue
-                for outcome in found:
+                for outcome in news:
                     if outcome.error is not None:
                         context.log.error(f"{outcome.slice} failed: {outcome.error}")
                         failed.append(outcome)
-                well = [outcome for outcome in found if outcome.error is None]
+                well = [outcome for outcome in news if outcome.error is None]
                 store_step_events(context, well, keys, dry_run=config.dry_run)
                 done += [outcome.slice for outcome in well]
                 unchanged += [outcome.unchanged for outcome in well if outcome.unchanged is not None]

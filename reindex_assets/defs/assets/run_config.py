@@ -24,9 +24,9 @@ class ReindexScope(ConfigurableResource):  # type: ignore[type-arg]
     @field_validator("scorecard_types")
     @classmethod
     def _known_types(cls, value: list[str]) -> list[str]:
-        known = [kind.name for kind in KINDS]
-        if not value or not set(value) <= set(known):
-            raise ValueError(f"name one or more of {', '.join(known)}")
+        names = [kind.name for kind in KINDS]
+        if not value or not set(value) <= set(names):
+            raise ValueError(f"name one or more of {', '.join(names)}")
         return value
 
 

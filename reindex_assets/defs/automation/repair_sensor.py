@@ -186,7 +186,9 @@ class _Tick:
 
     def _tell_given_up(self, decision: Decision, ledger: Ledger) -> None:
         """Results of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
-        fresh: dict[Slice, Repair | None] = {item: None for item, one in decision.recovered.items() if one.given_up_at}
+        fresh: dict[Slice, Repair | None] = {
+            item: None for item, repair in decision.recovered.items() if repair.given_up_at
+        }
         fresh |= decision.given_up
         for item, repair in fresh.items():
             of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]

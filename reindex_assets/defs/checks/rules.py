@@ -92,12 +92,12 @@ def rows_agree(evidence: Evidence) -> CheckResult:
 
 def _aside(parity: SliceParity) -> str:
     """What differs and is no drift."""
-    found = parity.differences
-    if found is None:
+    differences = parity.differences
+    if differences is None:
         return ""
-    parts = [explain_rows(found.harmless)] if found.harmless else []
-    if found.on_their_way:
-        parts.append(f"{found.on_their_way:,} rows on their way")
+    parts = [explain_rows(differences.harmless)] if differences.harmless else []
+    if differences.on_their_way:
+        parts.append(f"{differences.on_their_way:,} rows on their way")
     return f" (besides: {'; '.join(parts)})" if parts else ""
 
 
@@ -105,17 +105,17 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
     """A check that is red when there are rows of one class of difference."""
 
     def judge(evidence: Evidence) -> CheckResult:
-        found = evidence.parity.differences
-        rows = {} if found is None else found.rows
+        differences = evidence.parity.differences
+        rows = {} if differences is None else differences.rows
         cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
         numbers: dict[str, Metadata] = {"scorecards": cards, "scores": scores}
         if not cards and not scores:
             return CheckResult(True, good, numbers)
-        assert found is not None
+        assert differences is not None
         return CheckResult(
             False,
             f"{cards:,} scorecards and {scores:,} scores {bad}",
-            {**numbers, "rows": _sample_table(found, difference)},
+            {**numbers, "rows": _sample_table(differences, difference)},
         )
 
     return judge
@@ -143,10 +143,10 @@ def nothing_left_failed(evidence: Evidence) -> CheckResult:
     return given_up_result(evidence.given_up, evidence.given_up_of_customer)
 
 
-def given_up_result(one: Repair | None, repairs: Sequence[Repair]) -> CheckResult:
+def given_up_result(repair: Repair | None, repairs: Sequence[Repair]) -> CheckResult:
     """The result of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
     numbers: dict[str, Metadata] = {"given_up_partitions_of_customer": len(repairs)}
-    if one is None:
+    if repair is None:
         return CheckResult(True, "no repair of this partition was given up", numbers)
     table = [
         TableRecord(
@@ -161,7 +161,7 @@ def given_up_result(one: Repair | None, repairs: Sequence[Repair]) -> CheckResul
     ]
     return CheckResult(
         False,
-        f"the repair was given up at {_time(one.given_up_at)} after {one.failed} failed ones: {one.differs}. {RECOVERY}",
+        f"the repair was given up at {_time(repair.given_up_at)} after {repair.failed} failed ones: {repair.differs}. {RECOVERY}",
         {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
     )
 
@@ -222,8 +222,8 @@ _TEMPLATE_COLUMNS = TableSchema(
 )
 
 
-def _sample_table(found: SliceDifferences, only: Difference | None = None) -> MetadataValue:
-    samples = [sample for sample in found.samples if only is None or sample.difference is only]
+def _sample_table(differences: SliceDifferences, only: Difference | None = None) -> MetadataValue:
+    samples = [sample for sample in differences.samples if only is None or sample.difference is only]
     return MetadataValue.table(
         [
             TableRecord(

@@ -28,17 +28,17 @@ _RUNS, _COUNTED, _EVENTS = 300, 60, 6_000
 def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Collection[Kind]) -> list[PastRun]:
     """The latest successful runs that wrote to the shards of a fleet, of some kinds."""
     datasets = [dataset for dataset in fleet.datasets() if dataset.kind in kinds]
-    found: list[PastRun] = []
+    runs: list[PastRun] = []
     events = 0
     for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.SUCCESS]), limit=_RUNS):
-        if len(found) >= _COUNTED or events >= _EVENTS:
+        if len(runs) >= _COUNTED or events >= _EVENTS:
             break
         if any(does_write(record.dagster_run, dataset) for dataset in datasets):
             run, read = _cost(instance, record)
             events += read
             if run is not None:
-                found.append(run)
-    return found
+                runs.append(run)
+    return runs
 
 
 def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None, int]:

@@ -37,12 +37,12 @@ _UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING,
 
 def slices_in_flight(instance: DagsterInstance, asset_graph: AssetGraph, dataset: Dataset) -> frozenset[Slice]:
     """The slices of a dataset that some run is going to write, or is writing."""
-    found: set[Slice] = set()
+    in_flight: set[Slice] = set()
     for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
         if does_write(run, dataset):
-            found |= slices_of_tags(run, dataset.cluster)
-    found |= set(_slices_of_backfills(instance, asset_graph, asset_key(dataset, Step.WRITE)))
-    return frozenset(found)
+            in_flight |= slices_of_tags(run, dataset.cluster)
+    in_flight |= set(_slices_of_backfills(instance, asset_graph, asset_key(dataset, Step.WRITE)))
+    return frozenset(in_flight)
 
 
 def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:

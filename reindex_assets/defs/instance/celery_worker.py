@@ -65,10 +65,10 @@ def answers(name: str) -> bool:
     from kombu.exceptions import OperationalError
 
     try:
-        found = app.control.inspect(destination=[f"{name}@{socket.gethostname()}"], timeout=_ANSWER_SECONDS).ping()
+        answers = app.control.inspect(destination=[f"{name}@{socket.gethostname()}"], timeout=_ANSWER_SECONDS).ping()
     except OperationalError as error:
         raise BrokerError(f"the broker at {app.connection().as_uri()} can't be asked: {error}") from error
-    return bool(found)
+    return bool(answers)
 
 
 def worker_app() -> Celery:

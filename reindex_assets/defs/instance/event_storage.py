@@ -92,27 +92,27 @@ class EventStorage(PostgresEventLogStorage):
                 for event, row, (number,) in zip(events, rows, connection.execute(insert, rows), strict=True)
             ]
             unplanned = self._store_verdicts(connection, [event for event in numbered if event.kind is _VERDICT])
-            for one in numbered:
-                if one.kind is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
-                    connection.execute(_PLANNED, _planned_rows(one))
+            for entry in numbered:
+                if entry.kind is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                    connection.execute(_PLANNED, _planned_rows(entry))
             # As with materializations: an asset's own row says what came last.
             latest = {
-                one.row["asset_key"]: one
-                for one in numbered
-                if one.kind is DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+                entry.row["asset_key"]: entry
+                for entry in numbered
+                if entry.kind is DagsterEventType.ASSET_MATERIALIZATION_PLANNED
             }
-            for one in latest.values():
-                assert one.storage_id is not None
-                self._store_asset_event(connection, one.event, one.storage_id)
-        for one in unplanned:
-            self.store_asset_check_event(one.event, one.storage_id)
+            for entry in latest.values():
+                assert entry.storage_id is not None
+                self._store_asset_event(connection, entry.event, entry.storage_id)
+        for entry in unplanned:
+            self.store_asset_check_event(entry.event, entry.storage_id)
 
     def _store_verdicts(self, connection: db.Connection, verdicts: Sequence[_Numbered]) -> list[_Numbered]:
         """Puts verdicts into the rows that were planned for them; returns those that were not planned."""
         if not verdicts:
             return []
-        found = set(connection.execute(_JUDGED, _judged(verdicts)).scalars())
-        return [one for number, one in enumerate(verdicts) if number not in found]
+        judged = set(connection.execute(_JUDGED, _judged(verdicts)).scalars())
+        return [entry for number, entry in enumerate(verdicts) if number not in judged]
 
     def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
         with self.index_connection() as connection:
@@ -137,33 +137,33 @@ class _Numbered:
 
 
 def _judged(numbered: Sequence[_Numbered]) -> dict[str, list[Any]]:
-    verdicts = [one.data for one in numbered if isinstance(one.data, AssetCheckEvaluation)]
+    verdicts = [entry.data for entry in numbered if isinstance(entry.data, AssetCheckEvaluation)]
     targets = [verdict.target_materialization_data for verdict in verdicts]
     return {
         "numbers": list(range(len(numbered))),
         "asset_keys": [verdict.asset_key.to_string() for verdict in verdicts],
         "check_names": [verdict.check_name for verdict in verdicts],
         "partitions": [verdict.partition for verdict in verdicts],
-        "run_ids": [one.event.run_id for one in numbered],
+        "run_ids": [entry.event.run_id for entry in numbered],
         "statuses": [_SUCCEEDED if verdict.passed else _FAILED for verdict in verdicts],
-        "events": [one.row["event"] for one in numbered],
-        "times": [one.row["timestamp"] for one in numbered],
-        "storage_ids": [one.storage_id for one in numbered],
+        "events": [entry.row["event"] for entry in numbered],
+        "times": [entry.row["timestamp"] for entry in numbered],
+        "storage_ids": [entry.storage_id for entry in numbered],
         "target_ids": [target.storage_id if target else None for target in targets],
     }
 
 
-def _planned_rows(one: _Numbered) -> dict[str, Any]:
-    planned = one.data
+def _planned_rows(entry: _Numbered) -> dict[str, Any]:
+    planned = entry.data
     assert isinstance(planned, AssetCheckEvaluationPlanned)
     subset = planned.partitions_subset
     return {
         "asset_key": planned.asset_key.to_string(),
         "check_name": planned.check_name,
         "partitions": list(subset.get_partition_keys()) if subset else [None],
-        "run_id": one.event.run_id,
+        "run_id": entry.event.run_id,
         "status": AssetCheckExecutionRecordStatus.PLANNED.value,
-        "event": one.row["event"],
-        "timestamp": one.row["timestamp"],
-        "storage_id": one.storage_id,
+        "event": entry.row["event"],
+        "timestamp": entry.row["timestamp"],
+        "storage_id": entry.storage_id,
     }

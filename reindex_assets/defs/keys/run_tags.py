@@ -42,23 +42,23 @@ def limiting_tags(tags: Mapping[str, str], assets: Iterable[AssetKey]) -> dict[s
     of_slices = {key for key in keys if _is_of_slices(key)}
     clusters = {key.path[0] for key in keys if key in of_slices or key == purge_asset_key(key.path[0])}
     kinds = {key.path[1] for key in of_slices}
-    found: dict[str, str] = {}
+    added: dict[str, str] = {}
     if CLUSTER_TAG in tags:
-        found[CLUSTER_TAG] = tags[CLUSTER_TAG]
+        added[CLUSTER_TAG] = tags[CLUSTER_TAG]
     elif len(clusters) == 1:
-        found[CLUSTER_TAG] = clusters.pop()
+        added[CLUSTER_TAG] = clusters.pop()
     else:
         return {}
     if KIND_TAG not in tags and kinds:
-        found[KIND_TAG] = kinds.pop() if len(kinds) == 1 else Mode.ALL.value
+        added[KIND_TAG] = kinds.pop() if len(kinds) == 1 else Mode.ALL.value
     customers = {Slice.of(tags[name]).customer for name in _PARTITION_TAGS if name in tags}
     if len(customers) == 1:
-        found[CUSTOMER_TAG] = customers.pop()
+        added[CUSTOMER_TAG] = customers.pop()
     if BACKFILL_ID_TAG in tags:
-        found[BACKFILL_CLUSTER_TAG] = found[CLUSTER_TAG]
-        if CUSTOMER_TAG in found:
-            found[BACKFILL_CUSTOMER_TAG] = found[CUSTOMER_TAG]
-    return {name: value for name, value in found.items() if tags.get(name) != value}
+        added[BACKFILL_CLUSTER_TAG] = added[CLUSTER_TAG]
+        if CUSTOMER_TAG in added:
+            added[BACKFILL_CUSTOMER_TAG] = added[CUSTOMER_TAG]
+    return {name: value for name, value in added.items() if tags.get(name) != value}
 
 
 _PARTITION_TAGS = (PARTITION_TAG, RANGE_START_TAG, RANGE_END_TAG)

@@ -80,7 +80,7 @@ class BackfillStatus:
 
     @property
     def windows(self) -> Mapping[str, int]:
-        return sum((Counter(one.windows) for one in self.customers), Counter[str]())
+        return sum((Counter(customer.windows) for customer in self.customers), Counter[str]())
 
     @property
     def ended(self) -> bool:
@@ -123,22 +123,22 @@ def backfill_status(backfill: FleetBackfill, now: float) -> BackfillStatus:
                 windows=counted[who],
                 slices=slices[who],
                 slices_done=done[who],
-                rows=sum(one.rows for one in read),
-                written=sum(one.written for one in read),
-                deleted=sum(one.deleted for one in read),
+                rows=sum(slice_rows.rows for slice_rows in read),
+                written=sum(slice_rows.written for slice_rows in read),
+                deleted=sum(slice_rows.deleted for slice_rows in read),
                 busy_seconds=busy[who],
                 seconds_left=left[who] * seconds if seconds is not None else None if left[who] else 0.0,
             )
         )
     ends = [run.ended for run in backfill.runs if run.ended is not None]
     until = now if work or not ends else max(ends)
-    known = not work or pace.is_known
+    is_known = not work or pace.is_known
     return BackfillStatus(
         backfill.name,
         backfill.begun,
         tuple(customers),
         until - backfill.begun,
-        expected_seconds(work, limits_of(backfill.instance)) if known else None,
+        expected_seconds(work, limits_of(backfill.instance)) if is_known else None,
     )
 
 
@@ -171,29 +171,29 @@ _AT_WORK = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatu
 
 
 def _window_state(states: Iterable[WindowState]) -> WindowState:
-    found = set(states)
+    present = set(states)
     for state in (WindowState.RUNNING, WindowState.LEFT, WindowState.FAILED):
-        if state in found:
+        if state in present:
             return state
     return WindowState.DONE
 
 
 def _windows(backfill: FleetBackfill) -> dict[tuple[_Whose, str], set[PartitionRef]]:
     """The slices of each customer's windows; a second launch goes on with those of the first."""
-    found: dict[tuple[_Whose, str], set[PartitionRef]] = defaultdict(set)
+    windows: dict[tuple[_Whose, str], set[PartitionRef]] = defaultdict(set)
     for request in backfill.requests:
         for partition in request.partitions(request.asked):
-            found[_whose(partition), request.window].add(partition)
-    return found
+            windows[_whose(partition), request.window].add(partition)
+    return windows
 
 
 def _busy_seconds(runs: Iterable[RunOfBackfill], now: float) -> dict[_Whose, float]:
-    found: dict[_Whose, float] = defaultdict(float)
+    seconds: dict[_Whose, float] = defaultdict(float)
     for run in runs:
         if run.began is not None:
             for who in {_whose(partition) for partition in run.partitions}:
-                found[who] += max(0.0, (run.ended or now) - run.began)
-    return found
+                seconds[who] += max(0.0, (run.ended or now) - run.began)
+    return seconds
 
 
 class _Pace:
@@ -229,7 +229,7 @@ def _rows(
     for partition in asked:
         if partition in ids:
             wanted[partition.cluster_name, partition.kind_name].append(ids[partition])
-    found: dict[PartitionRef, _Written] = {}
+    written_rows: dict[PartitionRef, _Written] = {}
     for (cluster_name, kind_name), numbers in wanted.items():
         key = asset_key_of(cluster_name, kind_name, Step.WRITE)
         for start in range(0, len(numbers), _EVENTS):
@@ -243,8 +243,8 @@ def _rows(
                 # Of a partition that nothing has touched nothing is read.
                 rows = number["rows_read"] or number["rows_unchanged"]
                 partition = PartitionRef(cluster_name, kind_name, Slice.of(record.partition_key))
-                found[partition] = _Written(rows, number["rows_written"], number["rows_deleted"])
-    return found
+                written_rows[partition] = _Written(rows, number["rows_written"], number["rows_deleted"])
+    return written_rows
 
 
 #: Events that are read at once.
