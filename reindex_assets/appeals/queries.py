@@ -70,7 +70,6 @@ class AppealPlace:
     template_type: int
     scorecard_type: int
     rows: FoundRows
-    newest_version: int
 
 
 # --- Postgres
@@ -135,7 +134,7 @@ def match(shard: ShardConnection, names: StagingNames, group: SliceGroup) -> Non
     """
     live = "\n    UNION ALL\n".join(
         f"""\
-    SELECT {_KEY}, version, {int(table is SCORECARD)} AS is_scorecard
+    SELECT {_KEY}, {int(table is SCORECARD)} AS is_scorecard
     FROM {table.name}
     WHERE {OF_CUSTOMERS}
       AND scorecard_id IN (SELECT scorecard_id FROM {quoted(names.appeals)})"""
@@ -148,7 +147,6 @@ SELECT {_KEY},
        any(appeal.scorecard_type) AS scorecard_type,
        countIf(is_scorecard = 1) AS scorecards,
        countIf(is_scorecard = 0) AS scores,
-       max(version) AS newest,
        ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {quoted(names.identities)}) AS is_attempted
 FROM
 (
@@ -183,7 +181,7 @@ def examples(
     """The first places of a shard, by day and customer."""
     rows = shard.rows(
         f"""\
-SELECT {_KEY}, scorecard_type, scorecards, scores, newest
+SELECT {_KEY}, scorecard_type, scorecards, scores
 FROM {quoted(names.appeal_places)}
 WHERE is_attempted OR NOT {{attempted_only:Bool}}
 ORDER BY day, customer, profile, toString(scorecard_id)
@@ -200,7 +198,6 @@ LIMIT {{limit:UInt64}}""",
             template_type=row["template_type"],
             scorecard_type=row["scorecard_type"],
             rows=FoundRows(1, row["scorecards"], row["scores"]),
-            newest_version=row["newest"],
         )
         for row in rows
     ]

@@ -83,10 +83,6 @@ class SliceChange:
     extra: int = 0
     newer: int = 0
 
-    @property
-    def upserts(self) -> int:
-        return self.missing + self.changed
-
 
 def orphaned_staging_tables(shard: ShardConnection) -> dict[str, int]:
     """Staging tables on a shard, each with its owner number."""

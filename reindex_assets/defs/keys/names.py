@@ -26,7 +26,6 @@ def asset_key_of(cluster_name: str, kind_name: str, step: Step) -> AssetKey:
 
 
 def job_name(dataset: Dataset) -> str:
-    """The name of a dataset's job."""
     return f"{dataset.kind.name}_{_dagster_name(dataset.cluster_name)}"
 
 
@@ -36,7 +35,6 @@ def group_name(dataset: Dataset) -> str:
 
 
 def all_job_name(cluster_name: str) -> str:
-    """The name of the job over the assets of every kind of a cluster."""
     return f"all_{_dagster_name(cluster_name)}"
 
 
@@ -46,7 +44,6 @@ def purge_asset_key(cluster_name: str) -> AssetKey:
 
 
 def purge_job_name(cluster_name: str) -> str:
-    """The name of the job that purges a cluster's appeals."""
     return f"purge_appeals_{_dagster_name(cluster_name)}"
 
 
@@ -66,7 +63,6 @@ def op_name(dataset: Dataset) -> str:
 
 
 def checks_job_name(dataset: Dataset) -> str:
-    """The name of the job that runs a dataset's checks alone."""
     return f"{job_name(dataset)}_checks"
 
 

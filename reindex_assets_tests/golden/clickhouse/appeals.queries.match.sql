@@ -9,12 +9,11 @@ SELECT
     any(appeal.scorecard_type) AS scorecard_type,
     countIf(is_scorecard = 1) AS scorecards,
     countIf(is_scorecard = 0) AS scores,
-    max(version) AS newest,
     (customer, profile, scorecard_id) IN (
         SELECT customer, profile, scorecard_id FROM `reindex_staging_{owner}_{group}_identities`
     ) AS is_attempted
 FROM (
-    SELECT customer, template_type, day, profile, scorecard_id, version, 0 AS is_scorecard
+    SELECT customer, template_type, day, profile, scorecard_id, 0 AS is_scorecard
     FROM score
     WHERE customer IN {customers:Array(String)}
       AND (
@@ -23,7 +22,7 @@ FROM (
       )
       AND scorecard_id IN (SELECT scorecard_id FROM `reindex_staging_{owner}_{group}_appeals`)
     UNION ALL
-    SELECT customer, template_type, day, profile, scorecard_id, version, 1 AS is_scorecard
+    SELECT customer, template_type, day, profile, scorecard_id, 1 AS is_scorecard
     FROM scorecard
     WHERE customer IN {customers:Array(String)}
       AND (
