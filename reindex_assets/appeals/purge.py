@@ -165,7 +165,7 @@ class AppealPurge:
         """
         session, shards = engines.source, engines.shards
         self._looks += 1
-        names = StagingNames(session.owner, self._looks)
+        names = StagingNames(owner=session.owner, group=self._looks)
         try:
             shards.map(lambda shard: _create(shard, names))
             if attempted is not None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArrowStream:
     """A whole block: its columns, and the bytes of an Arrow stream."""
 
@@ -44,4 +44,4 @@ class InsertBlock:
         """The whole block; nothing can be added afterwards."""
         assert self._writer is not None, "a block without rows is not sent"
         self._writer.close()
-        return ArrowStream(self._columns, self._sink.getvalue())
+        return ArrowStream(columns=self._columns, body=self._sink.getvalue())

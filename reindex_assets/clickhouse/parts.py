@@ -62,7 +62,7 @@ def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, s
     return parts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartChanges:
     """What happened to the parts of a cluster between two lists.
 
@@ -125,7 +125,7 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
         if not new.keys() >= old.keys():
             merged.add(_month(partition))
     names = {key: tuple(sorted(names)) for key, names in inserted.items()}
-    return PartChanges(names, frozenset(rewritten), frozenset(merged - rewritten))
+    return PartChanges(inserted=names, rewritten=frozenset(rewritten), merged=frozenset(merged - rewritten))
 
 
 def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] | None:
@@ -202,7 +202,7 @@ def of_months(parts: Parts, slices: Iterable[Slice]) -> dict[PartitionPlace, Map
     return {place: names for place, names in parts.items() if place[1] == _CONVERSATION or _month(place[3]) in months}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartsLook:
     """What has happened to the rows of some slices since a list of parts.
 
@@ -238,11 +238,11 @@ def look_at_parts(
             break
         listed = later
     else:
-        changes = PartChanges({}, frozenset({None}))
+        changes = PartChanges(inserted={}, rewritten=frozenset({None}))
     in_doubt &= slices
     in_doubt |= {item for item in slices if changes.rewritten & {None, (item.day.year, item.day.month)}}
     merged = {item for item in slices - in_doubt if changes.merged & {None, (item.day.year, item.day.month)}}
-    return PartsLook(listed, frozenset(in_doubt), frozenset(merged))
+    return PartsLook(parts=listed, in_doubt=frozenset(in_doubt), merged=frozenset(merged))
 
 
 def slices_in_parts(

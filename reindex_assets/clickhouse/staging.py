@@ -37,7 +37,7 @@ IDENTITY_DEFINITIONS = ", ".join(f"{column.name} {column.clickhouse}" for column
 Key = tuple[object, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StagingNames:
     """The names of one group's staging tables on each shard."""
 
@@ -66,7 +66,7 @@ class StagingNames:
         return [name for table in tables for name in (self.rows(table), self.difference(table))] + [self.identities]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceChange:
     """How a slice's rows on one shard differ from the expected ones, in rows.
 
@@ -186,11 +186,11 @@ GROUP BY customer, day""",
     )
     return [
         SliceChange(
-            Slice.of_row(row),
-            _count(row["missing"]),
-            _count(row["changed"]),
-            _count(row["extra"]),
-            _count(row["newer"]),
+            slice=Slice.of_row(row),
+            missing=_count(row["missing"]),
+            changed=_count(row["changed"]),
+            extra=_count(row["extra"]),
+            newer=_count(row["newer"]),
         )
         for row in rows
     ]

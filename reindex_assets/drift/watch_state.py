@@ -138,7 +138,7 @@ def _row(item: Slice, state: SliceState) -> dict[str, object]:
 
 def _state(row: Mapping[str, object]) -> SliceState:
     row_versions = {
-        name: RowVersions(int(str(row[f"{name}_rows"])), int(str(row[f"{name}_mark"])))
+        name: RowVersions(rows=int(str(row[f"{name}_rows"])), checksum=int(str(row[f"{name}_mark"])))
         for name in (SCORECARD.name, SCORE.name)
         if row[f"{name}_mark"] is not None
     }

@@ -43,7 +43,7 @@ WHERE {TIMES_IN_SLICES}
 GROUP BY 1, 2"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuarantinedRow:
     """A scorecard that should reach ClickHouse and can't; it stays in Postgres, and is reported under `day`."""
 

@@ -23,7 +23,7 @@ from reindex_assets.selection.row_digest import MODULUS
 from reindex_assets.selection.source_sql import BELONGS, relations_of, source_sql
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RowVersions:
     """A table of a slice in Postgres: how many rows, and a checksum of their versions. While both are equal, nothing has touched it."""
 
@@ -33,7 +33,7 @@ class RowVersions:
     @staticmethod
     def of(rows: int, total: str | int) -> RowVersions:
         """From a count and a sum of `VERSION`; Postgres sums without end."""
-        return RowVersions(rows, int(total) % MODULUS)
+        return RowVersions(rows=rows, checksum=int(total) % MODULUS)
 
 
 #: The hash of the row versions behind a row of ClickHouse, as a Postgres expression by table name. A scorecard's kind and template

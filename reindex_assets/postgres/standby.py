@@ -56,7 +56,7 @@ PATIENCE_SECONDS = 2.2
 _POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """What a transaction sees of Postgres.
 
@@ -92,7 +92,7 @@ class SnapshotClock:
         while True:
             [seen] = self._ask(_STANDING)
             if not seen["is_standby"]:
-                return Snapshot(seen["microseconds"], is_standby=False, lag_seconds=0.0)
+                return Snapshot(microseconds=seen["microseconds"], is_standby=False, lag_seconds=0.0)
             is_level = seen["caught_up"]
             if seen["age_seconds"] > self._limit_seconds:
                 is_level = is_level and self._is_quiet_at(seen["position"])
@@ -100,7 +100,8 @@ class SnapshotClock:
                 if not is_level and seen["position"] is not None and time.monotonic() < patience_ends:
                     time.sleep(_POLL_SECONDS)
                     continue
-            return Snapshot(seen["microseconds"], is_standby=True, lag_seconds=0.0 if is_level else seen["age_seconds"])
+            lag_seconds = 0.0 if is_level else seen["age_seconds"]
+            return Snapshot(microseconds=seen["microseconds"], is_standby=True, lag_seconds=lag_seconds)
 
     def _is_quiet_at(self, position: str) -> bool:
         """Whether the receiver has been the same, and at the same place, for QUIET_SECONDS."""

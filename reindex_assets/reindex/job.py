@@ -240,7 +240,7 @@ class Reindex:
         self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, extract: ExtractInfo
     ) -> GroupPipeline:
         self._groups_begun += 1
-        names = StagingNames(engines.source.owner, self._groups_begun)
+        names = StagingNames(owner=engines.source.owner, group=self._groups_begun)
         placement = GroupPlacement(engines.shards, group)
         return GroupPipeline(
             self._store, engines.shards, group, placement, chain, extract, names, self._options.write, self._count_rows

@@ -251,7 +251,7 @@ class GroupWriter:
         if self._direct[shard.index]:
             # Every row that was read has been written.
             return [
-                staging.SliceChange(item, missing=writes[table.name, shard.index].read)
+                staging.SliceChange(slice=item, missing=writes[table.name, shard.index].read)
                 for item, writes in self._writes.items()
             ]
         return staging.find_difference(shard, self._names, table, self._group, self._snapshot)

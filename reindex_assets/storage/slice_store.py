@@ -36,7 +36,7 @@ _BYTES_WAITING = 16 * 1024 * 1024
 _SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceFile:
     """A written file: where it stands and what it holds."""
 
@@ -45,7 +45,7 @@ class SliceFile:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractInfo:
     """Where the rows of a file come from: the snapshot (microseconds), and the one reading of it."""
 
@@ -55,7 +55,7 @@ class ExtractInfo:
     @staticmethod
     def new(snapshot: int) -> ExtractInfo:
         """Of rows that are going to be read."""
-        return ExtractInfo(snapshot, uuid.uuid4().hex)
+        return ExtractInfo(snapshot=snapshot, extract_id=uuid.uuid4().hex)
 
 
 class SliceStore:
@@ -138,7 +138,7 @@ class SliceStore:
             raise MissingSliceError(
                 f"the {step} files of {item} were written by an older version: run scorecard_extract of this partition again"
             )
-        return ExtractInfo(int(metadata[_SNAPSHOT_KEY]), metadata[_EXTRACT_KEY].decode())
+        return ExtractInfo(snapshot=int(metadata[_SNAPSHOT_KEY]), extract_id=metadata[_EXTRACT_KEY].decode())
 
     def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
         """Streams a table's rows of a slice; after the step `rows` each with its shard, the last column."""
@@ -282,7 +282,7 @@ class _OpenFile:
 
     def publish(self) -> SliceFile:
         self.seal()
-        return SliceFile(self._path, self._rows, self._store.publish(self._name, self._path))
+        return SliceFile(path=self._path, rows=self._rows, bytes=self._store.publish(self._name, self._path))
 
     def abandon(self) -> None:
         self._waiting = []

@@ -150,7 +150,7 @@ def store(storing: Fleet) -> WatchStore:
 
 
 numbers = st.one_of(st.integers(0, 2**64 - 1), st.integers(2**64 - 3, 2**64 - 1), st.integers(2**63 - 2, 2**63 + 2))
-versions = st.builds(RowVersions, st.integers(0, 2**62), numbers)
+versions = st.builds(RowVersions, rows=st.integers(0, 2**62), checksum=numbers)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 states = st.builds(
     WatchState,
