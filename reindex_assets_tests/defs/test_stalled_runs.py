@@ -23,6 +23,7 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.session_stack import CUSTOMERS
+from reindex_assets_tests.support.waiting import until
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), 3, scale=0.02)
 
@@ -59,10 +60,11 @@ def test_a_run_of_a_dead_machine_is_failed_and_frees_its_partitions_and_a_living
 
 
 def _started(instance: DagsterInstance) -> DagsterRun:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
-        if runs:
-            return runs[0]
-        time.sleep(0.02)
-    raise AssertionError("no run has started")
+    runs: list[DagsterRun] = []
+
+    def has_started() -> bool:
+        runs[:] = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
+        return bool(runs)
+
+    until(has_started)
+    return runs[0]

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import Slice
 from reindex_assets_tests.support.celery_processes import DAGSTER_YAML
 from reindex_assets_tests.support.hand_made_rows import add_scorecard
+from reindex_assets_tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -233,9 +233,11 @@ class Compose:
     def wait(self, name: str) -> None:
         """Waits until a service is healthy by its own health check."""
         command = self._here(self._services[name]["healthcheck"]["test"][1:])
-        end = time.monotonic() + 120
-        while subprocess.run(command, env=self._environment, capture_output=True, check=False).returncode:
-            assert time.monotonic() < end, f"{shlex.join(command)}: {self.log(name)}"
+
+        def is_healthy() -> bool:
+            return not subprocess.run(command, env=self._environment, capture_output=True, check=False).returncode
+
+        until(is_healthy, lambda: f"{shlex.join(command)}: {self.log(name)}")
 
     def log(self, name: str) -> str:
         return (self._directory / f"{name}.log").read_text(encoding="utf-8")[-3000:]
@@ -270,7 +272,7 @@ _LAUNCH = """mutation($run: ExecutionParams!) { launchRun(executionParams: $run)
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("clean")
 def test_the_commands_of_compose_come_up_healthy_and_a_run_starts_in_the_code_location(
     stack: LocalStack, instance: DagsterInstance, source: Connection, tmp_path: Path
@@ -299,11 +301,13 @@ def test_the_commands_of_compose_come_up_healthy_and_a_run_starts_in_the_code_lo
             },
         )["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
-        end = time.monotonic() + 120
-        while (status := dagster.runs()[0]["status"]) != "SUCCESS":
+
+        def has_succeeded() -> bool:
+            status = dagster.runs()[0]["status"]
             assert status not in ("FAILURE", "CANCELED"), compose.log("code")
-            assert time.monotonic() < end, compose.log("daemon")
-            time.sleep(0.3)
+            return bool(status == "SUCCESS")
+
+        until(has_succeeded, lambda: compose.log("daemon"))
 
 
 # --- Kubernetes

@@ -182,7 +182,7 @@ def test_every_page_with_commands_has_its_place_in_the_order() -> None:
         assert name.split()[-1] in (ROOT / "reindex_assets_tests" / path).read_text(encoding="utf-8")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", ORDER)
 def test_the_commands_of_a_page_work(page: str, ran: dict[str, Ran]) -> None:
     for command in commands_of(page):

@@ -50,7 +50,7 @@ PLAN = FleetPlan(
 )
 FIRST, SECOND, THIRD = (one.name for one in PLAN.clusters)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,9 +23,10 @@ from dagster import DagsterRun
 from redis import Redis
 from redis.exceptions import RedisError
 
+from reindex_assets_tests.support.waiting import PATIENCE_SECONDS, until
+
 DAGSTER_YAML = Path(__file__).parents[2] / "deploy" / "celery" / "dagster.yaml"
 
-_PATIENCE_SECONDS = 60
 _TASK_TAG = "dagster-celery/task_id"
 
 
@@ -52,11 +52,12 @@ def running_redis(directory: Path) -> Iterator[str]:
         )
     try:
         with Redis(port=port) as client:
-            end = time.monotonic() + _PATIENCE_SECONDS
-            while not _answers(client):
+
+            def is_up() -> bool:
                 assert process.poll() is None, log.read_text(encoding="utf-8")
-                assert time.monotonic() < end, log.read_text(encoding="utf-8")
-                time.sleep(0.1)
+                return _answers(client)
+
+            until(is_up, lambda: log.read_text(encoding="utf-8"))
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()
@@ -104,17 +105,19 @@ class Workers:
 
     def wait(self) -> None:
         """Waits until all of them answer."""
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while not set(self._processes) <= self._answering():
+
+        def all_answer() -> bool:
             assert all(process.poll() is None for process in self._processes.values()), self.logs()
-            assert time.monotonic() < end, self.logs()
+            return set(self._processes) <= self._answering()
+
+        until(all_answer, self.logs)
 
     def check(self, name: str) -> int:
         """The exit status of the question whether a worker answers, as an orchestrator asks it."""
         return subprocess.run(
             [sys.executable, "-m", "reindex_assets", "worker", "--check", "--name", name],
             env={**os.environ, **self._environment},
-            timeout=_PATIENCE_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         ).returncode
 
