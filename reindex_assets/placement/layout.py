@@ -18,7 +18,7 @@ from uuid import uuid4
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.errors import LayoutError, SchemaMismatchError, SliceBusyError
+from reindex_assets.errors import LayoutError, SchemaMismatchError
 from reindex_assets.model import KINDS, LAYOUT_TABLE, TABLES, Kind
 from reindex_assets.placement.guard import check_placement
 from reindex_assets.placement.locks import changing_layout
@@ -27,7 +27,6 @@ from reindex_assets.placement.records import (
     LayoutRecord,
     LayoutState,
     Records,
-    is_half_settled,
     is_unknown,
     later,
     read_records,
@@ -48,15 +47,9 @@ def assert_layout(shards: ShardSet, cluster_name: str, *, resharding: bool = Fal
 
     Raises:
         LayoutError: they are not.
-        SliceBusyError: the records are being written for the first time.
         ShardUnreachableError: a shard could not be asked.
     """
-    records = read_records(shards)
-    if is_half_settled(records):
-        raise SliceBusyError(
-            f"cluster {cluster_name}: another run is writing the first records of its layout: run this again"
-        )
-    error = contradiction(shards, cluster_name, records, resharding=resharding)
+    error = contradiction(shards, cluster_name, read_records(shards), resharding=resharding)
     if error is not None:
         raise error
 

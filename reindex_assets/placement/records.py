@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from reindex_assets.clickhouse.schema import create_layout_table, has_layout_table
@@ -87,7 +87,7 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
             return None
         return LayoutRecord(**{**rows[0], "state": LayoutState(str(rows[0]["state"]))}) if rows else None
 
-    return shards.map(read)
+    return _decided(shards.map(read))
 
 
 def write_records(
@@ -124,14 +124,24 @@ _TYPES = ("UUID", "String", "String", "Int32", "Int32", "Int32", "Int32", "Int32
 
 
 def is_unknown(records: Records) -> bool:
-    """Whether no shard knows its place yet, or only some: their first records were not written to the end."""
-    return is_half_settled(records) or not any(record is not None and record.counts for record in records)
+    """Whether no shard knows its place yet."""
+    return not any(record is not None and record.counts for record in records)
 
 
-def is_half_settled(records: Records) -> bool:
-    """Whether the second round of the first records (`adopt`) has reached some of the shards and not all."""
-    states = {record and record.state for record in records}
-    return states == {LayoutState.ADOPTING, LayoutState.SETTLED} and len({r.layout_id for r in records if r}) == 1
+def _decided(records: Records) -> list[LayoutRecord | None]:
+    """The records, with those that the second round of the first writing (`adopt`) has not reached yet as it will write them.
+
+    Once it has reached any shard, all shards have the same layout: a run that comes meanwhile, or after a crash, need not wait.
+    """
+    settled = {(r.layout_id, r.shards, r.version) for r in records if r is not None and r.state is LayoutState.SETTLED}
+    return [
+        replace(record, state=LayoutState.SETTLED, version=record.version + 1)
+        if record is not None
+        and record.state is LayoutState.ADOPTING
+        and (record.layout_id, record.shards, record.version + 1) in settled
+        else record
+        for record in records
+    ]
 
 
 def later(records: Records) -> int:

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.engines import ClickHouse
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError, SliceBusyError
+from reindex_assets.errors import ConfigurationError, LayoutError, PlacementError
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Slice, Step
@@ -230,9 +230,10 @@ def test_an_adoption_that_was_broken_off_is_done_again(
     with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
         before = read_records(shards)
         if in_round == "second":
-            # Whoever is about to write meanwhile waits for it.
-            with pytest.raises(SliceBusyError, match="first records"):
-                assert_layout(shards, CLUSTER)
+            # It is decided: whoever is about to write goes on, and a fleet file with other shards is refused.
+            assert_layout(shards, CLUSTER)
+            with pytest.raises(LayoutError, match="placed on 4"):
+                reindex(with_shards(fleet, [0, 1, 2]), [ITEM])
     succeeded(reindex(fleet, [ITEM], options=ReindexOptions(write=WriteOptions(dry_run=True))))
     with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
         assert read_records(shards) == before
@@ -243,6 +244,20 @@ def test_an_adoption_that_was_broken_off_is_done_again(
         (LayoutState.SETTLED, number, 4) for number in range(4)
     ]
     assert len({record and record.layout_id for record in found}) == 1
+
+
+def test_a_shard_from_the_time_of_another_adoption_is_not_taken_for_settled(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    fill(source)
+    succeeded(reindex(fleet, [ITEM]))
+    # As a disk restored from then: its record is not the one before what the others say.
+    [record] = shard_clients[3].query("SELECT * FROM reindex_layout WHERE state = 'settled'").named_results()
+    restored = {**record, "state": "adopting", "version": record["version"] - 7}
+    shard_clients[3].command("TRUNCATE TABLE reindex_layout")
+    shard_clients[3].insert("reindex_layout", [list(restored.values())], column_names=list(restored))
+    with pytest.raises(LayoutError, match="has no record of where its rows belong"):
+        reindex(fleet, [ITEM])
 
 
 def test_rows_that_stand_elsewhere_are_not_adopted(
