@@ -26,15 +26,17 @@ from reindex_assets.clickhouse.schema import apply_schema
 from reindex_assets.errors import ReindexError
 
 
-class _Commands(TyperGroup):
-    """Shows an error that this project raises on purpose as a sentence, with exit status 2. Any other error keeps its traceback."""
+class Commands(TyperGroup):
+    """Shows an error that this project raises on purpose as a sentence. Any other error keeps its traceback."""
+
+    exit_status = options.COULD_NOT_TELL
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ReindexError as error:
             Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(options.COULD_NOT_TELL) from None
+            raise typer.Exit(self.exit_status) from None
 
 
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)
@@ -51,7 +53,7 @@ def schema_apply(fleet: options.FleetFile = None) -> None:
 def build_app() -> typer.Typer:
     """The production commands, in the order in which the help lists them."""
     app = typer.Typer(
-        cls=_Commands,
+        cls=Commands,
         help="Keeps ClickHouse's scorecards exactly true to Postgres, customer by customer, day by day, shard by shard.",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,

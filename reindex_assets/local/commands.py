@@ -7,9 +7,7 @@ The commands import the stack themselves: it needs the extra `local`, and the co
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,15 +17,23 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.backfill.forecast import duration_words
+from reindex_assets.cli.app import Commands
 from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_path
-from reindex_assets.errors import ConfigurationError, ReindexError
+from reindex_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from reindex_assets.local.stack.server import ServerStatus
     from reindex_assets.local.stack.stack import LocalStack
 
+
+class _LocalCommands(Commands):
+    exit_status = 1
+
+
 local_app = typer.Typer(
-    help="A real PostgreSQL and real ClickHouse shards on this machine, loopback only.", no_args_is_help=True
+    cls=_LocalCommands,
+    help="A real PostgreSQL and real ClickHouse shards on this machine, loopback only.",
+    no_args_is_help=True,
 )
 
 Root = Annotated[Path, typer.Option("--root", help="The stack's own directory.", file_okay=False)]
@@ -66,32 +72,29 @@ def up(
 ) -> None:
     """Starts the servers that don't run, and writes the fleet file and the environment that point at them."""
     console = Console()
-    with _readable_errors():
-        stack = _stack(root, shards) if clusters is None else _fleet_stack(root, shards, clusters, customers)
-        started_at = time.monotonic()
-        with console.status("Starting PostgreSQL and the shards"):
-            stack.up(
-                customers=dict(_customer(text) for text in customer) if customer else None,
-                first_day=first_day.date() if first_day else None,
-            )
-        console.print(_table(stack.status()))
-        console.print(f"Up after {time.monotonic() - started_at:.1f} s. Fleet file: {stack.fleet_path}", soft_wrap=True)
-        console.print(f"For a shell: set -a; . {environment_path(stack.root)}; set +a", soft_wrap=True)
+    stack = _stack(root, shards, clusters, customers)
+    started_at = time.monotonic()
+    with console.status("Starting PostgreSQL and the shards"):
+        stack.up(
+            customers=dict(_customer(text) for text in customer) if customer else None,
+            first_day=first_day.date() if first_day else None,
+        )
+    console.print(_table(stack.status()))
+    console.print(f"Up after {time.monotonic() - started_at:.1f} s. Fleet file: {stack.fleet_path}", soft_wrap=True)
+    console.print(f"For a shell: set -a; . {environment_path(stack.root)}; set +a", soft_wrap=True)
 
 
 @local_app.command()
 def down(root: Root = DEFAULT_ROOT) -> None:
     """Stops every server; the data stay."""
-    with _readable_errors():
-        _stack(root).down()
+    _stack(root).down()
     Console().print("Stopped.")
 
 
 @local_app.command()
 def status(root: Root = DEFAULT_ROOT) -> None:
     """Shows every server; exits with 0 only if all of them run."""
-    with _readable_errors():
-        servers = _stack(root).status()
+    servers = _stack(root).status()
     Console().print(_table(servers))
     if any(server.state != "running" for server in servers):
         raise typer.Exit(1)
@@ -103,30 +106,25 @@ def reset(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Stops every server and removes all data of the stack."""
-    with _readable_errors():
-        stack = _stack(root)
-        if not yes:
-            typer.confirm(f"Remove the stack in {stack.root} with all its data?", abort=True)
-        stack.reset()
+    stack = _stack(root)
+    if not yes:
+        typer.confirm(f"Remove the stack in {stack.root} with all its data?", abort=True)
+    stack.reset()
     Console().print("Removed.")
 
 
-def _stack(root: Path, shards: int | None = None) -> LocalStack:
+def _stack(
+    root: Path, shards: int | None = None, clusters: int | None = None, customers: int | None = None
+) -> LocalStack:
     try:
+        from reindex_assets.local.demo.fleet_plan import DEFAULT_ENGINES, plan_fleet
         from reindex_assets.local.stack.stack import LocalStack
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the local stack needs the package {error.name}: pip install 'reindex-assets[local]'"
         ) from error
-    return LocalStack(root, shards)
-
-
-def _fleet_stack(root: Path, engines: int | None, clusters: int, customers: int | None) -> LocalStack:
-    _stack(root)  # reports a missing package
-    from reindex_assets.local.demo.fleet_plan import DEFAULT_ENGINES, plan_fleet
-    from reindex_assets.local.stack.stack import LocalStack
-
-    return LocalStack(root, plan=plan_fleet(clusters, customers, engines or DEFAULT_ENGINES))
+    plan = None if clusters is None else plan_fleet(clusters, customers, shards or DEFAULT_ENGINES)
+    return LocalStack(root, shards, plan)
 
 
 def _customer(text: str) -> tuple[str, tuple[str, ...]]:
@@ -153,13 +151,3 @@ def _table(servers: list[ServerStatus]) -> Table:
             "" if server.uptime_seconds is None else duration_words(server.uptime_seconds),
         )
     return table
-
-
-@contextlib.contextmanager
-def _readable_errors() -> Iterator[None]:
-    """Shows an error that is meant for the operator without its traceback."""
-    try:
-        yield
-    except ReindexError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
