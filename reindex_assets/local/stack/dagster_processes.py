@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,11 +120,9 @@ def _await(dagster: DagsterProcesses, process: subprocess.Popen[bytes], log: Pat
     while time.monotonic() < end:
         if process.poll() is not None:
             raise LocalStackError(f"Dagster ended while starting; the end of {log}:\n{tail(log)}")
-        try:
-            found = dagster.ask("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
-            if [entry["loadStatus"] for entry in found["workspaceOrError"]["locationEntries"]] == ["LOADED"]:
+        with contextlib.suppress(OSError):
+            workspace = dagster.ask("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
+            if [entry["loadStatus"] for entry in workspace["workspaceOrError"]["locationEntries"]] == ["LOADED"]:
                 return
-        except (urllib.error.URLError, OSError):
-            pass
         time.sleep(0.3)
     raise LocalStackError(f"Dagster has not started within {seconds:.0f} s; the end of {log}:\n{tail(log)}")

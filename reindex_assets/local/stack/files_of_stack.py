@@ -5,16 +5,15 @@ What lives here: their contents and their paths. What does not: processes.
 
 from __future__ import annotations
 
-import json
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 import reindex_assets
 from reindex_assets.config.fleet import Fleet, load_fleet
@@ -60,7 +59,7 @@ class Layout:
 
     postgres_port: int | None
     shard_ports: tuple[int | None, ...]
-    homes: Mapping[str, Home]
+    homes: Mapping[str, Home] = field(default_factory=dict)
 
     @staticmethod
     def new(shards: int, homes: Mapping[str, Home] | None = None) -> Layout:
@@ -76,40 +75,34 @@ class Layout:
         """
         path = _layout_path(root)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            ports = tuple(document["shard_ports"])
-            # A file from before there were fleets has no homes.
-            homes = {
-                name: Home(home["source_database"], home["shard_database"], tuple(home["engines"]))
-                for name, home in document.get("homes", {}).items()
-            }
-            return Layout(document["postgres_port"], ports, homes or _single_home(len(ports)))
+            layout = _LAYOUT.validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except ValidationError as error:
             raise LocalStackError(
                 f"{path} is damaged ({error}): mend it by hand, or start over with 'reindex-assets local reset'"
             ) from error
+        # A file from before there were fleets has no homes.
+        return layout if layout.homes else replace(layout, homes=_single_home(layout.shard_count))
 
     def save(self, root: Path) -> None:
-        write_atomically(_layout_path(root), json.dumps(asdict(self), indent=2) + "\n")
+        write_atomically(_layout_path(root), _LAYOUT.dump_json(self, indent=2).decode() + "\n")
 
     @property
     def shard_count(self) -> int:
         return len(self.shard_ports)
 
-    @property
-    def ports(self) -> set[int]:
-        return {port for port in (self.postgres_port, *self.shard_ports) if port is not None}
-
     def free_port(self, preferred: int | None) -> int:
         """The preferred port if it is free, else a port that no server of the stack has."""
-        return choose_port(preferred, taken=self.ports - {preferred})
+        return choose_port(preferred, taken=(self.postgres_port, *self.shard_ports))
 
     def with_shard_port(self, number: int, port: int) -> Layout:
         ports = list(self.shard_ports)
         ports[number] = port
         return replace(self, shard_ports=tuple(ports))
+
+
+_LAYOUT = TypeAdapter(Layout)
 
 
 def _single_home(shards: int) -> dict[str, Home]:

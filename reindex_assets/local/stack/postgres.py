@@ -12,7 +12,6 @@ import hashlib
 import secrets
 import shutil
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -40,8 +39,6 @@ from reindex_assets.local.stack.server import LocalServer
 USER = "reindex"
 SOURCE_DATABASE = "app"
 DAGSTER_DATABASE = "dagster"
-
-_SOURCE_VERSION = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -206,7 +203,7 @@ class LocalPostgres(LocalServer):
             server.autocommit = True
             with server.cursor() as cursor:
                 cursor.execute("SELECT datname FROM pg_database")
-                existing = {row[0] for row in cursor.fetchall()}
+                existing = {name for (name,) in cursor}
                 for database in (*sources, DAGSTER_DATABASE):
                     if database not in existing:
                         cursor.execute(f"CREATE DATABASE {quote_ident(database, cursor)}")
@@ -220,9 +217,10 @@ class LocalPostgres(LocalServer):
         # writers of the tables: CREATE INDEX IF NOT EXISTS locks its table before it checks.
         connection = self.connect(port, password, database)
         with contextlib.closing(connection), connection, connection.cursor() as cursor:
-            cursor.execute(_SOURCE_VERSION)
-            row = cursor.fetchone()
-            if row is None or row[0] != version:
+            cursor.execute(
+                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+            )
+            if cursor.fetchone() != (version,):
                 cursor.execute(statements)
                 cursor.execute(f"COMMENT ON DATABASE {quote_ident(database, cursor)} IS %s", (version,))
 
@@ -231,9 +229,7 @@ class LocalPostgres(LocalServer):
 
         PostgreSQL removes its pid file itself, unless the pid now belongs to another process or to a zombie.
         """
-        deadline = time.monotonic() + patience_seconds
-        while (orphans := processes_with_argument(self._marker)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        orphans = still_alive(processes_with_argument(self._marker), patience_seconds)
         # SIGQUIT is PostgreSQL's "stop now". The next start replays the log, so nothing committed is lost.
         for orphan in orphans:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -6,15 +6,15 @@ What lives here: finding, measuring and ending processes. What does not: what an
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import socket
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from reindex_assets.errors import TransientError
 from reindex_assets.local.stack.files import LocalStackError, write_atomically
@@ -43,13 +43,12 @@ class ProcessRecord:
     def load(path: Path) -> ProcessRecord | None:
         """The record in a pid file; None if there is no file, or if a crash of the machine has damaged it."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return ProcessRecord(int(document["pid"]), float(document["created_at"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return _RECORD.validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
             return None
 
     def save(self, path: Path) -> None:
-        write_atomically(path, json.dumps(asdict(self)) + "\n")
+        write_atomically(path, _RECORD.dump_json(self).decode() + "\n")
 
     def process(self) -> psutil.Process | None:
         """The process, if it lives."""
@@ -59,6 +58,9 @@ class ProcessRecord:
         except psutil.NoSuchProcess:
             return None
         return process if same and is_alive(process) else None
+
+
+_RECORD = TypeAdapter(ProcessRecord)
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -148,13 +150,13 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def choose_port(preferred: int | None, taken: Collection[int]) -> int:
-    """The preferred port if it is free, else another one.
+def choose_port(preferred: int | None, taken: Collection[int | None]) -> int:
+    """The preferred port if it is free, else another one that is not taken.
 
     Raises:
         LocalStackError: no port is free.
     """
-    if preferred is not None and preferred not in taken and port_is_free(preferred):
+    if preferred is not None and port_is_free(preferred):
         return preferred
     for port in random.sample(PORTS, k=200):
         if port not in taken and port_is_free(port):

@@ -75,7 +75,9 @@ def grant_access(directory: Path) -> None:
             f"create it ('useradd {SYSTEM_USER}'), or run as a normal user ({error})"
         ) from error
     for path in (BINARIES, directory):
-        _let_others_reach(path)
+        for parent in path.parents:
+            if not _others_may(parent, stat.S_IXOTH):
+                parent.chmod(parent.stat().st_mode | stat.S_IXOTH)  # to pass through, not to list
     if not _others_may(BINARIES / "postgres", stat.S_IROTH | stat.S_IXOTH):
         ensure_folder_permissions(BINARIES.parent, stat.S_IROTH | stat.S_IXOTH)
     own(directory)
@@ -94,10 +96,3 @@ def _account() -> pwd.struct_passwd | None:
 
 def _others_may(path: Path, permissions: int) -> bool:
     return path.stat().st_mode & permissions == permissions
-
-
-def _let_others_reach(path: Path) -> None:
-    """Lets everybody pass through (x) the directories above `path`, but not list them (r)."""
-    for directory in path.parents:
-        if not _others_may(directory, stat.S_IXOTH):
-            directory.chmod(directory.stat().st_mode | stat.S_IXOTH)
