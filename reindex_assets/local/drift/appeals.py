@@ -7,13 +7,13 @@ What does not: the choice of the shard (local/drift/plant.py).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from reindex_assets.column_types import TIME
+from reindex_assets.local.drift.rows import SETTINGS
 from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, Column, Kind
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def appeals_of(source: Connection, customer: str, day: date, count: int, seed: i
     return appeals
 
 
-def insert_appeal(
-    source: Connection, client: Client, customer: str, appeal: Appeal, settings: Mapping[str, int], kind: Kind
-) -> None:
+def insert_appeal(source: Connection, client: Client, customer: str, appeal: Appeal, kind: Kind) -> None:
     """Copies an appeal and its scores to a shard. Its version is its own time, which is older than any run's snapshot."""
     for table in TABLES:
         rows = io.BytesIO()
@@ -110,7 +108,7 @@ def insert_appeal(
             column_names=[*table.column_names, "version"],
             insert_block=rows.getvalue(),
             fmt="TabSeparated",
-            settings=dict(settings),
+            settings=SETTINGS,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reindex_assets import column_types
-from reindex_assets.model import SCORE, SCORECARD, Column, Table
+from reindex_assets.model import SCORE, SCORECARD, Column
 
 _IDENTIFIES_THE_ROW = {"customer", "profile", "template_type", "scorecard_id", "score_id"}
 
@@ -29,13 +29,8 @@ class Change:
     words: str
 
 
-def _change(table: Table, column: Column) -> Change:
-    name = column.name
-    expression, words = _wrong_value(column)
-    return Change(table.name, name, f"CAST({expression} AS {column.clickhouse})", words)
-
-
 def _wrong_value(column: Column) -> tuple[str, str]:
+    """The expression and the words of its change."""
     name = column.name
     match column.type:
         case column_types.FLOAT:
@@ -63,8 +58,9 @@ def _wrong_value(column: Column) -> tuple[str, str]:
 
 #: The seed of a drift chooses the first, and each further scorecard takes the next.
 CHANGES: tuple[Change, ...] = tuple(
-    _change(table, column)
+    Change(table.name, column.name, f"CAST({expression} AS {column.clickhouse})", words)
     for table in (SCORECARD, SCORE)
     for column in table.columns
     if column.name not in _IDENTIFIES_THE_ROW
+    for expression, words in (_wrong_value(column),)
 )

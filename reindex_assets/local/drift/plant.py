@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -19,7 +19,6 @@ from uuid import UUID
 from reindex_assets.local.drift.appeals import appeals_of, insert_appeal
 from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.rows import (
-    SETTINGS,
     VICTIM_ROWS,
     Victim,
     choose_victims,
@@ -121,25 +120,9 @@ def plant(
     return [_PLANTERS[drift](shard_clients, victim) for victim in victims]
 
 
-def _planted(
-    drift: Drift,
-    victim: Victim,
-    detail: str,
-    *,
-    tables: tuple[str, ...] = INSERT_ORDER,
-    day: date | None = None,
-    scorecard_id: UUID | None = None,
-    shard: int | None = None,
-) -> PlantedDrift:
+def _planted(drift: Drift, victim: Victim, detail: str, tables: tuple[str, ...] = INSERT_ORDER) -> PlantedDrift:
     return PlantedDrift(
-        drift=drift,
-        customer=victim.customer,
-        day=day or victim.day,
-        scorecard_id=scorecard_id or victim.scorecard_id,
-        shard=victim.shard if shard is None else shard,
-        detail=detail,
-        profile=victim.profile,
-        tables=tables,
+        drift, victim.customer, victim.day, victim.scorecard_id, victim.shard, detail, victim.profile, tables
     )
 
 
@@ -150,7 +133,7 @@ def _missing(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
         return _planted(Drift.MISSING, victim, "the scorecard and its scores were deleted")
     score_id = score_id_of(clients, victim)
     delete_rows(clients[victim.shard], "score", victim, "score_id = {score_id:UUID}", {"score_id": score_id})
-    return _planted(Drift.MISSING, victim, f"its score {score_id} was deleted", tables=("score",))
+    return _planted(Drift.MISSING, victim, f"its score {score_id} was deleted", ("score",))
 
 
 def _extra(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
@@ -158,14 +141,14 @@ def _extra(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     for table in INSERT_ORDER:
         copy_rows(clients, table, victim, replace=_new_ids(table), parameters={"new_id": str(new)})
     detail = f"a copy of scorecard {victim.scorecard_id} with its scores was added under a new id"
-    return _planted(Drift.EXTRA, victim, detail, scorecard_id=new)
+    return replace(_planted(Drift.EXTRA, victim, detail), scorecard_id=new)
 
 
 def _orphan_score(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     new = victim.derived_id()
     copy_rows(clients, "score", victim, replace=_new_ids("score"), parameters={"new_id": str(new)})
     detail = f"copies of the scores of {victim.scorecard_id} were added under the id of no scorecard"
-    return _planted(Drift.ORPHAN_SCORE, victim, detail, scorecard_id=new, tables=("score",))
+    return replace(_planted(Drift.ORPHAN_SCORE, victim, detail, ("score",)), scorecard_id=new)
 
 
 def _changed(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
@@ -179,20 +162,20 @@ def _changed(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
         f"SELECT max(version) FROM {change.table} WHERE {VICTIM_ROWS} AND {condition}",
         parameters={**victim.parameters(), **parameters},
     ).result_rows[0][0]
-    replace = {change.column: change.expression, "version": "version + 1"}
-    copy_rows(clients, change.table, victim, replace=replace, condition=condition, parameters=parameters)
+    wrong = {change.column: change.expression, "version": "version + 1"}
+    copy_rows(clients, change.table, victim, replace=wrong, condition=condition, parameters=parameters)
     parameters = {**parameters, "old_version": version}
     delete_rows(client, change.table, victim, f"{condition} AND version <= {{old_version:UInt64}}", parameters)
-    return _planted(Drift.CHANGED, victim, f"{change.column}{of} was changed: {change.words}", tables=(change.table,))
+    return _planted(Drift.CHANGED, victim, f"{change.column}{of} was changed: {change.words}", (change.table,))
 
 
 def _duplicated(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     if victim.seed % 2:
         copy_rows(clients, "scorecard", victim)
-        return _planted(Drift.DUPLICATED, victim, "the scorecard row was inserted again", tables=("scorecard",))
+        return _planted(Drift.DUPLICATED, victim, "the scorecard row was inserted again", ("scorecard",))
     score_id = score_id_of(clients, victim)
     copy_rows(clients, "score", victim, condition="score_id = {score_id:UUID}", parameters={"score_id": score_id})
-    return _planted(Drift.DUPLICATED, victim, f"the row of score {score_id} was inserted again", tables=("score",))
+    return _planted(Drift.DUPLICATED, victim, f"the row of score {score_id} was inserted again", ("score",))
 
 
 def _wrong_shard(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
@@ -202,7 +185,7 @@ def _wrong_shard(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
     for table in DELETE_ORDER:
         delete_rows(clients[victim.shard], table, victim)
     detail = f"the scorecard and its scores were moved from shard {victim.shard} to shard {target}"
-    return _planted(Drift.WRONG_SHARD, victim, detail, shard=target)
+    return replace(_planted(Drift.WRONG_SHARD, victim, detail), shard=target)
 
 
 def _stale_after_move(clients: Sequence[Client], victim: Victim) -> PlantedDrift:
@@ -211,16 +194,16 @@ def _stale_after_move(clients: Sequence[Client], victim: Victim) -> PlantedDrift
     # A day on which the customer has rows, if possible: the first and the last day have only one such neighbour.
     day = next((neighbour for neighbour in neighbours if has_rows(clients, victim, neighbour)), neighbours[0])
     day_microseconds = 86_400_000_000
+    number, within = divmod(victim.epoch_microseconds, day_microseconds)
     # One second later within the day, so that the copy is on another shard too.
-    within = (victim.epoch_microseconds % day_microseconds + 1_000_000) % day_microseconds
-    moved = (victim.epoch_microseconds // day_microseconds + (day - victim.day).days) * day_microseconds + within
+    moved = (number + (day - victim.day).days) * day_microseconds + (within + 1_000_000) % day_microseconds
     # A conversation stays on its shard.
     target = victim.shard if victim.kind.is_of_conversations else moved // 1_000_000 % len(clients)
+    time = {"scorecard_time": "fromUnixTimestamp64Micro({moved:Int64}, 'UTC')"}
     for table in INSERT_ORDER:
-        replace = {"scorecard_time": "fromUnixTimestamp64Micro({moved:Int64}, 'UTC')"}
-        copy_rows(clients, table, victim, replace=replace, target=target, parameters={"moved": moved})
+        copy_rows(clients, table, victim, replace=time, target=target, parameters={"moved": moved})
     detail = f"a copy of the scorecard and its scores, which belong on {victim.day}, shard {victim.shard}, was added"
-    return _planted(Drift.STALE_AFTER_MOVE, victim, detail, day=day, shard=target)
+    return replace(_planted(Drift.STALE_AFTER_MOVE, victim, detail), day=day, shard=target)
 
 
 _PLANTERS: Mapping[Drift, Callable[[Sequence[Client], Victim], PlantedDrift]] = {
@@ -242,7 +225,7 @@ def _appeal(
     planted = []
     for appeal in appeals_of(source, customer, day, count, seed, kind):
         shard = appeal.epoch_seconds % len(clients)
-        insert_appeal(source, clients[shard], customer, appeal, SETTINGS, kind)
+        insert_appeal(source, clients[shard], customer, appeal, kind)
         detail = f"an appeal (scorecard_type {appeal.scorecard_type}) with its scores was copied from Postgres"
         planted.append(
             PlantedDrift(Drift.APPEAL, customer, day, appeal.scorecard_id, shard, detail, appeal.profile, INSERT_ORDER)
@@ -251,7 +234,7 @@ def _appeal(
 
 
 def _new_ids(table: str) -> dict[str, str]:
-    replace = {"scorecard_id": "{new_id:UUID}"}
+    ids = {"scorecard_id": "{new_id:UUID}"}
     if table == "score":
-        replace["score_id"] = "reinterpretAsUUID(MD5(concat({new_id:String}, toString(score_id))))"
-    return replace
+        ids["score_id"] = "reinterpretAsUUID(MD5(concat({new_id:String}, toString(score_id))))"
+    return ids

@@ -130,14 +130,8 @@ def delete_rows(
 
 
 def score_id_of(clients: Sequence[Client], victim: Victim) -> str:
-    rows = (
-        clients[victim.shard]
-        .query(
-            f"SELECT toString(score_id) FROM score FINAL WHERE {VICTIM_ROWS} ORDER BY sipHash64(score_id, {{seed:Int64}}) LIMIT 1",
-            parameters={**victim.parameters(), "seed": victim.seed},
-        )
-        .result_rows
-    )
+    query = f"SELECT toString(score_id) FROM score FINAL WHERE {VICTIM_ROWS} ORDER BY sipHash64(score_id, {{seed:Int64}}) LIMIT 1"
+    rows = clients[victim.shard].query(query, {**victim.parameters(), "seed": victim.seed}).result_rows
     if not rows:
         raise LookupError(f"{victim.customer} {victim.day}: scorecard {victim.scorecard_id} has no score")
     return str(rows[0][0])

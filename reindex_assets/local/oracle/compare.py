@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 
@@ -42,14 +41,8 @@ from reindex_assets.local.oracle.rows import (
 )
 
 LISTED = 20
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What Postgres knows of a scorecard that ClickHouse shows wrongly."""
-
-    scorecard_type: int | None
-    template_type: int | None
+#: The scorecard_type and the template_type of a scorecard in Postgres.
+_Types = tuple[int | None, int | None]
 
 
 def assert_equal(
@@ -62,12 +55,12 @@ def assert_equal(
     kind: str,
 ) -> None:
     """Fails with the first differences, if there are any. See `differences`."""
-    found = differences(source_connection, shard_clients, customers, first_day, last_day, kind=kind)
-    if found:
-        rest = f"\n... and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        kinds = Counter(line.split(":", 1)[0] for line in found)
-        listed = "\n".join(found[:LISTED])
-        raise AssertionError(f"ClickHouse differs from Postgres in {len(found)} rows: {dict(kinds)}\n{listed}{rest}")
+    lines = differences(source_connection, shard_clients, customers, first_day, last_day, kind=kind)
+    if lines:
+        rest = f"\n... and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+        kinds = Counter(line.split(":", 1)[0] for line in lines)
+        listed = "\n".join(lines[:LISTED])
+        raise AssertionError(f"ClickHouse differs from Postgres in {len(lines)} rows: {dict(kinds)}\n{listed}{rest}")
 
 
 def differences(
@@ -95,13 +88,13 @@ def differences(
         expected = {table: {at_home(table, line, homes) for line in lines} for table, lines in expected.items()}
     views: list[list[str]] = []
     for final in (False, True):
-        found = {
+        shown = {
             table: list(chain.from_iterable(
                 clickhouse_lines(client, table, shard, final, *scope) for shard, client in enumerate(shard_clients)
             ))
             for table in COLUMNS
         }  # fmt: skip
-        views.append(_compare(source_connection, expected, found))
+        views.append(_compare(source_connection, expected, shown))
     plain, with_final = views
     # Lists, not sets: a row that is there three times is two differences.
     only_final, only_plain = Counter(with_final) - Counter(plain), Counter(plain) - Counter(with_final)
@@ -112,68 +105,65 @@ def differences(
 
 
 def _compare(
-    connection: Connection, expected: Mapping[str, set[bytes]], found: Mapping[str, Sequence[bytes]]
+    connection: Connection, expected: Mapping[str, set[bytes]], shown: Mapping[str, Sequence[bytes]]
 ) -> list[str]:
     """The differences of one view (with FINAL or without)."""
-    distinct = {table: set(lines) for table, lines in found.items()}
+    distinct = {table: set(lines) for table, lines in shown.items()}
     missing = {table: parsed(table, expected[table] - distinct[table]) for table in COLUMNS}
     extra = {table: parsed(table, distinct[table] - expected[table]) for table in COLUMNS}
     words = [
         f"duplicated: {parse(table, line)}: {count} times on shard {parse(table, line).shard}"
-        for table, lines in found.items()
+        for table, lines in shown.items()
         if len(lines) > len(distinct[table])
         for line, count in sorted(Counter(lines).items())
         if count > 1
     ]
     if not any(chain(missing.values(), extra.values())):
         return words
-    known = _known_scorecards(connection, {row.scorecard for rows in extra.values() for row in rows})
-    shown = {tuple(line.split(b"\t", 4)[1:4]) for line in distinct["scorecard"]}
+    types = _types_of_scorecards(connection, {row.scorecard for rows in extra.values() for row in rows})
+    shown_scorecards = {tuple(line.split(b"\t", 4)[1:4]) for line in distinct["scorecard"]}
     for table in COLUMNS:
         wanted = {row.scorecard for row in extra[table]}
         # Parsing is for the few lines that matter.
         lines = (line for line in expected[table] if tuple(line.split(b"\t", 4)[1:4]) in wanted)
         rightful = {row.identity: row for row in parsed(table, lines)}
-        absent = {row.identity: row for row in missing[table]}
+        absent = {row.identity for row in missing[table]}
         explained: set[Identity] = set()
         for row in extra[table]:
-            right = rightful.get(row.identity)
+            right, is_absent = rightful.get(row.identity), row.identity in absent
             if right is None:
-                words.append(_describe_unwanted(row, known.get(row.scorecard), row.scorecard in shown))
-            elif row.values == right.values:
-                also = "" if row.identity in absent else ", and there too"
+                words.append(_describe_unwanted(row, types.get(row.scorecard), row.scorecard in shown_scorecards))
+                continue
+            explained.add(row.identity)
+            if row.values == right.values:
+                also = "" if is_absent else ", and there too"
                 words.append(f"wrong_shard: {row}: on shard {row.shard}, belongs on shard {right.shard}{also}")
-                explained.add(row.identity)
             elif row.day != right.day:
+                also = ", where it is missing" if is_absent else ", where it is too"
                 words.append(
-                    f"stale: {row}: on shard {row.shard}, though Postgres has it on {right.day}, shard {right.shard}"
-                    + (", where it is missing" if row.identity in absent else ", where it stands too")
+                    f"stale: {row}: on shard {row.shard}, though Postgres has it on {right.day}, shard {right.shard}{also}"
                 )
-                explained.add(row.identity)
             else:
-                also = "" if row.identity in absent else ", beside the right row"
+                also = "" if is_absent else ", beside the right row"
                 elsewhere = f" (belongs on shard {right.shard})" if right.shard != row.shard else ""
                 words.append(f"changed: {row}: on shard {row.shard}{elsewhere}{also}: {_unequal_columns(right, row)}")
-                explained.add(row.identity)
         words += [
             f"missing: {row}: not on shard {row.shard}" for row in missing[table] if row.identity not in explained
         ]
     return words
 
 
-def _describe_unwanted(row: Row, known: _Known | None, scorecard_is_shown: bool) -> str:
+def _describe_unwanted(row: Row, types: _Types | None, scorecard_is_shown: bool) -> str:
     where = f"{row}: on shard {row.shard}"
-    if known is None:
+    if types is None:
         if row.table == "score" and not scorecard_is_shown:
             return f"orphan_score: {where}: neither engine has its scorecard"
         return f"extra: {where}: Postgres has no such scorecard"
-    if known.scorecard_type in (1, 2, 3):
-        return f"appeal: {where}: scorecard_type {known.scorecard_type} never belongs in ClickHouse"
-    if (
-        str(known.template_type).encode()
-        != row.values[[name for name, _, _ in COLUMNS[row.table]].index("template_type")]
-    ):
-        return f"extra: {where}: its template type is {known.template_type} in Postgres"
+    scorecard_type, template_type = types
+    if scorecard_type in (1, 2, 3):
+        return f"appeal: {where}: scorecard_type {scorecard_type} never belongs in ClickHouse"
+    if str(template_type).encode() != row["template_type"]:
+        return f"extra: {where}: its template type is {template_type} in Postgres"
     return f"extra: {where}: Postgres has the scorecard, but not this row here"
 
 
@@ -197,7 +187,7 @@ def _readable(kind: str, value: bytes) -> str:
     return f"{text} us" if kind == "time" else text
 
 
-def _known_scorecards(connection: Connection, identities: Collection[Identity]) -> dict[Identity, _Known]:
+def _types_of_scorecards(connection: Connection, identities: Collection[Identity]) -> dict[Identity, _Types]:
     """What Postgres has under these identities, of whatever day and type."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -212,6 +202,6 @@ def _known_scorecards(connection: Connection, identities: Collection[Identity]) 
             ([identity[2].decode() for identity in identities],),
         )
         return {
-            (customer.encode(), profile.encode(), scorecard_id.encode()): _Known(scorecard_type, template_type)
+            (customer.encode(), profile.encode(), scorecard_id.encode()): (scorecard_type, template_type)
             for customer, profile, scorecard_id, scorecard_type, template_type in cursor.fetchall()
         }

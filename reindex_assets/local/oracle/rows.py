@@ -77,7 +77,7 @@ _POSTGRES_FROM = {
     "score": "director.scorecards AS c JOIN historic.scorecard_scores AS s USING (customer, profile, scorecard_id)",
 }
 NULL = b"\\N"
-#: The template type of each kind, and where its time stands.
+#: The template type of each kind, and where its time is.
 _KINDS = {"conversation": (1, "chat.conversation_start_time"), "process": (2, "c.process_interaction_at")}
 
 Identity = tuple[bytes, ...]
@@ -85,7 +85,7 @@ Identity = tuple[bytes, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One row, of either engine: its shard and its values as the text that both engines write."""
+    """One row, of either engine: its shard and its values as the text that both engines write; `row[column]` is one of them."""
 
     table: str
     shard: int
@@ -99,16 +99,16 @@ class Row:
     def scorecard(self) -> Identity:
         return self.values[:3]
 
-    @property
-    def time(self) -> bytes:
-        return self.values[[name for name, _, _ in COLUMNS[self.table]].index("scorecard_time")]
+    def __getitem__(self, column: str) -> bytes:
+        return self.values[_place(self.table, column)]
 
     @property
     def day(self) -> str:
+        microseconds = self["scorecard_time"]
         try:
-            return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(self.time))).date())
+            return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))).date())
         except (ValueError, OverflowError):
-            return f"at {self.time.decode()} us"
+            return f"at {microseconds.decode()} us"
 
     def __str__(self) -> str:
         customer, profile = (bytes.fromhex(value.decode()).decode() for value in self.values[:2])
@@ -198,22 +198,26 @@ def clickhouse_lines(
 
 def homes_of_conversations(shard_clients: Sequence[Client]) -> dict[tuple[bytes, ...], bytes]:
     """The shard of each conversation, the first one that has it: by customer, profile and id in hex."""
-    found: dict[tuple[bytes, ...], bytes] = {}
+    homes: dict[tuple[bytes, ...], bytes] = {}
     for shard, client in enumerate(shard_clients):
         raw = client.raw_query(
             "SELECT lower(hex(customer)), lower(hex(profile)), lower(hex(conversation_id)) FROM conversation",
             fmt="TabSeparated",
         )
         for line in raw.splitlines():
-            found.setdefault(tuple(line.split(b"\t")), str(shard).encode())
-    return found
+            homes.setdefault(tuple(line.split(b"\t")), str(shard).encode())
+    return homes
 
 
 def at_home(table: str, line: bytes, homes: Mapping[tuple[bytes, ...], bytes]) -> bytes:
     """A line of Postgres with the shard that holds its conversation, if one does."""
     shard, *values = line.split(b"\t")
-    place = [name for name, _, _ in COLUMNS[table]].index("conversation_id")
-    return b"\t".join((homes.get((values[0], values[1], values[place]), shard), *values))
+    conversation = (*values[:2], values[_place(table, "conversation_id")])
+    return b"\t".join((homes.get(conversation, shard), *values))
+
+
+def _place(table: str, column: str) -> int:
+    return [name for name, _, _ in COLUMNS[table]].index(column)
 
 
 def parsed(table: str, lines: Iterable[bytes]) -> list[Row]:
