@@ -44,7 +44,9 @@ __all__ = [
     "make_source",
 ]
 
-#: What the statements say of the times of further kinds, which stand in columns of their own.
+_ACTIONS = ("edited", "rescored", "moved", "retimed", "appealed", "deleted", "added")
+
+#: What the statements say of the times of further kinds, which are in columns of their own.
 _TIMES = [(kind.time_column, kind.template_type) for kind in KINDS if not kind.is_of_conversations and kind != PROCESS]
 _FURTHER = {
     "/* further times */": "".join(
@@ -84,7 +86,7 @@ class ChangedScorecard:
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """What `change_source` did. No scorecard stands in two of the tuples.
+    """What `change_source` did. No scorecard is in two of the tuples.
 
     Attributes:
         edited: the scorecard (score, submission, updated_at) and all its scores' values.
@@ -110,9 +112,7 @@ class SourceChanges:
 
     @property
     def scorecards(self) -> tuple[ChangedScorecard, ...]:
-        return (
-            *self.edited, *self.rescored, *self.moved, *self.retimed, *self.appealed, *self.deleted, *self.added
-        )  # fmt: skip
+        return tuple(change for action in _ACTIONS for change in getattr(self, action))
 
     @property
     def slices(self) -> frozenset[tuple[str, date]]:
@@ -129,12 +129,11 @@ def make_source(connection: Connection, plan: DataPlan) -> SourceSummary:
     """Fills the empty tables of a source (local/stack/source.sql), commits, and leaves the planner's statistics up to date."""
     with _transaction(connection) as cursor:
         _make_revisions(cursor, plan)
-        cursor.execute(_sql("made_templates"), {"templates_since": _templates_since(plan)})
+        cursor.execute(_sql("made_templates"), {"templates_since": _midnight(plan.first_day - timedelta(days=90))})
         _make_rows(cursor, plan, slots_of(plan), made_by=f"plan {plan.seed}", seed=plan.seed * 1_000, first_number=0)
         cursor.execute(_COUNT_MADE)
-        row = cursor.fetchone()
-        assert row is not None, "an aggregate without GROUP BY has one row"
-        return SourceSummary(*(int(value) for value in row))
+        [counts] = cursor.fetchall()
+        return SourceSummary(*map(int, counts))
 
 
 def change_source(connection: Connection, plan: DataPlan, seed: int) -> SourceChanges:
@@ -161,24 +160,17 @@ def change_source(connection: Connection, plan: DataPlan, seed: int) -> SourceCh
         # Numbers 0, 1 and 2 have a meaning (made_scorecards.sql), and what is added has none.
         _make_rows(cursor, plan, slots, made_by=f"round {plan.seed} {seed}", seed=seed * 1_000 + 500, first_number=10)
         cursor.execute(_COUNT_CHANGED)
-        counts = cursor.fetchone()
-        assert counts is not None, "an aggregate without GROUP BY has one row"
+        [(scores_changed, scores_deleted, scores_added)] = cursor.fetchall()
         cursor.execute(_LIST_CHANGED)
-        changed: dict[str, list[ChangedScorecard]] = {}
+        changed: dict[str, list[ChangedScorecard]] = {action: [] for action in _ACTIONS}
         for action, customer, profile, scorecard_id, day_before, day_after in cursor.fetchall():
             change = ChangedScorecard(customer, profile, UUID(scorecard_id), day_before, day_after)
-            changed.setdefault(action, []).append(change)
+            changed[action].append(change)
         return SourceChanges(
-            edited=tuple(changed.get("edited", ())),
-            rescored=tuple(changed.get("rescored", ())),
-            moved=tuple(changed.get("moved", ())),
-            retimed=tuple(changed.get("retimed", ())),
-            appealed=tuple(changed.get("appealed", ())),
-            deleted=tuple(changed.get("deleted", ())),
-            added=tuple(changed.get("added", ())),
-            scores_changed=int(counts[0]),
-            scores_deleted=int(counts[1]),
-            scores_added=int(counts[2]),
+            **{action: tuple(changes) for action, changes in changed.items()},
+            scores_changed=int(scores_changed),
+            scores_deleted=int(scores_deleted),
+            scores_added=int(scores_added),
         )
 
 
@@ -275,10 +267,6 @@ def _transaction(connection: Connection) -> Iterator[Cursor]:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
-
-
-def _templates_since(plan: DataPlan) -> datetime:
-    return _midnight(plan.first_day - timedelta(days=90))
 
 
 def _sql(name: str) -> str:

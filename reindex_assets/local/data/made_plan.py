@@ -97,12 +97,9 @@ def templates_of(kind: Kind) -> range:
     """
     if kind == PROCESS:
         return range(PROCESS_TEMPLATES)
-    others = [other for other in KINDS if other != PROCESS]
-    first, end = (
-        PROCESS_TEMPLATES + (TEMPLATES - PROCESS_TEMPLATES) * number // len(others)
-        for number in (others.index(kind), others.index(kind) + 1)
-    )
-    return range(first, end)
+    further = [further_kind for further_kind in KINDS if further_kind != PROCESS]
+    number, templates = further.index(kind), TEMPLATES - PROCESS_TEMPLATES
+    return range(*(PROCESS_TEMPLATES + templates * part // len(further) for part in (number, number + 1)))
 
 
 def _split(size: int, parts: int) -> list[int]:

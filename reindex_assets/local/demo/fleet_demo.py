@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from reindex_assets.cli.render.tables import print_reports
+from reindex_assets.cli.render.tables import print_line, print_reports
+from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.comparison.verification import Verification, verify
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import DEFAULT_ROOT, use_local_environment
@@ -132,7 +133,7 @@ def _print_fleet(console: Console, stack: LocalStack, fleet: Fleet) -> None:
     servers = stack.status()
     memory = sum(server.resident_bytes or 0 for server in servers) / 2**20
     addresses = ", ".join(f"{server.name} {LOOPBACK}:{server.port}" for server in servers)
-    console.print(f"{addresses}; {memory:,.0f} MiB", highlight=False, soft_wrap=True)
+    print_line(console, f"{addresses}; {memory:,.0f} MiB")
 
 
 def _print_load(console: Console, reports: list[RunReport], seconds: float) -> None:
@@ -143,10 +144,10 @@ def _print_load(console: Console, reports: list[RunReport], seconds: float) -> N
     rows = Counter[str]()
     for report in reports:
         rows.update(report.rows)
-    console.print(
+    print_line(
+        console,
         f"{len(reports)} runs, one for each cluster and kind: {rows['rows_read']:,} rows read, {rows['rows_written']:,} written, "
         f"every check green, {seconds:.0f} s",
-        highlight=False,
     )
 
 
@@ -167,13 +168,14 @@ def _plant(console: Console, fleet: Fleet, days: list[date], stories: Mapping[st
     console.print(table)
     alone = [name for name, cluster in fleet.clusters.items() if len(cluster.clickhouse.shards) == 1]
     if alone:
-        console.print(f"{', '.join(alone)} has one shard, which can't be a wrong one", highlight=False)
-    console.print(
-        f"{sum(story.planted for story in stories.values())} faults, {time.monotonic() - begun:.0f} s", highlight=False
-    )
+        print_line(console, f"{', '.join(alone)} has one shard, which can't be a wrong one")
+    faults_planted = sum(story.planted for story in stories.values())
+    print_line(console, f"{faults_planted} faults, {time.monotonic() - begun:.0f} s")
 
 
-def _verified(fleet: Fleet, first: date, last: date, settle_seconds: float = 5.0) -> dict[Kind, Verification]:
+def _verified(
+    fleet: Fleet, first: date, last: date, settle_seconds: float = SETTLE_SECONDS
+) -> dict[Kind, Verification]:
     return {kind: verify(fleet, [], first, last, settle_seconds=settle_seconds, kind=kind) for kind in KINDS}
 
 
@@ -253,15 +255,15 @@ def _print_end(
     longest = max(story.seconds or 0 for story in stories.values())
     table.add_row("all", *(f"{sum(column):,}" for column in zip(*rows, strict=True)), f"{longest:.0f} s")
     console.print(table)
-    console.print(
+    print_line(
+        console,
         "a slice is a customer's day of one kind; repaired: a run of a sensor has covered it; green after: since the start of the sensors",
-        highlight=False,
     )
     by_itself = sum(story.red_slices - len(story.repaired) for story in stories.values())
     if by_itself:
-        console.print(
+        print_line(
+            console,
             f"{by_itself} red slices were equal again before a sensor saw them: a merge removes a duplicated row",
-            highlight=False,
         )
     for verification in verifications.values():
         console.print(verification.sentence, style="green" if verification.agrees else "red")
@@ -270,6 +272,4 @@ def _print_end(
         for line in differences[:10]:
             console.print(line, markup=False, soft_wrap=True)
     else:
-        console.print(
-            "The oracle finds no difference in any cluster, in any kind, with FINAL or without.", style="green"
-        )
+        console.print("The oracle finds no difference in any cluster or kind, with FINAL or without.", style="green")

@@ -36,6 +36,11 @@ _REAL_CUSTOMERS = {
 }
 _FIRST_WORDS = ("amber", "birch", "cedar", "delta", "ember", "falcon", "granite", "harbor", "indigo", "juniper")
 _LAST_WORDS = ("air", "bank", "care", "energy", "health", "homes", "mobile", "retail", "stay", "travel")
+_NAMES = [
+    f"{first}-{_LAST_WORDS[(3 * row + column) % len(_LAST_WORDS)]}"
+    for row in range(len(_LAST_WORDS))
+    for column, first in enumerate(_FIRST_WORDS)
+]
 
 MOST_CLUSTERS = len(_CLUSTERS)
 DEFAULT_ENGINES = 4
@@ -96,13 +101,13 @@ def plan_fleet(
     chosen = _CLUSTERS[:clusters]
     shares = [share for _, share, _ in chosen]
     wanted = sum(shares) if customers is None else customers
-    if not clusters <= wanted <= len(_names()):
-        raise ConfigurationError(f"{clusters} clusters have {clusters} to {len(_names())} customers, not {wanted}")
+    if not clusters <= wanted <= len(_NAMES):
+        raise ConfigurationError(f"{clusters} clusters have {clusters} to {len(_NAMES)} customers, not {wanted}")
     counts = [max(1, wanted * share // sum(shares)) for share in shares]
     counts[0] += wanted - sum(counts)
     if engines < 1:
         raise ConfigurationError(f"a fleet needs at least one engine, not {engines}")
-    invented = iter(_names())
+    invented = iter(_NAMES)
     planned = []
     for (name, _, shards), count in zip(chosen, counts, strict=True):
         names = list(_REAL_CUSTOMERS.get(name, ()))[:count]
@@ -119,11 +124,3 @@ def plan_fleet(
 def weights(customers: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     """The number of each customer's scorecards, relative to an ordinary one: from a quarter to four times."""
     return {customer: 4 ** (2 * fraction("weight", customer) - 1) for customer in customers}
-
-
-def _names() -> list[str]:
-    return [
-        f"{first}-{_LAST_WORDS[(3 * row + column) % len(_LAST_WORDS)]}"
-        for row in range(len(_LAST_WORDS))
-        for column, first in enumerate(_FIRST_WORDS)
-    ]
