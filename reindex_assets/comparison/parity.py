@@ -153,7 +153,7 @@ def explain(parity: SliceParity) -> str | None:
         if table.misplaced_rows:
             parts.append(f"{table.misplaced_rows:,} {plural} on a wrong shard")
         if table.repeated_rows:
-            parts.append(f"{table.repeated_rows:,} {plural} stand more than once")
+            parts.append(f"{table.repeated_rows:,} {plural} appear more than once")
         if table.counts_agree and not table.digests_agree:
             parts.append(f"as many {plural}, but not the same values")
     return "; ".join(parts) or None

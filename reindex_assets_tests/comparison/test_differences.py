@@ -54,7 +54,7 @@ WORDS = {
     Drift.MISSING: r"-\d+ score",
     Drift.EXTRA: r"\+2 scorecards; \+\d+ scores",
     Drift.CHANGED: r"not the same values",
-    Drift.DUPLICATED: r"2 score.* stand more than once",
+    Drift.DUPLICATED: r"2 score.* appear more than once",
     Drift.WRONG_SHARD: r"2 scorecards on a wrong shard; \d+ scores on a wrong shard",
     Drift.STALE_AFTER_MOVE: r"\+2 scorecards; \+\d+ scores",
     Drift.ORPHAN_SCORE: r"\+\d+ scores",

@@ -164,7 +164,7 @@ def test_what_a_queued_run_covers_is_left_to_it(
     loop.run(request)
     tick = loop.tick()
     assert not tick.requests
-    assert "6 left to runs that are queued or at work" in tick.message
+    assert "6 left to queued or running runs" in tick.message
 
     instance.report_run_canceled(run)
     [request] = loop.tick().requests

@@ -1,1 +1,1 @@
-"""What acts by itself: schedules, and the sensors that repair, alert, and fail runs that have stalled."""
+"""What runs automatically: the schedules, and the sensors that repair drift, send alerts and fail stalled runs."""

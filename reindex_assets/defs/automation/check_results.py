@@ -1,8 +1,8 @@
-"""Results that no run is there to give: a slice was given up, or is right again without a run.
+"""Check results that no run produces: a repair was given up, or a slice is right again without a run.
 
-What lives here: their place among Dagster's events. What does not: what they say (defs/checks/specs.py).
+What lives here: storing them as Dagster events. What does not: their content (defs/checks/specs.py).
 
-They are attached to the latest run of the partition, where an operator who follows the light finds the error. A runless result
+They are attached to the partition's latest run, where an operator who follows the red light finds the error. A runless result
 (`report_runless_asset_event`) can be stored only once for a check and a partition: a second one breaks a unique index (Dagster 1.13.27).
 """
 
@@ -17,12 +17,12 @@ from reindex_assets.defs.history.runs_in_flight import does_write, slices_of_tag
 from reindex_assets.defs.keys.names import checks_job_name, job_name
 from reindex_assets.model import Slice
 
-#: The latest runs among which that of a partition is looked for.
+#: How many of the latest runs are searched for the partition's.
 _RUNS = 200
 
 
 def report_result(instance: DagsterInstance, evaluation: AssetCheckEvaluation, dataset: Dataset) -> None:
-    """Stores a result on a partition outside of its run."""
+    """Stores a check result for a partition after its run has ended."""
     assert evaluation.partition is not None
     run = _latest_run(instance, evaluation, dataset)
     instance.report_dagster_event(
@@ -32,7 +32,7 @@ def report_result(instance: DagsterInstance, evaluation: AssetCheckEvaluation, d
             event_specific_data=evaluation,
             message=evaluation.description,
         ),
-        # Without a run (they may have been deleted) under an id of its own: such a result can be stored more than once.
+        # If there is no run (they may have been deleted), a new run id: such a result can be stored more than once.
         run_id=run.run_id if run else str(uuid4()),
     )
 

@@ -1,7 +1,7 @@
-"""The sensor that finds drift and has it repaired: look, judge, ask for runs of just the drifted partitions, tell what was done and why.
+"""The sensor that finds drift and requests its repair: it looks, decides, requests runs for just the drifted partitions, and reports.
 
-What lives here: one tick, and its words. What does not: looking (drift/watch.py), the rules of repairing (drift/repair_policy.py), what
-runs are under way (defs/history/runs_in_flight.py), and the repair itself (defs/assets/reindex.py: it is an ordinary run).
+What lives here: one tick and its message. What does not: looking (drift/watch.py), the rules of repairs (drift/repair_policy.py), which
+runs are under way (defs/history/runs_in_flight.py), and the repair itself, which is an ordinary run (defs/assets/reindex.py).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from reindex_assets.selection.rectangles import Rectangle, cover
 #: Results that one tick reads; the next one goes on from there.
 _VERDICTS_A_TICK = 3_000
 _NAMED = 5
-#: Dagster breaks off a tick after 60 s: when Postgres has no connection to spare, the tick must be able to say so.
+#: Dagster aborts a tick after 60 s. With a shorter wait, the tick can report that Postgres had no connection to spare.
 _CONNECTION_WAIT_SECONDS = 20
 
 
 def build_repair_sensor(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> SensorDefinition:
-    """The sensor of one dataset. Off until it is switched on: it writes to ClickHouse by itself."""
+    """The repair sensor of a dataset. Off until somebody switches it on, because it writes to ClickHouse on its own."""
     watch = dataset.rules.watch
 
     @sensor(
@@ -56,11 +56,11 @@ def build_repair_sensor(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> 
         minimum_interval_seconds=watch.interval_seconds,
         default_status=DefaultSensorStatus.STOPPED,
         description=(
-            f"Every {watch.interval_seconds} s: asks both engines of {dataset.cluster_name} what has been touched in the last "
-            f"{dataset.rules.look_back_days} days, compares that to the bit, and has drifted partitions reindexed, oldest first, at most "
-            f"{watch.slices_a_tick} at once. Rows younger than {watch.settle_seconds:g} s are on their way and no drift. Partitions that a "
-            f"queued or running run covers are left alone. After {watch.attempts} repairs that left the same drift, a partition is given "
-            "up: the check nothing_left_failed turns red and calls a person."
+            f"Every {watch.interval_seconds} s, asks both engines of {dataset.cluster_name} what has been touched in the last "
+            f"{dataset.rules.look_back_days} days, compares that to the bit, and requests runs that reindex drifted partitions, oldest "
+            f"first, at most {watch.slices_a_tick} at once. A difference younger than {watch.settle_seconds:g} s is a row in flight, not "
+            "drift. Partitions that a queued or running run covers are left alone. If the same drift outlasts "
+            f"{watch.attempts} repairs, the partition is given up: the check nothing_left_failed turns red, because a person has to act."
         ),
     )
     def repair(context: SensorEvaluationContext) -> SensorResult | SkipReason:
@@ -78,7 +78,7 @@ class _Tick:
         self._watch = dataset.rules.watch
 
     def run(self) -> SensorResult | SkipReason:
-        # Every run would be refused, and would count as a repair that failed.
+        # Otherwise every run would be refused, and count as a failed repair.
         refusal = layout_problem(self._dataset.cluster_name, self._dataset.cluster)
         if refusal is not None:
             if not refusal.is_moving:
@@ -90,14 +90,14 @@ class _Tick:
         ledger = cursor.ledger.watched(set(self._dataset.slices(*days)))
         ledger = ledger.asked_for(asked_for_again(self._instance, self._asset, ledger.given_up), now)
         suspect, results = self._red_results(cursor.results)
-        # Before the look: a run that ends meanwhile has changed what the look saw before it.
+        # Read before the look: a run that ends during the look may have changed what the look saw earlier.
         busy = self._in_flight()
         report = self._look(days, suspect, busy, ledger.paused(now, self._watch))
         decision = decide(ledger, _drifts(report.drifted), report.equal, now, self._watch)
         rectangles = self._rectangles(decision, busy, report)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
         ledger = requested(decision.ledger, asked, now)
-        self._tell_given_up(decision, ledger)
+        self._report_given_up(decision, ledger)
         message = _message(report, decision, asked, busy)
         self._context.log.info(message)
         state = RepairCursor(ledger=ledger, results=results).model_dump_json()
@@ -128,11 +128,11 @@ class _Tick:
         return slices_in_flight(self._instance, repository.asset_graph, self._dataset)
 
     def _red_results(self, read: ResultsRead | None) -> tuple[set[Slice], ResultsRead]:
-        """Partitions whose rows a check has found different since the last tick: they are compared whatever the watch remembers of them."""
+        """Partitions in which a check has found differing rows since the last tick: they are compared, whatever the watch remembers."""
         if read is None:
             last = self._instance.event_log_storage.get_maximum_record_id() or 0
             return set(), ResultsRead(until=last, since=last)
-        # What the last tick has read is read again: an event may be committed after one with a higher id.
+        # Read the last tick's results again: an event may be committed after one with a higher id.
         records = self._instance.event_log_storage.get_event_records(
             EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=read.since),
             limit=2 * _VERDICTS_A_TICK,
@@ -154,7 +154,7 @@ class _Tick:
         return suspect, ResultsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
     def _rectangles(self, decision: Decision, busy: Collection[Slice], report: WatchLook) -> list[Rectangle]:
-        """The runs to ask for. What doesn't fit in stays drifted, and its turn comes at the next tick."""
+        """The runs to request. Partitions that don't fit into `runs_a_tick` runs stay drifted, and are requested by a later tick."""
         avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
         watched = report.state.slices
         # One run if that is cheap: starting another one costs as much as comparing hundreds of thousands of rows.
@@ -178,23 +178,22 @@ class _Tick:
                 **range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day),
                 "cluster": self._dataset.cluster_name,
                 "kind": self._dataset.kind.name,
-                # Before backfills that wait in the queue.
+                # Ahead of queued backfills.
                 "dagster/priority": "10",
                 REPAIR_TAG: f"{len(mine)} drifted: {words}{more}"[:250],
             }
         )
 
-    def _tell_given_up(self, decision: Decision, ledger: Ledger) -> None:
-        """Results of the check `nothing_left_failed`, at once: nobody should wait for a run to learn that no run will come."""
-        fresh: dict[Slice, Repair | None] = {
+    def _report_given_up(self, decision: Decision, ledger: Ledger) -> None:
+        """Stores results of the check `nothing_left_failed` for repairs newly given up or recovered: no run will follow to do it."""
+        repairs: dict[Slice, Repair | None] = {
             item: None for item, repair in decision.recovered.items() if repair.given_up_at
         }
-        fresh |= decision.given_up
-        for item, repair in fresh.items():
-            of_customer = [other for other in ledger.given_up.values() if other.customer == item.customer]
-            result = given_up_result(repair, of_customer)
-            told = evaluation(LEFT_FAILED, self._asset, item, result, target=None)
-            report_result(self._instance, told, self._dataset)
+        repairs |= decision.given_up
+        for item, repair in repairs.items():
+            of_customer = [given_up for given_up in ledger.given_up.values() if given_up.customer == item.customer]
+            result = evaluation(LEFT_FAILED, self._asset, item, given_up_result(repair, of_customer), target=None)
+            report_result(self._instance, result, self._dataset)
 
 
 def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
@@ -206,25 +205,25 @@ def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
 
 
 def _message(report: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
-    """What a tick saw, asked for and left, and why."""
+    """What a tick saw, requested and left, and why."""
     parts = [
         f"{report.watched:,} partitions watched, {report.touched:,} touched since the last look, "
         f"{len(report.equal) + len(report.drifted):,} compared to the bit"
     ]
     if report.waiting:
-        parts.append(f"{report.waiting:,} not proved equal yet: their turn comes")
+        parts.append(f"{report.waiting:,} not proved equal yet, left for later ticks")
     parts.append(_named("drifted", report.drifted) if report.drifted else "nothing has drifted")
     if asked:
         parts.append(_named("repair requested", asked))
-    left = {item: "more runs at once than runs_a_tick" for item in decision.request if item not in asked}
+    left = {item: "runs_a_tick allows no more runs" for item in decision.request if item not in asked}
     for item, reason in list({**decision.waiting, **left}.items())[:_NAMED]:
-        parts.append(f"{item} is left: {reason}")
+        parts.append(f"{item} has to wait: {reason}")
     if busy:
-        parts.append(f"{len(busy):,} left to runs that are queued or at work")
+        parts.append(f"{len(busy):,} left to queued or running runs")
     if decision.recovered:
         parts.append(_named("repaired", decision.recovered))
     if decision.given_up:
-        parts.append(_named("GIVEN UP now", decision.given_up))
+        parts.append(_named("GIVEN UP in this tick", decision.given_up))
     if decision.ledger.given_up:
         parts.append(_named("given up", decision.ledger.given_up))
     parts.append(

@@ -33,21 +33,21 @@ def build_job(dataset: Dataset) -> UnresolvedAssetJobDefinition:
         AssetSelection.assets(*(asset_key(dataset, step) for step in Step)),
         description=(
             f"Reindexes {dataset.kind.name} scorecards of cluster {dataset.cluster_name} for a range of customers and days. "
-            "Launch backfills from the page of the assets, not from here: a backfill of a job is cut short by Dagster, and refused."
+            "Launch backfills from the page of the assets, not from here: Dagster cuts a job's backfill short, so its runs are refused."
         ),
         tags={"cluster": dataset.cluster_name, "kind": dataset.kind.name},
     )
 
 
 def build_all_job(datasets: Sequence[Dataset]) -> UnresolvedAssetJobDefinition:
-    """The job of a cluster's assets of every kind, and their checks: one run does them one after the other."""
+    """The job of a cluster's assets of every kind and their checks, which one run does one after the other."""
     cluster_name = datasets[0].cluster_name
     return define_asset_job(
         all_job_name(cluster_name),
         AssetSelection.assets(*(asset_key(dataset, step) for dataset in datasets for step in Step)),
         description=(
-            f"Reindexes scorecards of every kind of cluster {cluster_name} for a range of customers and days; 'scorecard_types' of the "
-            "resource 'scope' in the run config chooses among them. Launch backfills from the page of the assets, not from here."
+            f"Reindexes every kind of scorecards of cluster {cluster_name} for a range of customers and days. To choose among the kinds, "
+            "set 'scorecard_types' of the resource 'scope' in the run config. Launch backfills from the page of the assets, not from here."
         ),
         tags={"cluster": cluster_name, "kind": Mode.ALL.value},
     )
@@ -60,14 +60,14 @@ def build_checks_job(dataset: Dataset) -> UnresolvedAssetJobDefinition:
         AssetSelection.checks_for_assets(asset_key(dataset, Step.WRITE)),
         description=(
             f"Compares {dataset.kind.name} scorecards of cluster {dataset.cluster_name} to the bit for a range of customers and days, "
-            "and writes nothing. What is red is taken up by the repair sensor, if that is on."
+            "and writes nothing. If the repair sensor is on, it repairs what is red."
         ),
         tags={"cluster": dataset.cluster_name, "kind": dataset.kind.name},
     )
 
 
 def build_checks_schedule(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
-    """Every night, every check on the whole look-back: exact, whatever the watch believes."""
+    """Every night, every check on the whole look-back, whatever the repair sensor's watch remembers."""
 
     rules = dataset.rules
 
@@ -78,14 +78,14 @@ def build_checks_schedule(dataset: Dataset, job: UnresolvedAssetJobDefinition) -
         execution_timezone=rules.schedule.timezone,
         description=(
             f"At {_times(rules.schedule.checks, rules.schedule.timezone)}: every check on the last {rules.look_back_days} days of every "
-            f"customer of {dataset.cluster_name}, to the bit, from the real tables: it sees also what the watch of the repair sensor can't "
-            "see, and tells its alerts."
+            f"customer of {dataset.cluster_name}. It compares the tables themselves to the bit, so it also finds drift that the repair "
+            "sensor can miss. Red checks are reported by the alerts, and repaired by the repair sensor if that is on."
         ),
     )
     def checks(context: ScheduleEvaluationContext) -> list[RunRequest]:
         planned = context.scheduled_execution_time.astimezone(UTC)
         first, last = dataset.watched_days(planned.date())
-        # A run over all of them would hold thousands of partitions in memory: a week each.
+        # One run over all days would hold thousands of partitions in memory, so each run covers a week.
         return [
             RunRequest(
                 run_key=f"{planned.isoformat()} {week[0].isoformat()}", tags=range_tags(dataset.customers, *week)
@@ -100,7 +100,7 @@ _DAYS_A_RUN = 7
 
 
 def _times(cron: str, zone: str) -> str:
-    """When a cron line runs, in words where it is a time of each day.
+    """When a cron line runs: as a time of day if it runs once a day, else the line itself.
 
     >>> _times("5 14 * * *", "UTC"), _times("*/5 1 * * mon", "UTC")
     ('14:05 UTC', '"*/5 1 * * mon" (cron, UTC)')
@@ -120,12 +120,12 @@ def build_daily_schedule(fleet: Fleet, cluster_name: str, job: UnresolvedAssetJo
         cron_schedule=rules.schedule.reindex,
         execution_timezone=rules.schedule.timezone,
         description=(
-            f"At {_times(rules.schedule.reindex, rules.schedule.timezone)}: the last {rules.reindex_days} ended days of every customer of "
-            f"{cluster_name}, in one run. Days that are already right cost a comparison and write nothing."
+            f"At {_times(rules.schedule.reindex, rules.schedule.timezone)}: reindexes the last {rules.reindex_days} complete days of every "
+            f"customer of {cluster_name} in one run. Days that are already right are compared, and not written."
         ),
     )
     def daily(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        # Days are UTC days, wherever the clock of the schedule stands; and there may be several times a day.
+        # Days are UTC days, whatever the schedule's time zone. The run key is the full time: there may be several runs a day.
         planned = context.scheduled_execution_time.astimezone(UTC)
         days = ended_days(planned.date(), rules.reindex_days, fleet.first_day)
         if days is None:

@@ -18,7 +18,7 @@ from reindex_assets.comparison.parity import SliceDifferences, SliceParity, Tabl
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 
-#: What this project shows as a value of metadata: Dagster takes it, and more.
+#: The types of metadata values that this project uses; Dagster accepts more.
 Metadata = MetadataValue | str | int | float
 #: Differing rows that a result shows.
 _SHOWN = 50
@@ -26,7 +26,7 @@ _SHOWN = 50
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check says of a slice."""
+    """The result of a check on a slice."""
 
     passed: bool
     sentence: str
@@ -35,7 +35,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks of one slice judge: both sides, the gap if the day is one, the repair if it was given up."""
+    """What the checks of a slice look at: both sides, the gap if the day is one, and the repair if it was given up."""
 
     parity: SliceParity
     gap: Gap | None = None
@@ -59,7 +59,7 @@ def counts_agree(evidence: Evidence) -> CheckResult:
         difference is not Difference.CHANGED for _, difference in parity.differences.rows
     )
     if differ and not lasting:
-        sentence += "; the difference is on its way or waits for a merge"
+        sentence += "; the difference is in flight or awaits a merge"
     return CheckResult(
         not differ or not lasting,
         sentence,
@@ -91,18 +91,18 @@ def rows_agree(evidence: Evidence) -> CheckResult:
 
 
 def _aside(parity: SliceParity) -> str:
-    """What differs and is no drift."""
+    """The differences that are not drift."""
     differences = parity.differences
     if differences is None:
         return ""
     parts = [explain_rows(differences.harmless)] if differences.harmless else []
     if differences.on_their_way:
-        parts.append(f"{differences.on_their_way:,} rows on their way")
+        parts.append(f"{differences.on_their_way:,} rows in flight")
     return f" (besides: {'; '.join(parts)})" if parts else ""
 
 
 def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence], CheckResult]:
-    """A check that is red when there are rows of one class of difference."""
+    """A rule that is red when any row has this kind of difference."""
 
     def judge(evidence: Evidence) -> CheckResult:
         differences = evidence.parity.differences
@@ -126,11 +126,12 @@ def no_gap_in_days(evidence: Evidence) -> CheckResult:
     shown = parity.scorecards.clickhouse_rows
     numbers: dict[str, Metadata] = {"clickhouse_scorecards": shown}
     if gap is None:
-        return CheckResult(True, f"{shown:,} scorecards, no gap between the days around", numbers)
+        return CheckResult(True, f"{shown:,} scorecards: this day is not a gap", numbers)
     cause = (
-        f"Postgres has {parity.scorecards.postgres_rows:,}: they are missing in ClickHouse, see rows_agree"
+        f"Postgres has {parity.scorecards.postgres_rows:,}, which ClickHouse lacks: see rows_agree"
         if parity.scorecards.postgres_rows
-        else "Postgres has none either: nothing to repair here, ask the product whether nobody worked, or rows were lost there"
+        else "Postgres has none either, so there is nothing to repair here: ask the owners of the product whether rows were lost "
+        "before they reached Postgres, or nobody worked that day"
     )
     return CheckResult(
         False,
@@ -144,10 +145,15 @@ def nothing_left_failed(evidence: Evidence) -> CheckResult:
 
 
 def given_up_result(repair: Repair | None, repairs: Sequence[Repair]) -> CheckResult:
-    """The result of `nothing_left_failed` on a partition: its own repair if that was given up, and all of its customer's."""
+    """The result of `nothing_left_failed` for a partition.
+
+    Args:
+        repair: the partition's own, if it was given up.
+        repairs: all of its customer's repairs that were given up.
+    """
     numbers: dict[str, Metadata] = {"given_up_partitions_of_customer": len(repairs)}
     if repair is None:
-        return CheckResult(True, "no repair of this partition was given up", numbers)
+        return CheckResult(True, "the repair of this partition was not given up", numbers)
     table = [
         TableRecord(
             {
@@ -161,14 +167,14 @@ def given_up_result(repair: Repair | None, repairs: Sequence[Repair]) -> CheckRe
     ]
     return CheckResult(
         False,
-        f"the repair was given up at {_time(repair.given_up_at)} after {repair.failed} failed ones: {repair.differs}. {RECOVERY}",
+        f"the repair was given up at {_time(repair.given_up_at)} after failing {repair.failed} times: {repair.differs}. {RECOVERY}",
         {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
     )
 
 
 RECOVERY = (
-    "Open the last failed run of this partition and correct what its error names; then materialize the partition from the asset's page, or "
-    "let it be tried again by 'reindex-assets repairs --again'. It is also tried again by itself when its rows change"
+    "Open the last failed run of this partition and correct the cause that its error names. Then materialize the partition from the "
+    "asset's page, or run 'reindex-assets repairs --again'. The repair is also tried again automatically when the partition's rows change"
 )
 
 
@@ -184,7 +190,9 @@ def nothing_quarantined(evidence: Evidence) -> CheckResult:
         TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
         for row in rows[:_SHOWN]
     ]
-    sentence = f"{len(rows)} scorecards can't leave Postgres; the first: {rows[0].scorecard_id}: {rows[0].reason}"
+    sentence = (
+        f"{len(rows)} scorecards can't be copied to ClickHouse; the first: {rows[0].scorecard_id}: {rows[0].reason}"
+    )
     schema = _text_columns("scorecard", "profile", "reason")
     return CheckResult(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
 
@@ -198,7 +206,7 @@ def _total(parity: SliceParity, difference: Difference) -> int:
 
 
 def _template_table(parity: SliceParity) -> MetadataValue:
-    """Both sides by template: a template that nobody writes to ClickHouse stands out."""
+    """Both sides by template, so that a template that is never written to ClickHouse stands out."""
     rows = []
     for template in sorted({*parity.scorecards.by_template, *parity.scores.by_template}):
         row: dict[str, str | int] = {"template": template}

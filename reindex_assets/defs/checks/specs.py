@@ -1,4 +1,4 @@
-"""The asset checks on `shard_writes`: what each one means, and its results as Dagster keeps them.
+"""The asset checks on `shard_writes`: what each one means, and its results as Dagster stores them.
 
 What lives here: names, descriptions, severities, and the events. What does not: the rules (defs/checks/rules.py), and when checks run
 (defs/assets/reindex.py).
@@ -37,12 +37,14 @@ from reindex_assets.defs.dagster_private import AssetCheckEvaluationTargetMateri
 from reindex_assets.defs.keys.names import purge_asset_key
 from reindex_assets.model import APPEALS_CHECK, GIVEN_UP_CHECK, Slice
 
-_REPAIR = "The repair sensor reindexes the partition by itself when it is on; else reindex it from the asset's page."
+_REPAIR = (
+    "If the repair sensor is on, it reindexes the partition automatically; otherwise reindex it from the asset's page."
+)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its name, what it means to an operator, its rule, and where a red one leads beside its partition."""
+    """A check: its name, what it means to an operator, its severity and rule, and the links that a red result shows."""
 
     name: str
     description: str
@@ -58,66 +60,68 @@ def _leads_to_purge(asset: AssetKey) -> Mapping[str, Metadata]:
 CHECKS = (
     Check(
         "counts_agree",
-        "Postgres and ClickHouse hold as many scorecards, and as many scores, of this customer on this day. Red: dashboards show too "
-        f"few or too many. {_REPAIR}",
+        "Postgres and ClickHouse hold the same number of scorecards, and the same number of scores, for this customer and day. Red: "
+        f"dashboards show too few or too many. {_REPAIR}",
         AssetCheckSeverity.ERROR,
         counts_agree,
     ),
     Check(
         "rows_agree",
-        "Every column of every row is the same in both engines: equal sums of a digest over each row, floats by their bits; where the "
-        "sums differ, every row is looked at, twice. Red with equal counts: a value is stale, or one missing and one extra row cancel "
-        f"out. The table names rows, at most 10 of each kind. {_REPAIR}",
+        "Every column of every row is the same in both engines, floats to the bit. Sums of a digest of each row are compared first; where "
+        "they differ, the rows themselves, twice. Red with equal counts: a value is stale, or one missing and one extra row cancel "
+        f"out. The table lists differing rows, at most 10 of each kind. {_REPAIR}",
         AssetCheckSeverity.ERROR,
         rows_agree,
     ),
     Check(
         "right_shard",
-        "Every row stands on the shard that its time gives: floor(epoch) mod the number of shards. Red: a query that picks one "
-        f"shard misses rows, and a later write may double them. {_REPAIR}",
+        "Every row is on its shard: the one that holds its conversation, else floor(epoch of its time) mod the number of shards. Red: a "
+        f"query that reads a single shard misses rows, and a later write may duplicate them. {_REPAIR}",
         AssetCheckSeverity.ERROR,
-        none_of(Difference.WRONG_SHARD, "stand on a wrong shard", "every row stands on its shard"),
+        none_of(Difference.WRONG_SHARD, "are on a wrong shard", "every row is on its shard"),
     ),
     Check(
         "no_duplicates",
-        "No row stands twice on a shard. Red: queries without FINAL count it twice. An older version that the product's writer has just "
-        f"superseded is ClickHouse's to merge away: it is red only when that has not happened for ten minutes. {_REPAIR}",
+        "No row appears twice on a shard. Red: queries without FINAL count it twice. An older version that the product's writer has just "
+        f"superseded counts only if ClickHouse has not merged it away within ten minutes. {_REPAIR}",
         AssetCheckSeverity.ERROR,
-        none_of(Difference.DUPLICATED, "stand more than once", "every row stands once"),
+        none_of(Difference.DUPLICATED, "appear more than once", "every row appears once"),
     ),
     Check(
         APPEALS_CHECK,
-        "No scorecard of an appeal (scorecard_type 1, 2 or 3 in Postgres) stands in ClickHouse, nor its scores. Red: dashboards count "
-        f"appeals as work. {_REPAIR} The job purge_appeals_<cluster> removes those of all customers and days at once, without reindexing "
-        "anything: its asset is linked from a red result.",
+        "No scorecard of an appeal (scorecard_type 1, 2 or 3 in Postgres) is in ClickHouse, and none of its scores. Red: dashboards count "
+        f"appeals as work. {_REPAIR} The job purge_appeals_<cluster> removes the appeals of all customers and days at once, without "
+        "reindexing anything: a red result links to its asset.",
         AssetCheckSeverity.ERROR,
         none_of(Difference.APPEAL, "belong to appeals", "no appeals"),
         _leads_to_purge,
     ),
     Check(
         "no_orphan_scores",
-        f"Every score in ClickHouse has its scorecard in one of the engines. Red: averages over scores count what is nobody's. {_REPAIR}",
+        "Every score in ClickHouse has its scorecard in one of the engines. Red: averages include scores that belong to no scorecard. "
+        f"{_REPAIR}",
         AssetCheckSeverity.ERROR,
         none_of(Difference.ORPHAN_SCORE, "have no scorecard in either engine", "every score has its scorecard"),
     ),
     Check(
         "no_gap_in_days",
-        "The day is not empty in ClickHouse between days with many scorecards (20 or more within three days on either side; a day that is "
-        "empty every week is none). Yellow, as it is only suspicious: rows may have been lost before they reached Postgres.",
+        "The day is not an empty day between busy ones in ClickHouse (20 scorecards or more within three days on either side; a day of "
+        "the week that is always empty does not count). Yellow, because it is only a suspicion: rows may have been lost before they "
+        "reached Postgres.",
         AssetCheckSeverity.WARN,
         no_gap_in_days,
     ),
     Check(
         GIVEN_UP_CHECK,
-        "The repair sensor has not given this partition up. Red: the same drift outlasted several repairs, nothing more is tried, and a "
-        f"person is needed. {RECOVERY}.",
+        "The repair sensor has not given up on this partition. Red: the same drift outlasted several repairs, no more are tried, and a "
+        f"person has to act. {RECOVERY}.",
         AssetCheckSeverity.ERROR,
         nothing_left_failed,
     ),
     Check(
         "nothing_quarantined",
-        "Every scorecard of the day could be placed. Yellow: some have no usable time or no template revision and can't reach "
-        "ClickHouse until they are corrected in Postgres; the table names them with the reason.",
+        "Every scorecard of the day could be placed. Yellow: some have no usable time or no template revision, and can't be copied to "
+        "ClickHouse until they are corrected in Postgres; the table lists them with the reason.",
         AssetCheckSeverity.WARN,
         nothing_quarantined,
     ),
@@ -145,10 +149,10 @@ def evaluations(
     target: AssetCheckEvaluationTargetMaterializationData | None,
     remark: str = "",
 ) -> Iterator[AssetCheckEvaluation]:
-    """The result of each selected check on one slice; a `remark` is added to those that are not good.
+    """The result of each selected check on one slice; a `remark` is added to the red ones.
 
-    They are events of their own instead of `AssetCheckResult`s, because in a run over a range Dagster stores a result with no
-    partition; an event that names its partition is kept for that partition (Dagster 1.13).
+    These are events instead of `AssetCheckResult`s: in a run over a range, Dagster stores an `AssetCheckResult` without a
+    partition, but keeps an event for the partition that it names (Dagster 1.13).
     """
     for check in CHECKS:
         if check.name in names:
