@@ -34,7 +34,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 
 
 class UndeliveredError(ReindexError):
-    """No alert target could be reached, so nobody has been told."""
+    """No alert target could be reached, so no alert was sent."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _service(target: Target) -> Any | None:
     service.socket_connect_timeout = _bounded(service.socket_connect_timeout)
     service.socket_read_timeout = _bounded(service.socket_read_timeout)
     if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
-        # Services that accept 2,000 characters would refuse a longer message, at every tick anew.
+        # Services that accept 2,000 characters would refuse a longer message at every tick.
         service.overflow_mode = apprise.OverflowMode.SPLIT
     return service
 

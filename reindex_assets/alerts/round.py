@@ -73,7 +73,7 @@ def run_round(
     summary = _summary(open_problems, rules, now)
     if not targets:
         return state, (
-            f"REINDEX_ALERT_URLS is not set, so nobody is told; {summary}. Set it to Apprise URLs (docs/alerts.md) where the code "
+            f"REINDEX_ALERT_URLS is not set, so no alerts are sent; {summary}. Set it to Apprise URLs (docs/alerts.md) where the code "
             "location runs, and restart that"
         )
     target_states = dict(state.target_states)

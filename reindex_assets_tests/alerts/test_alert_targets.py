@@ -24,7 +24,7 @@ def test_without_urls_the_tick_says_how_to_set_them_and_a_later_url_is_told_what
     alerting.judge(False)
     alerting.judge(False, "globex|2026-01-02")
     said = alerting.tick(after=200)
-    assert "REINDEX_ALERT_URLS is not set, so nobody is told; 2 open" in said
+    assert "REINDEX_ALERT_URLS is not set, so no alerts are sent; 2 open" in said
     alerting.judge(True)
     alerting.tick()
     tell(web.url())
