@@ -28,8 +28,8 @@ def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
     """The definitions of a fleet. Connects to nothing.
 
     Args:
-        mode: what the schedules of every cluster reindex and check; without it, each cluster's own of the fleet file. Assets, jobs and
-            sensors are there for every kind.
+        mode: which kinds the schedules of every cluster reindex and check; by default, each cluster's mode in the fleet file. Assets,
+            jobs and sensors exist for every kind.
     """
     names = list(fleet.clusters)
     datasets = fleet.datasets()
@@ -38,7 +38,8 @@ def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
     all_jobs = {name: build_all_job(fleet.datasets(name)) for name in names}
     modes = {name: fleet.rules(name, mode).mode for name in names}
     daily = {
-        name: all_jobs[name] if of is Mode.ALL else jobs[fleet.dataset(name, of.kinds[0])] for name, of in modes.items()
+        name: all_jobs[name] if scheduled is Mode.ALL else jobs[fleet.dataset(name, scheduled.kinds[0])]
+        for name, scheduled in modes.items()
     }
     return Definitions(
         assets=[
@@ -59,6 +60,6 @@ def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
             build_janitor(fleet),
             build_alert_sensor(fleet),
         ],
-        # The work is one streaming op: a process for each step would only cost its start.
+        # A run is one streaming op, so a process for each step would only cost the time to start it.
         executor=in_process_executor,
     )

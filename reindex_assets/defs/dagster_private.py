@@ -1,6 +1,6 @@
 """What this project uses of Dagster's private modules: no other file imports from them.
 
-What lives here: names, as Dagster has them, where it exports none (1.13.27). What does not: anything of ours.
+What lives here: names that Dagster does not export publicly (1.13.27). What does not: anything of ours.
 
 Dagster may change these in any release. reindex_assets_tests/defs/test_dagster_private.py then says which, and which of our files use it.
 """

@@ -1,1 +1,1 @@
-"""The assets and what a run of them tells Dagster."""
+"""The assets, and what their runs report to Dagster."""

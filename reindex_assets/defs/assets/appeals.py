@@ -1,10 +1,9 @@
 """The purge of appeals as Dagster runs it: an asset without partitions, and its job.
 
-What lives here: the asset, the job, and what they show in the UI. What does not: the work (appeals/purge.py), its run config
-(defs/assets/appeals.py).
+What lives here: the asset, its run config, its job, and what they show in the UI. What does not: the work (appeals/purge.py).
 
-The asset holds the record of purges, and no check: a run is about the customers and days of its run config, so that a green light on the
-asset would say too much. Whether a customer's day is free of appeals is said by the check `no_appeals` of its partition.
+The asset records purges and has no check: a run covers only the customers and days of its run config, so a green light on the asset
+would say too much. The check `no_appeals` of a partition says whether that customer's day is free of appeals.
 """
 
 # Without `from __future__ import annotations`: Dagster reads the config class from the annotation itself.
@@ -43,15 +42,15 @@ from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 from reindex_assets.selection.days import range_text
 
 _DESCRIPTION = (
-    "The purges of appeals (scorecards of scorecard_type 1 = replica, 2 = request, 3 = resolve), which never belong in ClickHouse. A run "
-    "looks for those of its customers and days on every shard, also on stale days and where only scores are left, and shows them per "
-    "customer; with dry_run off it deletes them, scorecards before scores, and looks again. At most max_scorecards a run: the next one "
-    "goes on. Rows that stay or come again fail the run, by name."
+    "Purges of appeals (scorecards of scorecard_type 1 = replica, 2 = request, 3 = resolve), which never belong in ClickHouse. A run "
+    "looks for the appeals of its customers and days on every shard, including those on stale days and those with only scores left, and "
+    "shows them per customer. With dry_run off, it deletes them, scorecards before scores, and looks again. It deletes at most "
+    "max_scorecards appeals, and the next run continues. If rows stay or reappear, the run fails and names them."
 )
 
 
 def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
-    """The asset of a cluster. A dry run observes it; what materializes it is a purge."""
+    """The purge asset of a cluster. A purge materializes it; a dry run only observes it."""
     key = purge_asset_key(cluster_name)
 
     @multi_asset(
@@ -74,10 +73,11 @@ def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
         try:
             first, last = config.days(fleet, datetime.now(UTC).date())
             groups = plan_purges(fleet, config.customers or list(fleet.clusters[cluster_name].customers), first, last)
-            if set(groups) != {cluster_name}:
+            elsewhere = sorted(set(groups) - {cluster_name})
+            if elsewhere:
                 raise ConfigurationError(
-                    f"'customers' names some who live in {', '.join(sorted(set(groups) - {cluster_name}))}: purge those by "
-                    f"{' and '.join(purge_job_name(other) for other in sorted(set(groups) - {cluster_name}))}"
+                    f"'customers' names customers of {', '.join(elsewhere)}: purge those with "
+                    f"{' and '.join(purge_job_name(name) for name in elsewhere)}"
                 )
             progress = PurgeProgress(0, 0)
 
@@ -118,20 +118,20 @@ def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
 
 
 def build_purge_job(cluster_name: str) -> UnresolvedAssetJobDefinition:
-    """The job of that asset. It has no schedule: somebody has to want it."""
+    """The job of the purge asset. It has no schedule: purging is an operator's decision."""
     return define_asset_job(
         purge_job_name(cluster_name),
         AssetSelection.assets(purge_asset_key(cluster_name)),
         description=(
-            f"Looks for appeals in ClickHouse, on every shard of cluster {cluster_name}. A dry run, unless its run config says "
-            "dry_run: false; then it deletes them. The numbers stand on the asset's page."
+            f"Looks for appeals in ClickHouse, on every shard of cluster {cluster_name}. It only deletes them if its run config says "
+            "dry_run: false. The asset's page shows the numbers."
         ),
         tags={"cluster": cluster_name},
     )
 
 
 def report_metadata(report: PurgeReport) -> dict[str, Metadata]:
-    """Totals as plottable numbers, a table per customer, and some places."""
+    """Totals as plottable numbers, a table per customer, and examples of where appeals are."""
     before, latest = report.before, report.latest
     metadata: dict[str, Metadata] = {
         "verdict": report.sentence,
@@ -172,10 +172,10 @@ class PurgeConfig(Config):
 
     dry_run: bool = Field(
         default=True,
-        description="Look for appeals and show where they stand; delete nothing. Set it to false to purge.",
+        description="Look for appeals and show where they are, but delete nothing. Set it to false to purge.",
     )
     customers: list[str] = Field(
-        default=[], description="Look for appeals of these customers; without any, of every customer of the cluster."
+        default=[], description="The customers whose appeals to look for. Without any, every customer of the cluster."
     )
     first_day: str | None = Field(
         default=None, description="The first UTC day, as 2026-01-31. Without it, the fleet file's first day."
@@ -185,29 +185,29 @@ class PurgeConfig(Config):
         default=PurgeOptions().max_scorecards,
         ge=1,
         le=MAX_SCORECARDS,
-        description="Appeals that one run removes, by day and customer; the next run goes on with what is left. Fewer make shorter runs.",
+        description="The most appeals that one run removes, by day and customer. The next run continues. Fewer make shorter runs.",
     )
     attempts: int = Field(
         default=PurgeOptions().attempts,
         ge=1,
         le=20,
-        description="Tries when Postgres or a shard does not answer, or another run holds a partition, with growing pauses of up to "
-        "15 seconds.",
+        description="How often to try when Postgres or a shard does not answer, or another run holds a partition, with growing pauses of "
+        "up to 15 seconds.",
     )
 
     def days(self, fleet: Fleet, today: date) -> tuple[date, date]:
         """The first and the last day.
 
         Raises:
-            ConfigurationError: one is no day.
+            ConfigurationError: one of them is not a day.
         """
         try:
             first = date.fromisoformat(self.first_day) if self.first_day else fleet.first_day
             last = date.fromisoformat(self.last_day) if self.last_day else today
         except ValueError as error:
-            raise ConfigurationError(f"first_day or last_day is no day: {error}. Write it as 2026-01-31") from None
+            raise ConfigurationError(f"first_day or last_day is not a day: {error}. Write it as 2026-01-31") from None
         return first, last
 
     def options(self) -> PurgeOptions:
-        """The same, for the core."""
+        """The same as options of `AppealPurge`."""
         return PurgeOptions(dry_run=self.dry_run, max_scorecards=self.max_scorecards, attempts=self.attempts)

@@ -1,6 +1,6 @@
-"""The work of a run in a thread of its own.
+"""Does a run's work in a background thread, so that the run can give signs of life meanwhile.
 
-What lives here: the thread, its signs of life and its end. What does not: the work (reindex/job.py).
+What lives here: the thread, the signs of life, and ending both. What does not: the work (reindex/job.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EVENTS_AT_ONCE = 100
 
 
 def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generator[H, None, T]:
-    """Runs `call` in a thread of its own; yields a heartbeat every `HEARTBEAT_SECONDS` meanwhile, and returns its result."""
+    """Runs `call` in a background thread and returns its result. Yields a heartbeat every `HEARTBEAT_SECONDS` until then."""
     with ThreadPoolExecutor(1, thread_name_prefix="compare") as worker:
         future = worker.submit(call)
         while not wait([future], HEARTBEAT_SECONDS).done:
@@ -40,11 +40,11 @@ def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generato
 
 
 class _CancelledError(BaseException):
-    """Ends the worker of a cancelled run. Not an `Exception`: it is no failure of the slice that is being worked on."""
+    """Ends the background thread of a cancelled run. Not an `Exception`, so that it does not count as a failure of the current slice."""
 
 
 class BackgroundRun:
-    """Runs the work in a thread of its own, so that the run gives a sign of life while a long statement is under way."""
+    """A reindex in a background thread, so that the run gives signs of life even during a long statement."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class BackgroundRun:
         self._progress = progress
 
     def outcomes(self) -> Iterator[list[SliceOutcome] | Progress]:
-        """The slices' outcomes as they come, those of a group together, and between them the progress, every `HEARTBEAT_SECONDS`."""
+        """Starts the work. Yields the outcomes of slices as they arrive, and the progress every `HEARTBEAT_SECONDS`."""
         self._thread.start()
         beat = time.monotonic()
         yield self._progress
@@ -112,7 +112,7 @@ class BackgroundRun:
         yield self._progress
 
     def _next_events(self) -> list[SliceOutcome | str | None]:
-        """What has come, after a while if there was nothing; not more than can be told between two signs of life."""
+        """The events that have arrived, after a short wait if there are none; few enough to be stored between two heartbeats."""
         events: list[SliceOutcome | str | None] = []
         with contextlib.suppress(queue.Empty):
             events.append(self._events.get(timeout=HEARTBEAT_SECONDS / 10))

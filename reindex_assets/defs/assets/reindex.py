@@ -1,9 +1,9 @@
-"""The lineage as Dagster assets: scorecard_extract -> score_rows -> shard_writes, a set for each cluster, customer x day.
+"""The lineage as Dagster assets: scorecard_extract -> score_rows -> shard_writes for each cluster and kind, by customer and day.
 
-What lives here: the assets and the order of a run's steps. What does not: the work (reindex/job.py, defs/assets/background.py), what it
-tells the UI (defs/assets/run_events.py), its checks (defs/assets/run_checks.py), and the run config (defs/assets/run_config.py).
+What lives here: the assets and the order of a run's steps. What does not: the work (reindex/job.py, defs/assets/background.py), its
+events (defs/assets/run_events.py), its checks (defs/assets/run_checks.py), and the run config (defs/assets/run_config.py).
 
-The three assets are one op that streams: a batch is filed, placed and on its way to the shards before the next one is read, and each
+The three assets are one streaming op: a batch is stored as Parquet, placed and sent to the shards before the next one is read, and each
 slice is marked as done by an event of its own. So a failed slice neither stops the others nor shows as done.
 """
 
@@ -41,26 +41,26 @@ from reindex_assets.reindex.pipeline import SliceOutcome
 _DESCRIPTIONS = {
     Step.EXTRACT: (
         "The scorecards and scores of a customer's day as Postgres held them at one snapshot (REPEATABLE READ, READ ONLY), "
-        "as Parquet files in the slice store. {kind} scorecards only, by the type of their template revision; appeals stay out. "
-        "Rows that can't leave Postgres are listed with the reason."
+        "as Parquet files in the slice store. {kind} scorecards only, by the type of their template revision, and no appeals. "
+        "Scorecards that can't be copied to ClickHouse are listed with the reason."
     ),
     Step.ROWS: (
-        "The shard of each row: {placement}. Its files hold the shards "
-        "alone, in the order of the extract's rows, which have ClickHouse's shape already."
+        "The shard of each row: {placement}. The files hold only the shard "
+        "numbers, in the order of the extract's rows, which already have ClickHouse's shape."
     ),
     Step.WRITE: (
-        "What ClickHouse shows of the customer's day, made equal to Postgres: each shard compares the expected rows with its own, "
-        "and only the difference is written. New rows appear before old ones go, so no reader misses a row; "
-        "rows newer than the snapshot are never touched."
+        "The rows of the customer's day in ClickHouse, made equal to Postgres: each shard compares the expected rows with its own, "
+        "and only the difference is written. New rows appear before old ones are deleted, so no reader misses a row. "
+        "Rows newer than the snapshot are never touched."
     ),
 }
-#: One for all assets: Dagster wants the same object under one name.
+#: Shared by all assets, because Dagster requires the same object under the same name.
 _SCOPE = ReindexScope.configure_at_launch()
 _PLACEMENTS = {
     False: "floor(epoch of {time}) mod the number of shards",
     True: (
-        "the one that holds its conversation, else floor(epoch of {time}) mod the number of shards; how many went by "
-        "their time is among the numbers"
+        "the one that holds its conversation, else floor(epoch of {time}) mod the number of shards; the metadata says how many "
+        "scorecards were placed by their time"
     ),
 }
 _KINDS = {Step.EXTRACT: {"postgres", "parquet"}, Step.ROWS: {"arrow", "parquet"}, Step.WRITE: {"clickhouse"}}
@@ -107,24 +107,24 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
         progress = Progress(0, 0, len(slices), 0)
         if chosen:
             done = []
-            for news in BackgroundRun(context, dataset, config, slices, chosen).outcomes():
-                if isinstance(news, Progress):
-                    progress = news
-                    yield heartbeat(keys[Step.WRITE], news)
+            for update in BackgroundRun(context, dataset, config, slices, chosen).outcomes():
+                if isinstance(update, Progress):
+                    progress = update
+                    yield heartbeat(keys[Step.WRITE], progress)
                     continue
-                for outcome in news:
+                for outcome in update:
                     if outcome.error is not None:
                         context.log.error(f"{outcome.slice} failed: {outcome.error}")
                         failed.append(outcome)
-                well = [outcome for outcome in news if outcome.error is None]
-                store_step_events(context, well, keys, dry_run=config.dry_run)
-                done += [outcome.slice for outcome in well]
-                unchanged += [outcome.unchanged for outcome in well if outcome.unchanged is not None]
+                succeeded = [outcome for outcome in update if outcome.error is None]
+                store_step_events(context, succeeded, keys, dry_run=config.dry_run)
+                done += [outcome.slice for outcome in succeeded]
+                unchanged += [outcome.unchanged for outcome in succeeded if outcome.unchanged is not None]
         checks = {check.name for check in context.selected_asset_check_keys}
         unchecked: ReindexError | None = None
         try:
             if checks:
-                # What a run has written whole, and found equal, need not be read by the next one.
+                # What a run has written completely and found equal, the next run need not read again.
                 with_checkpoint = set(chosen) == set(Step) and not config.dry_run
                 settle = config.settle_seconds
                 if settle is None:
@@ -150,7 +150,7 @@ def _specs(dataset: Dataset, keys: dict[Step, AssetKey], partitions: MultiPartit
         AssetSpec(
             keys[step],
             deps=upstream[step],
-            # Every partition reports itself; an output of the op would mark the failed ones as done too.
+            # Each partition has an event of its own: an output of the op would mark failed partitions as done, too.
             skippable=True,
             description=_DESCRIPTIONS[step].format(kind=kind.name.capitalize(), placement=placement),
             group_name=group_name(dataset),

@@ -1,7 +1,7 @@
-"""The checks of a run: both engines compared, a result on every partition, and what the next run need not read again.
+"""The checks of a run: compares both engines, stores a result for every partition, and notes what the next run need not read again.
 
-What lives here: the order of it. What does not: the comparison (comparison/comparison.py), the rules (defs/checks/rules.py) and the
-checks' names (defs/checks/specs.py).
+What lives here: the order of these steps. What does not: the comparison (comparison/comparison.py), the rules (defs/checks/rules.py)
+and the checks' names (defs/checks/specs.py).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from reindex_assets.model import Slice
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.reindex.job import Progress
 
-#: Partitions that are compared, and judged, at once.
+#: Partitions that are compared together.
 _SLICES_A_COMPARISON = 1_000
-#: Rows that a red result names, of each table and class of difference.
+#: Rows that a red result names, for each table and kind of difference.
 _SAMPLES = 10
 
 
@@ -48,8 +48,8 @@ class CheckPlan:
     """How the partitions of a run are checked.
 
     Attributes:
-        with_checkpoint: whether what is found equal is noted for the next run: only where this run has written it whole, because the
-            comparison of a partition does not see its rows that are left in another one.
+        with_checkpoint: whether to note for the next run which partitions are equal. Only if this run has written them completely:
+            comparing a partition does not show rows of it that were left in another one.
     """
 
     dataset: Dataset
@@ -66,22 +66,22 @@ def run_checks(
     names: Collection[str],
     progress: Progress,
 ) -> Iterator[AssetObservation]:
-    """Compares both engines and stores the results; an engine out of reach is an error of the run, never a mismatch.
+    """Compares both engines and stores the results. An engine that can't be reached is an error of the run, never a mismatch.
 
     Args:
-        unchanged: of these slices, those that both engines say nothing has touched since they were compared.
+        unchanged: the slices among them that nothing has touched since an earlier comparison found them equal.
     """
-    left = given_up(context.instance, plan.dataset)
-    left_of: dict[str, list[Repair]] = {}
-    for repair in left.values():
-        left_of.setdefault(repair.customer, []).append(repair)
-    known_of = {parity.slice: parity for parity in unchanged}
+    repairs = given_up(context.instance, plan.dataset)
+    repairs_of_customer: dict[str, list[Repair]] = {}
+    for repair in repairs.values():
+        repairs_of_customer.setdefault(repair.customer, []).append(repair)
+    unchanged_by_slice = {parity.slice: parity for parity in unchanged}
     for start in range(0, len(slices), _SLICES_A_COMPARISON):
         part = slices[start : start + _SLICES_A_COMPARISON]
-        about = _latest_materializations(context, asset, part)
-        known = [known_of[item] for item in part if item in known_of]
+        targets = _latest_materializations(context, asset, part)
+        skipped = [unchanged_by_slice[item] for item in part if item in unchanged_by_slice]
         parities, gaps, checkpoints = yield from in_background(
-            partial(_compare, plan, part, known),
+            partial(_compare, plan, part, skipped),
             heartbeat=partial(
                 heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
             ),
@@ -91,13 +91,13 @@ def run_checks(
         results: list[AssetCheckEvaluation] = []
         for parity in parities:
             item = parity.slice
-            evidence = Evidence(parity, gaps.get(item), left.get(item), left_of.get(item.customer, []))
-            results += evaluations(asset, names, evidence, about.get(item.partition_key), remark)
+            evidence = Evidence(parity, gaps.get(item), repairs.get(item), repairs_of_customer.get(item.customer, []))
+            results += evaluations(asset, names, evidence, targets.get(item.partition_key), remark)
         store_results(context, results)
 
 
 def _remark(plan: CheckPlan) -> str:
-    """That a reshard is under way, or is needed: a cause that no reindexing of the partition mends."""
+    """Says that a reshard is under way or needed, if it is: reindexing the partition does not help then."""
     refusal = layout_problem(plan.dataset.cluster_name, plan.dataset.cluster)
     return "" if refusal is None else str(refusal)
 
@@ -105,12 +105,12 @@ def _remark(plan: CheckPlan) -> str:
 def _compare(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
 ) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
-    # What is compared together is compared on one replica of each shard: when that dies, from the beginning on another one.
-    for others in reversed(range(_most_replicas(plan))):
+    # A comparison reads one replica of each shard. If that replica dies, it starts over on another one.
+    for replicas_left in reversed(range(_most_replicas(plan))):
         try:
             return _compare_once(plan, slices, unchanged)
         except ShardUnreachableError:
-            if not others:
+            if not replicas_left:
                 raise
     raise AssertionError("every shard has an address")
 
@@ -122,10 +122,10 @@ def _most_replicas(plan: CheckPlan) -> int:
 def _compare_once(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
 ) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
-    known = {parity.slice for parity in unchanged}
+    skipped = {parity.slice for parity in unchanged}
     with Comparison(plan.dataset, with_checkpoint=plan.with_checkpoint) as comparison:
         compared = comparison.settled(
-            [item for item in slices if item not in known], plan.settle_seconds, samples=_SAMPLES
+            [item for item in slices if item not in skipped], plan.settle_seconds, samples=_SAMPLES
         )
         parities = sorted([*compared, *unchanged], key=lambda parity: parity.slice)
         return parities, find_gaps(comparison, parities), comparison.checkpoints
@@ -138,14 +138,14 @@ def _remember(
     try:
         CheckpointStore(plan.dataset).update(different, checkpoints)
     except OSError as error:
-        # The results stand; the next run reads more than it would have to.
-        context.log.warning(f"what was proved equal could not be noted for the next run: {error}")
+        # The results are still right; the next run only reads more than it would have to.
+        context.log.warning(f"could not note which partitions are equal, so the next run reads them again: {error}")
 
 
 def _latest_materializations(
     context: AssetExecutionContext, asset: AssetKey, slices: Sequence[Slice]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """What the results are about, by partition; without it Dagster shows a result as not current. Two queries for all."""
+    """The materialization that each result is about, by partition. Without it, Dagster shows a result as outdated. Two queries in all."""
     latest = context.instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, DagsterEventType.ASSET_MATERIALIZATION, {item.partition_key for item in slices}
     )

@@ -1,6 +1,6 @@
 """The run config: what an operator may choose for a run.
 
-What lives here: the fields and what turning them does. What does not: the work.
+What lives here: the fields and what changing them does. What does not: the work.
 """
 
 # Without `from __future__ import annotations`: Dagster reads the fields' types from the annotations themselves.
@@ -13,12 +13,12 @@ from reindex_assets.reindex.writer import WriteOptions
 
 
 class ReindexScope(ConfigurableResource):  # type: ignore[type-arg]
-    """What a run over assets of several kinds does: the resource `scope`, one for all of them."""
+    """The resource `scope`, shared by the assets of every kind: which kinds a run reindexes."""
 
     scorecard_types: list[str] = Field(
         default=[kind.name for kind in KINDS],
-        description=f"The kinds of scorecards to reindex: {', '.join(kind.name for kind in KINDS)}. Those of a kind that is left out are "
-        "not touched, whatever assets are selected.",
+        description=f"The kinds of scorecards to reindex: {', '.join(kind.name for kind in KINDS)}. A kind that is left out is not "
+        "touched, whichever assets are selected.",
     )
 
     @field_validator("scorecard_types")
@@ -35,13 +35,13 @@ class ReindexConfig(Config):
 
     dry_run: bool = Field(
         default=False,
-        description="Read, compare and report what would be written, and write nothing to ClickHouse. "
-        "shard_writes is not marked as materialized; the checks say how things stand.",
+        description="Read, compare and report what would be written, but write nothing to ClickHouse. "
+        "shard_writes is not marked as materialized; the checks say how things are.",
     )
     clean_up: bool = Field(
         default=False,
         description="Delete the slices in ClickHouse first, then rebuild them. READERS SEE A HOLE until the rebuild has ended; "
-        "use it only for slices that are broken beyond a repair. Rows newer than the snapshot stay.",
+        "use it only for slices that a repair can't fix. Rows newer than the snapshot stay.",
     )
     batch_rows: int = Field(
         default=WriteOptions().batch_rows,
@@ -52,36 +52,36 @@ class ReindexConfig(Config):
     group_scorecards: int = Field(
         default=ReindexOptions().group_scorecards,
         ge=1,
-        description="Scorecards that are read from one Postgres snapshot by one query and written together. The more, the less "
-        "often the score table is read, and the longer a snapshot is held; a single day of a customer is never divided.",
+        description="Scorecards that are read from one Postgres snapshot by one query and written together. More of them mean that the "
+        "score table is read less often, and that a snapshot is held longer. One day of a customer is never divided.",
     )
     attempts: int = Field(
         default=ReindexOptions().attempts,
         ge=1,
         le=20,
-        description="Tries of a group of partitions when Postgres or a shard does not answer, or another run holds a partition, "
+        description="How often to try a group of partitions when Postgres or a shard does not answer, or another run holds a partition, "
         "with growing pauses of up to 15 seconds.",
     )
     allow_reshard: bool = Field(
         default=False,
         description="The run is part of the reshard to the fleet file's shards, and may write while that is under way. "
-        "`reindex-assets reshard` begins the reshard, sets this, and ends it; a run alone can't.",
+        "`reindex-assets reshard` sets it; without a reshard under way it changes nothing.",
     )
     everything: bool = Field(
         default=False,
-        description="Read, compare and write also the partitions that nothing has touched since a run left them equal to the bit. "
-        "Without it these are done at once: both engines say that no row of them has come, changed or gone.",
+        description="Also read, compare and write the partitions that nothing has touched since a run left them equal to the bit. "
+        "Without it they are skipped, because in both engines no row of them was added, changed or removed.",
     )
     settle_seconds: float | None = Field(
         default=None,
         ge=0,
         le=600,
-        description="A check that finds a difference looks again after this time: a row may be on its way to ClickHouse. Without it, "
-        "after the `settle_seconds` that the fleet file has for the cluster's watch.",
+        description="A check that finds a difference looks again after this time, because a row may be in flight to ClickHouse. By "
+        "default, the `settle_seconds` of the cluster's watch in the fleet file.",
     )
 
     def options(self, *, is_repair: bool) -> ReindexOptions:
-        """The same, for the core. A repair was asked for because something differs: it leaves nothing out."""
+        """The same as options of `Reindex`. A repair skips nothing, because it was requested for a difference."""
         return ReindexOptions(
             write=WriteOptions(batch_rows=self.batch_rows, dry_run=self.dry_run, clean_up=self.clean_up),
             group_scorecards=self.group_scorecards,

@@ -1,4 +1,4 @@
-"""What a run tells the UI: its progress, what each step did to each partition, and which partitions failed.
+"""What a run reports to the UI: its progress, what each step did to each partition, and which partitions failed.
 
 What lives here: the events and their metadata. What does not: the results of the checks (defs/checks/specs.py).
 """
@@ -30,7 +30,7 @@ from reindex_assets.model import MICROSECONDS, Step
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.pipeline import SliceOutcome
 
-#: Failed partitions that an error names; the rest is counted.
+#: Failed partitions that an error names; the others are only counted.
 _NAMED_FAILURES = 20
 
 
@@ -49,7 +49,7 @@ def heartbeat(asset: AssetKey, progress: Progress, done: str = "done") -> AssetO
 
 
 def store_results(context: AssetExecutionContext, results: Sequence[AssetCheckEvaluation]) -> None:
-    """Stores results, by a few statements for all of them where dagster.yaml names the storage that can."""
+    """Stores check results: with a few statements for all of them if dagster.yaml names `EventStorage`, else one by one."""
     step_context = context.get_step_execution_context()
     together = isinstance(context.instance.event_log_storage, EventStorage)
     batch = str(uuid.uuid4())
@@ -66,10 +66,10 @@ def store_results(context: AssetExecutionContext, results: Sequence[AssetCheckEv
 def store_step_events(
     context: AssetExecutionContext, outcomes: Sequence[SliceOutcome], keys: dict[Step, AssetKey], *, dry_run: bool
 ) -> None:
-    """Stores one event for each step of slices that are done. A dry run wrote nothing to the shards: it observes.
+    """Stores an event for each step of each slice that is done. For a dry run, which writes to no shard, that step is an observation.
 
-    Dagster stores a batch of events by a few statements where single ones take several each; it has a batch only for events of one asset
-    and one type, and makes none of what an op yields (1.13). DAGSTER_EVENT_BATCH_SIZE turns it on.
+    Dagster stores a batch of events with a few statements, where single events take several each. A batch holds events of one asset and
+    one type, and Dagster makes none from what an op yields (1.13). DAGSTER_EVENT_BATCH_SIZE turns batches on.
     """
     step_context = context.get_step_execution_context()
     for step, key in keys.items():
@@ -119,7 +119,7 @@ def _step_metadata(outcome: SliceOutcome, step: Step, *, dry_run: bool) -> dict[
 
 
 def _unchanged_metadata(parity: SliceParity, step: Step) -> dict[str, Metadata]:
-    """Of a partition of which nothing was read: what was filed and written before still holds."""
+    """For a partition that was skipped: the files and rows that an earlier run left are still right."""
     metadata: dict[str, Metadata] = {"unchanged_since": _time(parity.unchanged_since)}
     if step is not Step.WRITE:
         return metadata | {f"{name}_rows": table.postgres_rows for name, table in parity.tables.items()}
@@ -135,7 +135,7 @@ def _time(microseconds: int) -> str:
 
 
 def _write_metadata(outcome: SliceOutcome, *, dry_run: bool) -> dict[str, Metadata]:
-    """Totals as plottable numbers, and a table of tables and shards. What a dry run has not done is not said to be done."""
+    """Totals as plottable numbers, and a table by table and shard. A dry run has rows to write instead of rows written."""
     writes = outcome.writes.values()
     table = [
         TableRecord(
@@ -163,7 +163,7 @@ def _write_metadata(outcome: SliceOutcome, *, dry_run: bool) -> dict[str, Metada
 
 
 def partial_failure(failed: list[SliceOutcome], total: int, unchecked: Exception | None = None) -> Failure:
-    """The failure of a run that names the partitions to do again, and why the others have no result if they have none."""
+    """The failure of a run: names the partitions to do again, and says why the others could not be checked, if so."""
     named = "\n".join(f"  {outcome.slice.partition_key}: {outcome.error}" for outcome in failed[:_NAMED_FAILURES])
     more = f"\n  and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
     checks = f"\nThe others could not be checked: {unchecked}" if unchecked else ""

@@ -1,1 +1,1 @@
-"""What the Dagster instance knows of runs and repairs, past and present."""
+"""What the Dagster instance has recorded about runs and repairs, past and present."""

@@ -1,4 +1,4 @@
-"""What the runs of this instance have cost, and how many may be in progress at once: read out of it.
+"""What past runs have cost, and how many runs may be in progress at once, read from the Dagster instance.
 
 What lives here: the reading. What does not: the arithmetic (backfill/forecast.py).
 """
@@ -21,12 +21,12 @@ from reindex_assets.defs.keys.run_tags import (
 )
 from reindex_assets.model import Kind, Step
 
-#: The latest runs that are looked at, those that count, and the events that are read of them.
+#: At most so many of the latest runs are searched, so many are used, and so many of their events are read.
 _RUNS, _COUNTED, _EVENTS = 300, 60, 6_000
 
 
 def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Collection[Kind]) -> list[PastRun]:
-    """The latest successful runs that wrote to the shards of a fleet, of some kinds."""
+    """The latest successful runs of some kinds that wrote to the shards of a fleet."""
     datasets = [dataset for dataset in fleet.datasets() if dataset.kind in kinds]
     runs: list[PastRun] = []
     events = 0
@@ -42,7 +42,7 @@ def past_runs(instance: DagsterInstance, fleet: Fleet, kinds: Collection[Kind]) 
 
 
 def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None, int]:
-    """What a run cost, None when it wrote nothing (a dry run); and how many events that took to read."""
+    """What a run cost (None if it wrote nothing, like a dry run), and how many events were read to find out."""
     run_id = record.dagster_run.run_id
     slices = rows = read = 0
     cursor: str | None = None
@@ -57,7 +57,7 @@ def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None,
         cursor = page.cursor
         if not page.has_more:
             break
-    # From when the queue let it go: the start of its process holds a slot as well.
+    # Counted from its launch by the queue: a run holds a slot while its process starts, too.
     stats = instance.get_run_stats(run_id)
     began = stats.launch_time or record.start_time
     if not slices or began is None or record.end_time is None:
@@ -66,7 +66,7 @@ def _cost(instance: DagsterInstance, record: RunRecord) -> tuple[PastRun | None,
 
 
 def limits_of(instance: DagsterInstance) -> Limits:
-    """The limits that runs of a backfill meet."""
+    """The limits on concurrent runs that apply to a backfill."""
     queue = instance.get_concurrency_config().run_queue_config
     if queue is None:
         return Limits()

@@ -1,4 +1,4 @@
-"""Where the ledger of repairs is kept: in the cursor of the repair sensor, which Dagster stores together with what a tick has asked for.
+"""The ledger of repairs, kept in the repair sensor's cursor: Dagster stores it together with the runs that a tick requests.
 
 What lives here: the cursor's shape, and reading it from outside the sensor. What does not: the ledger's rules (drift/repair_policy.py).
 """
@@ -28,12 +28,12 @@ from reindex_assets.model import Slice, Step
 
 
 class ResultsRead(BaseModel):
-    """Which results of checks the sensor has read, by their storage ids.
+    """Which check results the sensor has read, by their storage ids.
 
     Attributes:
-        until: the last one.
-        since: the last one of the tick before: what came after it is read once more.
-        red: red ones among those, which have been dealt with.
+        until: the last one read.
+        since: the last one that the tick before had read; everything after it is read again.
+        red: the red ones after `since` that have been dealt with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +44,7 @@ class ResultsRead(BaseModel):
 
 
 class RepairCursor(BaseModel):
-    """What the repair sensor remembers. Without `results` it begins with the present ones."""
+    """What the repair sensor remembers. Without `results`, it ignores those stored before its first tick."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -53,7 +53,7 @@ class RepairCursor(BaseModel):
 
 
 def read_cursor(text: str | None) -> RepairCursor:
-    """The cursor; an empty one where there is none or it was written by something else."""
+    """The cursor; an empty one if there is none, or this version can't read it."""
     try:
         return RepairCursor.model_validate_json(text or "")
     except ValidationError:
@@ -61,7 +61,7 @@ def read_cursor(text: str | None) -> RepairCursor:
 
 
 def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repair]:
-    """The slices whose repair was given up, as the sensor last said."""
+    """The slices whose repair was given up, according to the sensor's cursor."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         if state.instigator_name == repair_sensor_name(dataset) and isinstance(
             state.instigator_data, SensorInstigatorData
@@ -70,10 +70,10 @@ def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repa
     return {}
 
 
-#: The metadata of an observation by which an operator asks for a given-up partition to be tried again.
+#: The metadata key of an observation that asks for a given-up partition to be tried again.
 ASK_AGAIN = "reindex/repair_again"
 
-#: Events that one query gives.
+#: Events per query.
 _EVENTS_AT_ONCE = 1_000
 
 
@@ -100,7 +100,7 @@ def ask_again(instance: DagsterInstance, repairs: Iterable[GivenUp]) -> None:
 
 
 def asked_for_again(instance: DagsterInstance, asset: AssetKey, given_up: Mapping[Slice, Repair]) -> set[Slice]:
-    """Of the given-up slices of an asset, those that somebody has asked for, or has reindexed by hand, since. Few queries for all."""
+    """The given-up slices of an asset that somebody has since asked to try again or reindexed by hand. Takes a few queries in all."""
     if not given_up:
         return set()
     since = AssetRecordsFilter(
@@ -130,7 +130,7 @@ def asked_for_again(instance: DagsterInstance, asset: AssetKey, given_up: Mappin
 def _news(
     fetch: Callable[..., EventRecordsResult], given_up: Mapping[Slice, Repair]
 ) -> Iterator[tuple[Slice, EventLogRecord]]:
-    """The events of each slice since its repair was given up, or was last heard of."""
+    """The events of each slice that are newer than its repair's `heard_at`."""
     cursor = None
     while True:
         page = fetch(limit=_EVENTS_AT_ONCE, cursor=cursor)

@@ -1,6 +1,6 @@
-"""Which slices runs are at work on, or will be: queued and running ones, and backfills that have not asked for all of theirs.
+"""Which slices are covered by unfinished runs: by queued and running ones, and by those that a backfill has not requested yet.
 
-What lives here: reading that out of the Dagster instance, and which runs are this project's. What does not: what follows from it
+What lives here: reading that from the Dagster instance, and telling which runs are this project's. What does not: acting on it
 (defs/automation/repair_sensor.py, defs/automation/stalled_runs.py, defs/automation/alert_sensor.py).
 """
 
@@ -36,7 +36,7 @@ _UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING,
 
 
 def slices_in_flight(instance: DagsterInstance, asset_graph: AssetGraph, dataset: Dataset) -> frozenset[Slice]:
-    """The slices of a dataset that some run is going to write, or is writing."""
+    """The slices of a dataset that a run is writing or is going to write."""
     in_flight: set[Slice] = set()
     for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
         if does_write(run, dataset):
@@ -46,17 +46,17 @@ def slices_in_flight(instance: DagsterInstance, asset_graph: AssetGraph, dataset
 
 
 def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:
-    """Whether a run is of the fleet's assets or their checks."""
+    """Whether a run materializes or checks assets of the fleet."""
     return bool(clusters_of_run(run, fleet))
 
 
 def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
-    """The clusters whose assets or checks a run is of: by its job, or by what was selected (a backfill's job is not ours)."""
+    """The clusters whose assets a run materializes or checks, by its job or its selection (a backfill's runs have a job of Dagster's)."""
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
     clusters = []
     for cluster in fleet.clusters:
         datasets = fleet.datasets(cluster)
-        jobs = {named(dataset) for dataset in datasets for named in (job_name, checks_job_name)}
+        jobs = {name_of(dataset) for dataset in datasets for name_of in (job_name, checks_job_name)}
         assets = {asset_key(dataset, step) for dataset in datasets for step in Step}
         if run.job_name in jobs | {all_job_name(cluster), purge_job_name(cluster)} or not keys.isdisjoint(
             assets | {purge_asset_key(cluster)}
@@ -66,7 +66,7 @@ def clusters_of_run(run: DagsterRun, fleet: Fleet) -> list[str]:
 
 
 def does_write(run: DagsterRun, dataset: Dataset) -> bool:
-    """Whether a run's assets are those of a dataset; a run of the job without a selection has all of them."""
+    """Whether a run materializes a dataset's assets. A run of a job without a selection materializes all of them."""
     if run.asset_selection:
         return asset_key(dataset, Step.WRITE) in run.asset_selection
     jobs = (job_name(dataset), all_job_name(dataset.cluster_name))
@@ -74,14 +74,14 @@ def does_write(run: DagsterRun, dataset: Dataset) -> bool:
 
 
 def slices_of_tags(run: DagsterRun, cluster: Cluster) -> set[Slice]:
-    """The slices that a run was asked for."""
+    """The slices that a run's tags ask for."""
     if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
         return slices_of_range(cluster, run.tags)
     return {Slice.of(run.tags[PARTITION_TAG])} if PARTITION_TAG in run.tags else set()
 
 
 def _slices_of_backfills(instance: DagsterInstance, asset_graph: AssetGraph, writes: AssetKey) -> Iterator[Slice]:
-    """What unfinished backfills are still going to do: their runs come one after the other."""
+    """The slices that unfinished backfills have yet to do: Dagster does not request all of their runs at once."""
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_UNFINISHED_BACKFILLS)):
         if not backfill.is_asset_backfill or writes not in (backfill.asset_selection or ()):
             continue

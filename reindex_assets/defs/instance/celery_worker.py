@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 _INSTALL = "install it with 'pip install -c constraints.txt .[celery]'"
-#: How long a worker may take to answer: it does so beside its runs.
+#: How long a worker may take to answer, while runs keep its machine busy.
 _ANSWER_SECONDS = 10.0
 
 
@@ -42,9 +42,9 @@ def work(name: str, runs: int, log_level: str) -> None:
             *("--hostname", f"{name}@%h"),
             *("--loglevel", log_level),
             *("--concurrency", str(runs)),
-            # A new process for each run: what a run has taken is given back, and none inherits anything of another.
+            # A new process for each run: its memory is given back, and no run inherits anything from another.
             *("--max-tasks-per-child", "1"),
-            # A run that waits in a busy worker would die with it, unseen for an hour, while another worker is free.
+            # A run that waited in a busy worker would wait while others are free, and die with that worker, unseen for an hour.
             "--disable-prefetch",
             "--without-gossip",
             "--without-mingle",
@@ -60,7 +60,7 @@ def answers(name: str) -> bool:
         BrokerError: the broker can't be asked.
     """
     app = worker_app()
-    # Ask once: who looks after the worker asks again.
+    # Ask only once: whatever monitors the worker asks again.
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "max_retries": 1}
     from kombu.exceptions import OperationalError
 
@@ -95,6 +95,6 @@ def worker_app() -> Celery:
         )
     app: Celery = launcher.celery
     create_execute_job_task(app)
-    # No part of a task may be started twice: a run that was interrupted is a new run, which Dagster asks for.
+    # The broker must not start a task twice: for a run that was interrupted, Dagster itself launches a new one.
     app.conf.task_acks_late = False
     return app

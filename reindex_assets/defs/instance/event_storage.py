@@ -1,6 +1,6 @@
 """Dagster's event log in Postgres, which stores planned events and check results in batches for runs over many partitions.
 
-What lives here: the statements that take most of such a run's time. What does not: all the rest, which is Dagster's own.
+What lives here: the statements that take most of such a run's time. What does not: everything else, which is Dagster's own.
 
 With nine checks on each partition this was most of what Dagster adds to a partition (1.13.27, docs/performance.md):
 
@@ -10,8 +10,8 @@ With nine checks on each partition this was most of what Dagster adds to a parti
 - Then it writes a row for each check and partition, and serialises the same event again for each row. The event names all
   partitions of the run, so the time grows with their square.
 
-The rows are the same as Dagster's own. So a deployment can leave this class out of its dagster.yaml at any time, and is only slower.
-Each of the three is shown by a test, which fails when Dagster does it by itself: reindex_assets_tests/defs/test_storages_needed.py.
+The rows are the same as Dagster's own. So a deployment can remove this class from its dagster.yaml at any time, and is only slower.
+reindex_assets_tests/defs/test_storages_needed.py shows each of the three, and fails once Dagster itself has solved it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INSERT INTO asset_check_executions (asset_key, check_name, partition, run_id, ex
 SELECT :asset_key, :check_name, partition, :run_id, :status, :event, :timestamp, :storage_id
 FROM unnest(CAST(:partitions AS text[])) AS partition""")
 
-#: The row that was planned, for each verdict; a verdict without one is not among the numbers.
+#: Puts each verdict into the row that was planned for it, and returns the numbers of the verdicts that had such a row.
 _JUDGED = db.text("""\
 UPDATE asset_check_executions AS planned
 SET execution_status = judged.status,
@@ -66,7 +66,7 @@ class EventStorage(PostgresEventLogStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> EventStorage:
-        """As Dagster's class does, which makes one of its own."""
+        """The same as Dagster's, which would return an instance of Dagster's class."""
         return cls(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),
@@ -75,14 +75,14 @@ class EventStorage(PostgresEventLogStorage):
         )
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Stores events together, also verdicts and what is planned, in one transaction: a batch that breaks leaves nothing behind."""
+        """Stores events, planned ones and check results too, in one transaction: a batch that fails leaves nothing behind."""
         kinds = {event.dagster_event_type for event in events}
         if not kinds or not kinds <= {_VERDICT, *_PLANNED_EVENTS}:
             super().store_event_batch(events)
             return
         rows = [self._event_to_row(event) for event in events]
         insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        # Dagster's connections commit each statement.
+        # Dagster's own connections commit after each statement.
         with (
             self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
@@ -95,7 +95,7 @@ class EventStorage(PostgresEventLogStorage):
             for entry in numbered:
                 if entry.kind is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
                     connection.execute(_PLANNED, _planned_rows(entry))
-            # As with materializations: an asset's own row says what came last.
+            # As with materializations, the asset's own row records only the latest event.
             latest = {
                 entry.row["asset_key"]: entry
                 for entry in numbered

@@ -1,4 +1,4 @@
-"""The Dagster instance as this project uses it. What lives here: its opening, and its connections. What does not: what is stored in it."""
+"""Opens the Dagster instance. What lives here: opening it and keeping its connections. What does not: what is stored in it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dagster import DagsterInstance
 from reindex_assets.defs.dagster_private import InstanceRef
 from reindex_assets.errors import ConfigurationError
 
-#: By default Dagster redirects what a run's process prints to files, and mirrors it by four more processes: they would have the command's
-#: own output in their hands, and outlive it when they are slow. What a run has to say stands in its events.
+#: By default Dagster redirects the output of a run's process to files, and starts four more processes that mirror it. A run of the command
+#: line shares the command's process, so they would capture the command's own output, and could outlive it. A run reports by events anyway.
 _NO_REDIRECTION = {
     "compute_logs": {
         "module": "dagster._core.storage.noop_compute_log_manager",
@@ -21,7 +21,7 @@ _NO_REDIRECTION = {
 
 
 def open_instance() -> DagsterInstance:
-    """The instance of DAGSTER_HOME, for runs in a process with output of its own.
+    """Opens the instance of DAGSTER_HOME for a command, whose output it leaves alone.
 
     Raises:
         ConfigurationError: DAGSTER_HOME is not set.
@@ -38,7 +38,7 @@ def open_instance() -> DagsterInstance:
 def hold_connections(instance: DagsterInstance) -> None:
     """Keeps the instance's connections to its Postgres open in this process.
 
-    A run opens two to four new ones for every event otherwise, and a partition has nine events: in a run over 42 small
-    partitions that was two thirds of the time (measured with py-spy, Dagster 1.13). Dagster's webserver does the same.
+    Otherwise a run opens two to four new ones for every event, and a partition has nine events: that was two thirds of the
+    time of a run over 42 small partitions (measured with py-spy, Dagster 1.13). Dagster's webserver keeps its connections, too.
     """
     instance.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3_600, max_overflow=20)

@@ -1,10 +1,10 @@
-"""Dagster's run queue, which knows what each run is about. dagster.yaml names it.
+"""Dagster's run queue, which also tags each run with its cluster, kind and customer. dagster.yaml names it.
 
-What lives here: the place where every run passes, whoever asked for it: the UI, a backfill's daemon, a schedule, a sensor. What does not:
-the tags (defs/keys/run_tags.py) and the limits (dagster.yaml).
+What lives here: adding the tags, at the one place that every run passes, whether it comes from the UI, a backfill, a schedule or a sensor.
+What does not: the tags themselves (defs/keys/run_tags.py) and the limits (dagster.yaml).
 
-Tags of a backfill are the same for all of its runs, and one that is launched from an asset page has none: only here a run's own customer
-is known before it waits for its turn.
+A backfill gives the same tags to all of its runs, and a backfill from an asset page has no tags of ours. So this is the only place where
+a run can get the tag of its own customer before it is queued.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reindex_assets.defs.keys.run_tags import limiting_tags
 
 
 class TaggedRunQueue(QueuedRunCoordinator):
-    """Dagster's own queue, which adds the tags that limits are about to each run before it is queued."""
+    """Dagster's own queue, which first adds the tags that the limits apply to."""
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Queues a run."""

@@ -1,13 +1,13 @@
-"""Dagster's runs and backfills in Postgres; dagster.yaml names it. A backfill whose assets can't be seen waits, instead of failing.
+"""Dagster's runs and backfills in Postgres; dagster.yaml names it. A backfill whose assets can't be found waits instead of failing.
 
-What lives here: that one rule. What does not: all the rest, which is Dagster's own.
+What lives here: that one rule. What does not: everything else, which is Dagster's own.
 
 A daemon that is stopping checks its due backfills once more after it has closed its code location (Dagster 1.13.27): their assets
 "no longer exist", so it fails the backfills and cancels their runs. One stop lost 488 of 570 backfills. The same happens when the code
 location doesn't load. In both cases waiting is enough: the next check finds the assets again.
 
-The rows are Dagster's own, so a deployment can leave this class out of its dagster.yaml at any time; the same `reindex-assets backfill`
-again does what a backfill that failed so has left. reindex_assets_tests/defs/test_storages_needed.py fails when Dagster waits by itself.
+The rows are Dagster's own, so a deployment can remove this class from its dagster.yaml at any time. A backfill may then fail in this way;
+launching it again does what is left. reindex_assets_tests/defs/test_storages_needed.py fails once Dagster itself waits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RunStorage(PostgresRunStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> RunStorage:
-        """As Dagster's class does, which makes one of its own."""
+        """The same as Dagster's, which would return an instance of Dagster's class."""
         return cls(
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),
@@ -40,7 +40,7 @@ class RunStorage(PostgresRunStorage):
         )
 
     def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
-        """Stores a backfill, but not that it fails because there is no such asset."""
+        """Stores a backfill, unless it is about to fail because its assets are not loaded."""
         if _fails_unseen(partition_backfill):
             _LOG.warning("backfill %s waits: its assets are not loaded", partition_backfill.backfill_id)
             return

@@ -1,4 +1,4 @@
-"""The names under which Dagster knows a cluster's assets, op, jobs and sensors. What lives here: names. What does not: what bears them."""
+"""Dagster's names for a cluster's assets, ops, jobs and sensors. What lives here: names. What does not: the things that they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reindex_assets.model import Step
 
 OWNERS = ["team:data-platform"]
 
-#: The tag of a run that the repair sensor has asked for: how many slices had drifted, and how.
+#: The tag on runs that the repair sensor requests. Its value says how many slices had drifted, and how.
 REPAIR_TAG = "reindex/repair"
 
 
@@ -21,7 +21,7 @@ def asset_key(dataset: Dataset, step: Step) -> AssetKey:
 
 
 def asset_key_of(cluster_name: str, kind_name: str, step: Step) -> AssetKey:
-    """The same by names, as runs have them in their tags: the fleet file may no longer have the cluster."""
+    """The key of a step's asset, by the names in a run's tags: the cluster may be gone from the fleet file."""
     return AssetKey([cluster_name, kind_name, step.value])
 
 
@@ -39,7 +39,7 @@ def all_job_name(cluster_name: str) -> str:
 
 
 def purge_asset_key(cluster_name: str) -> AssetKey:
-    """The key of the asset that holds the purges of a cluster's appeals."""
+    """The key of the asset that records the purges of a cluster's appeals."""
     return AssetKey([cluster_name, "appeals_purge"])
 
 
@@ -48,17 +48,17 @@ def purge_job_name(cluster_name: str) -> str:
 
 
 def purge_group_name(cluster_name: str) -> str:
-    """The name of the group of that asset: beside those of the cluster."""
+    """The name of the purge asset's group, which the UI sorts next to the cluster's other groups."""
     return f"{_dagster_name(cluster_name)}_appeals"
 
 
 def purge_op_name(cluster_name: str) -> str:
-    """The name of the op behind that asset: what run config is given for."""
+    """The name of the op behind the purge asset, as run config addresses it."""
     return f"run_{purge_job_name(cluster_name)}"
 
 
 def op_name(dataset: Dataset) -> str:
-    """The name of the op behind a dataset's assets: what run config is given for."""
+    """The name of the op behind a dataset's assets, as run config addresses it."""
     return f"reindex_{job_name(dataset)}"
 
 
@@ -72,7 +72,7 @@ def repair_sensor_name(dataset: Dataset) -> str:
 
 
 def _dagster_name(cluster_name: str) -> str:
-    """As Dagster allows in names of jobs.
+    """A cluster's name in the characters that Dagster allows.
 
     >>> _dagster_name("us-east-1-prod")
     'us_east_1_prod'

@@ -1,6 +1,7 @@
-"""Partitions: customer x day, and what a run was asked for.
+"""The partitions, one for each customer and day, and those that a run covers.
 
-What lives here: the definition, the keys of a run, and the guard against runs that Dagster cuts short. What does not: slices' data.
+What lives here: the definition, the tags that give a run its range, and the guard against runs that Dagster cuts short. What does not:
+the rows of a slice.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def customer_days(dataset: Dataset) -> MultiPartitionsDefinition:
 
 
 def range_tags(customers: Sequence[str], first_day: date, last_day: date) -> dict[str, str]:
-    """The tags that make one run of a rectangle; `customers` stand side by side in the fleet file."""
+    """The tags that make a run cover a rectangle of slices; `customers` are consecutive in the fleet file."""
     return {
         RANGE_START_TAG: Slice(customers[0], first_day).partition_key,
         RANGE_END_TAG: Slice(customers[-1], last_day).partition_key,
@@ -42,7 +43,7 @@ def range_tags(customers: Sequence[str], first_day: date, last_day: date) -> dic
 
 
 def slices_of_range(cluster: Cluster, tags: Mapping[str, str]) -> set[Slice]:
-    """The rectangle that range tags name. A customer that the fleet file no longer has stands for itself."""
+    """The rectangle of slices between the range tags. If the fleet file lacks its first or last customer, only those two are covered."""
     start, end = Slice.of(tags[RANGE_START_TAG]), Slice.of(tags[RANGE_END_TAG])
     order = list(cluster.customers)
     customers = {start.customer, end.customer}
@@ -52,13 +53,13 @@ def slices_of_range(cluster: Cluster, tags: Mapping[str, str]) -> set[Slice]:
 
 
 def slices_of_run(cluster: Cluster, partition_keys: Sequence[str], tags: Mapping[str, str]) -> list[Slice]:
-    """The slices that a run was given, checked against the range it was asked for.
+    """The slices that Dagster gave a run, checked against the range in its tags.
 
-    A backfill that is launched from the page of a *job* makes runs whose tags ask for a rectangle but which are given a single
-    key (Dagster issues 28861, 30786): such a run would be green and have done next to nothing.
+    A backfill launched from the page of a *job* makes runs whose tags ask for a rectangle, but Dagster gives each of them a
+    single key (Dagster issues 28861, 30786). Such a run would succeed having done next to nothing.
 
     Raises:
-        ConfigurationError: the run's keys are not the rectangle of its range tags.
+        ConfigurationError: the run's keys are not the rectangle that its range tags ask for.
     """
     slices = [Slice.of(key) for key in partition_keys]
     if RANGE_START_TAG in tags and RANGE_END_TAG in tags:
@@ -73,7 +74,7 @@ def slices_of_run(cluster: Cluster, partition_keys: Sequence[str], tags: Mapping
 
 
 def ended_days(today: date, days: int, first_day: date) -> tuple[date, date] | None:
-    """The first and last of the days that have ended by the start of `today`; None when there is none yet.
+    """The first and last of the `days` days before `today`, none earlier than `first_day`; None if there is no such day yet.
 
     >>> ended_days(date(2026, 3, 2), 3, date(2026, 1, 1))
     (datetime.date(2026, 2, 27), datetime.date(2026, 3, 1))

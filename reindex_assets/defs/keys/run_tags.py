@@ -1,4 +1,4 @@
-"""The tags by which the limits of dagster.yaml know a run: which are set on it, out of what it was asked for.
+"""The run tags that the limits in dagster.yaml apply to, derived from what a run is asked to do.
 
 What lives here: the tags' names and their derivation. What does not: who sets them (defs/instance/run_queue.py, jobs, sensors), and the
 limits (dagster.yaml).
@@ -20,15 +20,15 @@ CUSTOMER_TAG = "customer"
 KIND_TAG = "kind"
 #: Set by Dagster on the runs of every backfill: its id.
 BACKFILL_ID_TAG = "dagster/backfill"
-#: Cluster and customer once more, on runs of backfills only: so that these leave a slot of each to repairs and schedules.
+#: Cluster and customer again, only on runs of backfills. Their limits are lower, which leaves a slot free for repairs and schedules.
 BACKFILL_CLUSTER_TAG = "backfill_cluster"
 BACKFILL_CUSTOMER_TAG = "backfill_customer"
 
 
 def limiting_tags(tags: Mapping[str, str], assets: Iterable[AssetKey]) -> dict[str, str]:
-    """The tags of a run, by its own tags and the assets that it is about (or whose checks it runs).
+    """The tags to add to a run, given its own tags and the assets that it materializes or checks.
 
-    A run of several clusters has no tag of a cluster, one of several customers none of a customer. What a job has set stays.
+    A run over several clusters gets none of these tags, and one over several customers no customer tag. Tags set by a job are kept.
 
     >>> key = AssetKey(["us-east-1-prod", "process", "shard_writes"])
     >>> limiting_tags({"dagster/partition": "acme|2026-01-05", "dagster/backfill": "abc"}, [key]) == {

@@ -1,1 +1,1 @@
-"""Launching runs and backfills, and reading how far they are."""
+"""Launches runs and backfills, and reads their progress."""

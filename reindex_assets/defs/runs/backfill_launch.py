@@ -1,7 +1,7 @@
-"""The launch of a backfill over the fleet: its plan, as far as the instance knows what is done, and Dagster's own backfills for it.
+"""Plans a backfill over the fleet, and launches it as backfills of Dagster's own.
 
-What lives here: both. What does not: the cutting (backfill/plan.py), what is done (defs/runs/backfill_progress.py), and the runs:
-Dagster's daemon makes them.
+What lives here: planning what is left, and launching it. What does not: dividing it into windows (backfill/plan.py), reading what is done
+(defs/runs/backfill_progress.py), and the runs, which Dagster's daemon makes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, Step, days_between
 from reindex_assets.selection.days import cut_range
 
-#: The daemon gives a sign of life every 30 s; Dagster itself calls it dead after half an hour only.
+#: The daemon gives a sign of life every 30 s; Dagster itself considers it dead only after half an hour.
 _SILENT_SECONDS = 120
 #: Dagster's name of the daemon that makes the runs of backfills.
 _DAEMON = "BACKFILL"
@@ -42,7 +42,7 @@ _DAEMON = "BACKFILL"
 
 @dataclass(frozen=True, kw_only=True)
 class BackfillRequest:
-    """What somebody asks for: customers by dataset, days, and the length of a window."""
+    """What to backfill: customers by dataset, days, and the length of a window."""
 
     chosen: Mapping[Dataset, Sequence[str]]
     first_day: date
@@ -53,22 +53,22 @@ class BackfillRequest:
 
     @property
     def full_name(self) -> str:
-        """The name that was given, else that of the days: another kind or customer of the same days belongs to the same backfill."""
+        """The given name, else one made of the days: other kinds and customers of the same days belong to the same backfill."""
         return self.name or f"{self.first_day}..{self.last_day}"
 
 
 def plan_backfill(instance: DagsterInstance, request: BackfillRequest) -> BackfillPlan:
-    """What is left to do: not what was done since the first launch under the name, nor what is under way.
+    """Plans everything that was not done since the first launch under this name and is not under way.
 
     Raises:
-        ConfigurationError: to begin afresh while runs of an earlier launch are under way.
+        ConfigurationError: `afresh`, while runs of an earlier launch are under way.
     """
     earlier = find_backfill(instance, request.full_name)
     if earlier is not None and request.afresh:
         if earlier.under_way:
             raise ConfigurationError(
-                f"the backfill {request.full_name!r} is still under way ({len(earlier.under_way):,} customer-days): wait for its end, "
-                "or cancel it on the page Backfills, before it begins afresh"
+                f"the backfill {request.full_name!r} is still under way ({len(earlier.under_way):,} customer-days): wait until it ends, "
+                "or cancel it on the page Backfills, before you begin afresh"
             )
         earlier = None
     done: Collection[PartitionRef] = earlier.done_ids.keys() if earlier is not None else ()
@@ -108,7 +108,7 @@ def launch_backfill(
 ) -> list[PartitionBackfill]:
     """Stores Dagster's own backfills for the windows of a plan; its daemon makes the runs. Returns them.
 
-    When this is killed in the middle, those that are stored are done; the same launch again stores the rest.
+    If this is killed halfway, the backfills that are stored still run; the same launch again stores the rest.
     """
     hold_connections(instance)
     earlier = find_backfill(instance, plan.name) if plan.last_begun is not None else None
@@ -138,7 +138,7 @@ def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, since: in
         partition_names=[item.partition_key for item in batch.slices],
         asset_selection=[asset_key(dataset, step) for step in Step],
         backfill_timestamp=time.time(),
-        # They go to its runs.
+        # Dagster puts these on its runs, too.
         tags={
             NAME_TAG: name,
             SINCE_TAG: str(since),
@@ -148,8 +148,8 @@ def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, since: in
         },
         dynamic_partitions_store=instance,
         all_partitions=False,
-        # Dagster takes no longer one.
+        # The longest that Dagster accepts.
         title=f"{batch.name}, {dataset.kind.name}: {dataset.cluster_name}, {customers}"[:100],
-        description=f"Of the backfill {name}, a run for each of: {', '.join(batch.customers)}. See: reindex-assets status --name {name}",
+        description=f"Part of backfill {name}, one run each for {', '.join(batch.customers)}. See: reindex-assets status --name {name}",
         run_config=None,
     )

@@ -1,10 +1,10 @@
-"""A backfill over the fleet as the Dagster instance records it: found by its name, with what is done and what is in progress.
+"""A backfill over the fleet, read from the Dagster instance by its name: what is done, and what is under way.
 
-What lives here: the tags that name it, and reading it back. What does not: its plan (backfill/plan.py), its launch
+What lives here: its tags, and reading it back. What does not: its plan (backfill/plan.py), its launch
 (defs/runs/backfill_launch.py), and its status report (defs/runs/backfill_status.py).
 
-What is done is what the assets say: a day is done when `shard_writes` was materialized for it since the backfill's first launch, by
-whichever run. So nothing of ours has to be kept, and nothing can be lost with a process.
+A day is done when any run has materialized `shard_writes` for it since the backfill's first launch. So this project keeps no record of
+its own, and nothing can be lost with a process.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from reindex_assets.defs.keys.partitions import RANGE_END_TAG, RANGE_START_TAG
 from reindex_assets.defs.keys.run_tags import CLUSTER_TAG, KIND_TAG
 from reindex_assets.model import Slice, Step, days_between
 
-#: The backfill's name; its runs have it too.
+#: The backfill's name; its runs have this tag, too.
 NAME_TAG = "reindex/backfill"
-#: What was stored last in the event log when it was first launched: what counts is newer.
+#: The storage id of the last event before its first launch: only newer events count.
 SINCE_TAG = "reindex/backfill_since"
 WINDOW_TAG = "reindex/window"
 
-#: Dagster's backfills that are looked through for the latest one of ours.
+#: How many of Dagster's latest backfills are searched for ours.
 _LATEST = 300
 
 
 @dataclass(frozen=True)
 class PartitionRef:
-    """A slice of a dataset, by names: the fleet file may no longer have the cluster."""
+    """A slice of a dataset, by names: the cluster may be gone from the fleet file."""
 
     cluster_name: str
     kind_name: str
@@ -47,11 +47,12 @@ class PartitionRef:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBackfill:
-    """One of Dagster's backfills, as it was launched for windows over the same days.
+    """One of Dagster's own backfills, launched for windows over the same days.
 
     Attributes:
-        ended: whether Dagster has ended it, well or not.
-        failed: of its slices, those that the daemon has given up.
+        asked: its slices.
+        failed: those of them that Dagster counts as failed.
+        ended: whether it has ended, successfully or not.
     """
 
     backfill_id: str
@@ -71,8 +72,8 @@ class RunOfBackfill:
     """A run of a backfill.
 
     Attributes:
-        partitions: what it was asked for.
-        began, ended: when it was at work, epoch seconds; None when not yet.
+        partitions: those that it was asked to do.
+        began, ended: epoch seconds; None if it has not.
     """
 
     status: DagsterRunStatus
@@ -84,7 +85,7 @@ class RunOfBackfill:
 
 @dataclass(frozen=True)
 class FleetBackfill:
-    """All that was launched under one name, by one or several launches; read from the instance."""
+    """Everything launched under one name, in one launch or several, as read from the instance."""
 
     instance: DagsterInstance
     name: str
@@ -98,7 +99,7 @@ class FleetBackfill:
 
     @cached_property
     def done_ids(self) -> Mapping[PartitionRef, int]:
-        """Where each slice that is done was last materialized: the number of the event."""
+        """The slices that are done, each with the storage id of its latest materialization."""
         done: dict[PartitionRef, int] = {}
         for cluster_name, kind_name in sorted({(request.cluster_name, request.kind_name) for request in self.requests}):
             written = _written_since(self.instance, self.since, asset_key_of(cluster_name, kind_name, Step.WRITE))
@@ -107,13 +108,13 @@ class FleetBackfill:
 
     @cached_property
     def runs(self) -> Sequence[RunOfBackfill]:
-        """Its runs, also those that somebody started again in the UI."""
+        """Its runs, including those that somebody started again in the UI."""
         tags = {NAME_TAG: self.name, SINCE_TAG: str(self.since)}
         return [_run(record) for record in self.instance.get_run_records(RunsFilter(tags=tags))]
 
     @cached_property
     def under_way(self) -> frozenset[PartitionRef]:
-        """What is not done yet, and some run is at work on, or will be."""
+        """The slices that are not done yet and are covered by a run, whether it is running, queued or still to be requested."""
         unfinished = {
             partition
             for request in self.requests
@@ -125,7 +126,7 @@ class FleetBackfill:
 
 
 def is_under_way(run: RunOfBackfill) -> bool:
-    """Whether a run is queued or at work, or is going to be tried again."""
+    """Whether a run is queued or running, or is going to be tried again."""
     return (run.ended is None and run.status not in _FINISHED) or run.will_be_retried
 
 
@@ -133,7 +134,7 @@ _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatu
 
 
 def find_backfill(instance: DagsterInstance, name: str) -> FleetBackfill | None:
-    """What was launched under a name, since its last launch afresh; None when nothing was."""
+    """Everything launched under a name since it was last launched afresh; None if nothing was."""
     stored = instance.get_backfills(filters=BulkActionsFilter(tags={NAME_TAG: name}))
     if not stored:
         return None
@@ -150,7 +151,7 @@ def latest_names(instance: DagsterInstance) -> list[str]:
 
 
 def latest_storage_id(instance: DagsterInstance) -> int:
-    """The number of the event that was stored last."""
+    """The storage id of the latest event."""
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 
@@ -190,7 +191,7 @@ def _slices(subsets: Mapping[AssetKey, object], asset: AssetKey) -> list[Slice]:
 def _run(record: RunRecord) -> RunOfBackfill:
     run = record.dagster_run
     start, end = Slice.of(run.tags[RANGE_START_TAG]), Slice.of(run.tags[RANGE_END_TAG])
-    # One customer: that is how a launch puts its windows together.
+    # A launch divides its backfills so that each run has one customer.
     partitions = {
         PartitionRef(run.tags[CLUSTER_TAG], run.tags[KIND_TAG], Slice(start.customer, day))
         for day in days_between(start.day, end.day)

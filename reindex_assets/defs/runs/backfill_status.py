@@ -1,6 +1,6 @@
-"""How far a backfill over the fleet is, per customer: read from the Dagster instance alone.
+"""The progress of a backfill over the fleet, per customer, read from nothing but the Dagster instance.
 
-What lives here: windows, rows and times, added up. What does not: what is done (defs/runs/backfill_progress.py), and the table
+What lives here: adding up windows, rows and times. What does not: what is done (defs/runs/backfill_progress.py), and the table
 (cli/render/backfill.py).
 """
 
@@ -21,9 +21,9 @@ from reindex_assets.model import Slice, Step
 
 
 class WindowState(StrEnum):
-    """Where a window is.
+    """The state of a window.
 
-    FAILED: some of its days are not done, and nothing is going to do them: the same launch again does.
+    FAILED: some of its days are not done, and no run is going to do them. Launching the same backfill again does.
     LEFT: it waits for its turn.
     """
 
@@ -35,15 +35,15 @@ class WindowState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerStatus:
-    """One customer and kind of a backfill.
+    """The progress of one customer and kind.
 
     Attributes:
         windows: how many are in each state.
         slices, slices_done: customer-days.
-        rows: scorecards and scores of the days that are done, read or known to be untouched.
-        written, deleted: rows that were.
-        busy_seconds: how long its runs have been at work.
-        seconds_left: of work that is not done; None when nothing says how fast it is, 0 when nothing is left.
+        rows: scorecards and scores of the days that are done, whether they were read or skipped as unchanged.
+        written, deleted: the rows that were written and deleted.
+        busy_seconds: the time that its runs have taken.
+        seconds_left: expected time of its unfinished work; None if there is no rate to judge by, 0 if nothing is left.
     """
 
     cluster_name: str
@@ -65,11 +65,11 @@ class CustomerStatus:
 
 @dataclass(frozen=True)
 class BackfillStatus:
-    """A backfill over the fleet.
+    """The progress of a backfill over the fleet.
 
     Attributes:
         elapsed_seconds: since its first launch, until now or until its last run ended.
-        seconds_left: until all windows that run or wait are done, as the limits allow; None when nothing says how fast it is.
+        seconds_left: expected time until all running and waiting windows are done, within the limits; None if there is no rate to judge by.
     """
 
     name: str
@@ -84,7 +84,7 @@ class BackfillStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it is going to happen any more, done or not."""
+        """Whether no window is running or waiting any more, whether all are done or not."""
         return not self.windows[WindowState.RUNNING] and not self.windows[WindowState.LEFT]
 
 
@@ -179,7 +179,7 @@ def _window_state(states: Iterable[WindowState]) -> WindowState:
 
 
 def _windows(backfill: FleetBackfill) -> dict[tuple[_Whose, str], set[PartitionRef]]:
-    """The slices of each customer's windows; a second launch goes on with those of the first."""
+    """The slices of each customer's windows; a second launch adds to those of the first."""
     windows: dict[tuple[_Whose, str], set[PartitionRef]] = defaultdict(set)
     for request in backfill.requests:
         for partition in request.partitions(request.asked):
@@ -197,7 +197,7 @@ def _busy_seconds(runs: Iterable[RunOfBackfill], now: float) -> dict[_Whose, flo
 
 
 class _Pace:
-    """How long a customer-day takes: the customer's own, else that of all."""
+    """How long a customer-day takes: that customer's average, else the average over all."""
 
     def __init__(self, busy: Mapping[_Whose, float], done: Mapping[_Whose, int]) -> None:
         self._own = {who: busy[who] / count for who, count in done.items() if count and busy.get(who)}
@@ -214,7 +214,7 @@ class _Pace:
 
 @dataclass(frozen=True)
 class _Written:
-    """What a run did to a slice: rows that it had, that were written, and that were deleted."""
+    """How many rows a slice has, and how many of them a run wrote and deleted."""
 
     rows: int
     written: int
@@ -224,7 +224,7 @@ class _Written:
 def _rows(
     instance: DagsterInstance, ids: Mapping[PartitionRef, int], asked: Iterable[PartitionRef]
 ) -> dict[PartitionRef, _Written]:
-    """Of each slice that is done."""
+    """What was written to each slice that is done."""
     wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
     for partition in asked:
         if partition in ids:
@@ -240,7 +240,7 @@ def _rows(
                 assert written is not None
                 assert record.partition_key is not None
                 number = {name: int(str(written.metadata[name].value)) for name in _NUMBERS if name in written.metadata}
-                # Of a partition that nothing has touched nothing is read.
+                # A skipped partition has only unchanged rows, and none that were read.
                 rows = number["rows_read"] or number["rows_unchanged"]
                 partition = PartitionRef(cluster_name, kind_name, Slice.of(record.partition_key))
                 written_rows[partition] = _Written(rows, number["rows_written"], number["rows_deleted"])

@@ -1,6 +1,6 @@
-"""Runs of the same assets from the command line, in the same Dagster instance that the UI shows.
+"""Runs the assets from the command line, in the same Dagster instance that the UI shows.
 
-What lives here: rectangles to runs, the runs themselves, and their progress read back from the instance. What does not: output.
+What lives here: running a rectangle, and reading the run's progress and report from the instance. What does not: output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reindex_assets.selection.rectangles import Rectangle
 
 POLL_SECONDS = 0.25
 
-#: Totals of a report, each with its names in the metadata: a dry run calls them otherwise.
+#: Totals of a report, each with its names in the metadata: a dry run has names of its own.
 _TOTALS = {
     "rows_read": ("rows_read",),
     "rows_written": ("rows_written", "rows_to_write"),
@@ -44,7 +44,7 @@ def launch(
     config: Mapping[str, object],
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunReport:
-    """Runs the assets of a rectangle in this process; returns when the run has ended, well or not."""
+    """Runs the assets of a rectangle in this process; returns when the run has ended, successfully or not."""
     dataset = rectangle.dataset
     job = Definitions(assets=[build_assets(dataset)], jobs=[build_job(dataset)]).resolve_job_def(job_name(dataset))
     hold_connections(instance)
@@ -53,7 +53,7 @@ def launch(
     before = _counted(rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
-    broken: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
@@ -69,7 +69,7 @@ def launch(
             )
             outcome.append(result.success)
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
-            broken.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=work, name="dagster-run", daemon=True)
     thread.start()
@@ -79,22 +79,20 @@ def launch(
             thread.join(POLL_SECONDS)
             on_progress(reader.read())
     except KeyboardInterrupt:
-        # The thread dies with this process; the run would look alive for ever.
+        # The thread dies with this process. Without this, the run would look alive for ever.
         unfinished = instance.get_run_by_id(run_id)
         if unfinished is not None and not unfinished.is_finished:
-            instance.report_run_canceled(
-                unfinished, "Interrupted on the command line. Run it again: it goes on where it was."
-            )
+            instance.report_run_canceled(unfinished, "Interrupted on the command line. Run it again to continue.")
         raise
-    if broken:
-        raise broken[0]
+    if errors:
+        raise errors[0]
     on_progress(reader.read())
     report = _report(instance, run_id, rectangle, success=outcome[0], seconds=time.monotonic() - begun)
     return replace(report, before=before, after=_counted(rectangle))
 
 
 def _tags(rectangle: Rectangle) -> dict[str, str]:
-    """Of a run that is not queued: the queue sets the customer's on the others."""
+    """The tags of a run that bypasses the queue, which would set its customer's tag."""
     customer = {CUSTOMER_TAG: rectangle.customers[0]} if len(rectangle.customers) == 1 else {}
     return {**range_tags(rectangle.customers, rectangle.first_day, rectangle.last_day), **customer}
 
@@ -103,12 +101,12 @@ def _counted(rectangle: Rectangle) -> Mapping[str, int] | None:
     try:
         return count_clickhouse(rectangle.dataset, rectangle.slices)
     except ReindexError:
-        # The run itself says what is wrong with a shard; it may well outlast it.
+        # The run itself reports what is wrong with a shard, and may succeed once that is over.
         return None
 
 
 class _ProgressReader:
-    """Reads how far a run is out of the events of the instance, from where it stopped the last time."""
+    """Reads a run's progress from its events, each time from where it stopped before."""
 
     def __init__(self, instance: DagsterInstance, run_id: str, asset: AssetKey, total: int) -> None:
         self._instance = instance
@@ -138,7 +136,7 @@ class _ProgressReader:
                 elif written is not None and written.asset_key == self._asset:
                     self._materialized += 1
             if not page.has_more:
-                # Between two signs of life the partitions that have come meanwhile tell more.
+                # Between two heartbeats, the partitions materialized meanwhile are more up to date.
                 return replace(self._progress, processed=max(self._progress.processed, self._materialized))
 
 
