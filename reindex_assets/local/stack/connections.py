@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse.shards import quoted
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.engines import Shard
 from reindex_assets.local.stack.files_of_stack import SHARD_DATABASE
 
 
@@ -34,7 +35,7 @@ def connect_source(cluster: Cluster) -> Connection:
 
 def connect_shards(cluster: Cluster) -> list[Client]:
     """A client for each shard, in their order."""
-    return [_connect(cluster, number, cluster.clickhouse.database) for number in range(len(cluster.clickhouse.shards))]
+    return [_connect(cluster, shard, cluster.clickhouse.database) for shard in cluster.clickhouse.shards]
 
 
 @contextlib.contextmanager
@@ -46,14 +47,13 @@ def open_engines(cluster: Cluster) -> Iterator[tuple[Connection, list[Client]]]:
 
 def create_databases(cluster: Cluster) -> None:
     """Creates the cluster's database on each of its shards where it is missing."""
-    for number in range(len(cluster.clickhouse.shards)):
-        with _connect(cluster, number, SHARD_DATABASE) as client:
+    for shard in cluster.clickhouse.shards:
+        with _connect(cluster, shard, SHARD_DATABASE) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(cluster.clickhouse.database)}")
 
 
-def _connect(cluster: Cluster, number: int, database: str) -> Client:
+def _connect(cluster: Cluster, shard: Shard, database: str) -> Client:
     clickhouse = cluster.clickhouse
-    shard = clickhouse.shards[number]
     return clickhouse_connect.get_client(
         host=shard.host,
         port=shard.port,

@@ -79,9 +79,11 @@ class Layout:
         except FileNotFoundError:
             return None
         except ValidationError as error:
+            problem = error.errors()[0]
+            why = ": ".join(map(str, (*problem["loc"], problem["msg"])))
             raise LocalStackError(
-                f"{path} is damaged ({error}): mend it by hand, or start over with 'reindex-assets local reset'"
-            ) from error
+                f"{path} is damaged ({why}): mend it by hand, or start over with 'reindex-assets local reset'"
+            ) from None
         # A file from before there were fleets has no homes.
         return layout if layout.homes else replace(layout, homes=_single_home(layout.shard_count))
 

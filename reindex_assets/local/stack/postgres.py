@@ -28,7 +28,6 @@ from reindex_assets.local.stack.processes import (
     PortTakenError,
     end_processes,
     is_alive,
-    kill_processes,
     port_is_free,
     processes_with_argument,
     still_alive,
@@ -231,8 +230,5 @@ class LocalPostgres(LocalServer):
         """
         orphans = still_alive(processes_with_argument(self._marker), patience_seconds)
         # SIGQUIT is PostgreSQL's "stop now". The next start replays the log, so nothing committed is lost.
-        for orphan in orphans:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                orphan.send_signal(signal.SIGQUIT)
-        kill_processes(still_alive(orphans, ORPHAN_SECONDS))
+        end_processes(orphans, ORPHAN_SECONDS, by=signal.SIGQUIT)
         self.pid_file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import socket
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -102,16 +103,13 @@ def resident_bytes(processes: Iterable[psutil.Process]) -> int:
     return own + shared
 
 
-def end_processes(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
-    """Sends SIGTERM to all, and SIGKILL to those still alive after the grace period.
+def end_processes(processes: Sequence[psutil.Process], grace_seconds: float, by: int = signal.SIGTERM) -> None:
+    """Sends a signal to all, and SIGKILL to those still alive after the grace period.
 
     Raises:
         LocalStackError: a process survived even that.
     """
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    kill_processes(still_alive(processes, grace_seconds))
+    kill_processes(_signalled(processes, by, grace_seconds))
 
 
 def kill_processes(processes: Sequence[psutil.Process]) -> None:
@@ -120,12 +118,17 @@ def kill_processes(processes: Sequence[psutil.Process]) -> None:
     Raises:
         LocalStackError: a process survived.
     """
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    survivors = ", ".join(str(process.pid) for process in still_alive(processes, timeout_seconds=10))
+    survivors = ", ".join(str(process.pid) for process in _signalled(processes, signal.SIGKILL, 10))
     if survivors:
         raise LocalStackError(f"these processes survive SIGKILL (blocked in the kernel?): pid {survivors}")
+
+
+def _signalled(processes: Sequence[psutil.Process], by: int, timeout_seconds: float) -> list[psutil.Process]:
+    """Those that still live so long after the signal."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(by)
+    return still_alive(processes, timeout_seconds)
 
 
 def still_alive(processes: Sequence[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:

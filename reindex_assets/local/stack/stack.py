@@ -85,13 +85,8 @@ class LocalStack:
             layout = self._layout()
             password = files.ensure_password(self.root, has_data=self.postgres.is_initialised())
             files.copy_dagster_settings(self.root)
-            # The shards start while Postgres does.
-            layout, starting = self._spawn_shards(layout, password)
-            layout = self._start_postgres(layout, password)
-            sources = [home.source_database for home in layout.homes.values()]
-            self.postgres.prepare_databases(_assigned(layout.postgres_port), password, sources)
-            for number in starting:
-                layout = self._await_shard(layout, number, password)
+            # Another try goes on with the ports of the one before.
+            layout = SERVER.call(lambda: self._start_servers(Layout.load(self.root) or layout, password))
             files.slices_path(self.root).mkdir(exist_ok=True)
             files.write_environment(self.root, layout, password)
             fleet = files.write_fleet(self.root, layout, self._customers(layout, customers), first_day)
@@ -200,47 +195,40 @@ class LocalStack:
             )
         return None if self._plan is None else {cluster.name: cluster.customers for cluster in self._plan.clusters}
 
-    def _spawn_shards(self, layout: Layout, password: str) -> tuple[Layout, list[int]]:
-        """Starts the shards that don't run, without waiting for them; returns their ports and their numbers."""
+    def _start_servers(self, layout: Layout, password: str) -> Layout:
+        """Starts the servers that don't run, on their ports of before if those are free, and creates the databases of Postgres.
+
+        Raises:
+            PortTakenError: another program took a port in the meantime.
+        """
         starting = []
-        for number, (shard, port) in enumerate(self._shards(layout)):
+        for number, (shard, old_port) in enumerate(self._shards(layout)):
             if shard.process() is not None:
-                if port is not None and shard.answers(port, HANG_SECONDS):
+                if old_port is not None and shard.answers(old_port, HANG_SECONDS):
                     continue
                 stop_shards([shard])  # it hangs
-            layout = self._spawn_shard(layout, number, password)
-            starting.append(number)
-        return layout, starting
-
-    def _spawn_shard(self, layout: Layout, number: int, password: str) -> Layout:
-        port = layout.free_port(layout.shard_ports[number])
-        layout = layout.with_shard_port(number, port)
-        layout.save(self.root)
-        self.shard(number).spawn(port, password)
-        return layout
-
-    def _await_shard(self, layout: Layout, number: int, password: str) -> Layout:
-        def spawn_again(failed: int, error: BaseException | None) -> None:
-            nonlocal layout
-            layout = self._spawn_shard(layout, number, password)
-
-        SERVER.call(
-            lambda: self.shard(number).wait_until_ready(_assigned(layout.shard_ports[number])),
-            before_again=spawn_again,
-        )
+            port = layout.free_port(old_port)
+            layout = layout.with_shard_port(number, port)
+            layout.save(self.root)
+            shard.spawn(port, password)
+            starting.append((shard, port))
+        # The shards start while Postgres does.
+        layout = self._start_postgres(layout, password)
+        sources = [home.source_database for home in layout.homes.values()]
+        self.postgres.prepare_databases(_assigned(layout.postgres_port), password, sources)
+        for shard, port in starting:
+            shard.wait_until_ready(port)
         return layout
 
     def _start_postgres(self, layout: Layout, password: str) -> Layout:
+        port = layout.postgres_port
         if not self.postgres.is_initialised():
             self.postgres.initialise(password)
-        if self.postgres.process() is not None and layout.postgres_port is not None:
-            if self.postgres.answers(layout.postgres_port, password, HANG_SECONDS):
+        if self.postgres.process() is not None:
+            if port is not None and self.postgres.answers(port, password, HANG_SECONDS):
                 return layout
             self.postgres.stop()  # it hangs, or an earlier start died half-way
-        return SERVER.call(lambda: self._started_postgres(layout))
-
-    def _started_postgres(self, layout: Layout) -> Layout:
-        port = layout.free_port(layout.postgres_port)
+        port = layout.free_port(port)
         layout = replace(layout, postgres_port=port)
         layout.save(self.root)
         self.postgres.start(port)
