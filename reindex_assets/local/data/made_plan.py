@@ -1,6 +1,6 @@
 """How much the data maker makes, and where: customers, days, uneven sizes.
 
-What lives here: the plan, and its slots (so many scorecards of a kind on a day of a profile). What does not: rows;
+What lives here: the plan, and its slots (a number of scorecards of a kind on a day of a profile). What does not: rows;
 Postgres makes them (local/data/made_data.py, sql/made_*.sql).
 """
 
@@ -58,7 +58,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Slot:
-    """So many scorecards of one kind on one day of one profile."""
+    """The number of scorecards of a kind on a day of a profile."""
 
     customer: str
     profile: str

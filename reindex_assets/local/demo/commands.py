@@ -34,9 +34,9 @@ def demo(
 
         run_fleet_demo(Console(), plan_fleet(clusters, customers, shards), days or 3, scale or 0.002)
     else:
-        from reindex_assets.local.demo.demo import run_demo
+        from reindex_assets.local.demo.demo import DAYS, SCALE, run_demo
 
-        run_demo(Console(), scale or 0.02, days or 14, shards)
+        run_demo(Console(), scale or SCALE, days or DAYS, shards)
 
 
 def dev(

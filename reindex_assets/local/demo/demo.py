@@ -32,7 +32,8 @@ from reindex_assets.model import PROCESS
 if TYPE_CHECKING:
     from reindex_assets.reindex.run_report import RunReport
 
-
+#: Without options.
+SCALE, DAYS = 0.02, 14
 UI_PORT = 3000
 
 
@@ -125,10 +126,10 @@ def print_next_steps(console: Console, user_interface: str, commands: Mapping[st
         console.print(f"[bold]{line}[/bold]\n    {what}", soft_wrap=True, highlight=False)
 
 
-def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
+def ensure_data(console: Console) -> None:
     """Starts the local stack, and makes data if its Postgres is empty."""
     stack = LocalStack()
-    first, last = ended_days(days)
+    first, last = ended_days(DAYS)
     new = not stack.fleet_path.exists()
     fleet = stack.up(DEFAULT_CUSTOMERS, first) if new else stack.up()
     use_local_environment(stack.root)
@@ -138,7 +139,7 @@ def ensure_data(console: Console, scale: float = 0.02, days: int = 14) -> None:
         cursor.execute("SELECT EXISTS (SELECT FROM director.scorecards)")
         [(has_data,)] = cursor.fetchall()
     if not has_data:
-        summary = _make_data(fleet, first, days, scale)
+        summary = _make_data(fleet, first, DAYS, SCALE)
         console.print(f"made {summary.process_scorecards:,} process scorecards from {first} to {last}")
 
 

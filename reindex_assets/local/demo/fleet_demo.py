@@ -141,9 +141,7 @@ def _print_load(console: Console, reports: list[RunReport], seconds: float) -> N
     if bad:
         print_reports(console, bad, dry_run=False)
         raise DemoError("the first load failed or left a red check")
-    rows = Counter[str]()
-    for report in reports:
-        rows.update(report.rows)
+    rows = sum((Counter(report.rows) for report in reports), Counter[str]())
     print_line(
         console,
         f"{len(reports)} runs, one for each cluster and kind: {rows['rows_read']:,} rows read, {rows['rows_written']:,} written, "

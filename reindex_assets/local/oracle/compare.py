@@ -77,8 +77,8 @@ def differences(
     Args:
         shard_clients: of all the shards, in their order.
         customers: only these.
-        first_day: only rows that stand on this day or later, in either engine.
-        last_day: only rows that stand on this day or before.
+        first_day: only rows of this day or later, in either engine.
+        last_day: only rows of this day or before.
         kind: its name.
     """
     scope = (customers, first_day, last_day, kind)
