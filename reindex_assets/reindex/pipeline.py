@@ -123,7 +123,7 @@ class GroupPipeline:
             for (step, name), file in self._files.items():
                 if name == table.name:
                     with self._timed(step):
-                        file.seal()
+                        file.close_files()
 
     def finish(
         self, quarantined: Iterable[QuarantinedRow], before_write: Callable[[], None] = lambda: None

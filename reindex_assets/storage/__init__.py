@@ -1,1 +1,1 @@
-"""Files beside the slices: the Parquet files of the steps, and small state files."""
+"""The files that runs leave: the Parquet files of each slice, and small state files beside them."""

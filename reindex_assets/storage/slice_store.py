@@ -2,10 +2,10 @@
 
 What lives here: paths, atomic replacement, and the metadata by which a reader knows that a slice is whole. What does not: what is in a row.
 
-One slice and step is one folder entry per table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`. A later run
-replaces it. The files of one slice carry the time of their snapshot and the number of their extract, and files of two extracts are never
-read together: the file of the step `rows` holds what that step adds, the shard of each row of the extract's file, in the same order, and
-two extracts of one snapshot (an idle standby has one for long) may have two orders.
+Each step writes one file per slice and table, `<root>/<cluster>/<kind>/<customer>/<day>/<step>-<table>.parquet`; a later run replaces
+it. The files carry the time of their snapshot and the id of their extract, and files of different extracts are never read together. The
+file of the step `rows` holds only the shard of each row in the extract's file, in the same order, and two extracts may order their rows
+differently even in the same snapshot (an idle standby keeps showing the same one).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import fsspec
@@ -30,7 +29,7 @@ ROWS = "rows"
 _SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
 _EXTRACT_KEY = b"reindex_assets.extract"
 _LAYOUT_KEY = b"reindex_assets.shard_count"
-#: Rows of a slice that are kept in memory before a row group is written, and bytes of all slices of a table together.
+#: A row group is written when this many rows of a slice are in memory, or this many bytes of all slices of a table.
 _ROW_GROUP = 32_768
 _BYTES_WAITING = 16 * 1024 * 1024
 _SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
@@ -38,7 +37,7 @@ _SHARDS = pa.schema([pa.field(SHARD, pa.uint16(), nullable=False)])
 
 @dataclass(frozen=True, kw_only=True)
 class SliceFile:
-    """A written file: where it stands and what it holds."""
+    """A written file."""
 
     path: str
     rows: int
@@ -47,14 +46,19 @@ class SliceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractInfo:
-    """Where the rows of a file come from: the snapshot (microseconds), and the one reading of it."""
+    """The extract that the rows of a file come from.
+
+    Attributes:
+        snapshot: time of the Postgres snapshot, microseconds.
+        extract_id: differs even between two extracts of the same snapshot.
+    """
 
     snapshot: int
     extract_id: str
 
     @staticmethod
     def new(snapshot: int) -> ExtractInfo:
-        """Of rows that are going to be read."""
+        """For an extract that is about to begin."""
         return ExtractInfo(snapshot=snapshot, extract_id=uuid.uuid4().hex)
 
 
@@ -71,11 +75,11 @@ class SliceStore:
         self._tables = dataset.tables
 
     def path(self, item: Slice, step: str, table: Table) -> str:
-        """Where a file of a slice stands."""
+        """The path of a slice's file."""
         return f"{self._root}/{item.customer}/{item.day.isoformat()}/{step}-{table.name}.parquet"
 
     def state_path(self, name: str) -> str:
-        """Where a state file stands (storage/state_file.py), beside the customers. The suffix is that of version 0.1."""
+        """The path of a state file (storage/state_file.py). The suffix is the one that version 0.1 used."""
         return f"{self._root}/{name}.memory"
 
     def open(self, path: str) -> Any:
@@ -83,7 +87,7 @@ class SliceStore:
         return self._files.open(path, "rb")
 
     def writer(self, step: str, table: Table, extract: ExtractInfo, shard_count: int) -> SliceWriter:
-        """A writer for a table's rows of many slices."""
+        """A writer for one table's files of many slices."""
         metadata = {
             _SNAPSHOT_KEY: str(extract.snapshot).encode(),
             _EXTRACT_KEY: extract.extract_id.encode(),
@@ -93,25 +97,26 @@ class SliceStore:
         return SliceWriter(self, step, table, schema.with_metadata(metadata))
 
     def extract_info(self, item: Slice, step: str, shard_count: int) -> ExtractInfo:
-        """Where a slice's files come from.
+        """The extract that a slice's files of a step come from.
 
         Raises:
-            MissingSliceError: the slice has no files, or files of two extracts, or rows placed for another shard count.
+            MissingSliceError: the slice has no files, its files come from different extracts, or its rows were placed for another
+                shard count.
         """
         extracts = {self._extract_info(item, step, table, shard_count) for table in self._tables}
         if len(extracts) > 1:
             raise MissingSliceError(
-                f"the {step} files of {item} are of two snapshots (a run was killed between them): "
+                f"the {step} files of {item} come from different extracts (a run was killed between them): "
                 "run scorecard_extract of this partition again"
             )
         if step == ROWS and extracts != {self.extract_info(item, EXTRACT, shard_count)}:
             raise MissingSliceError(
-                f"the rows files of {item} are of another reading than its extract files: run score_rows of this partition again"
+                f"the rows files of {item} belong to another extract than its extract files: run score_rows of this partition again"
             )
         return extracts.pop()
 
     def is_whole(self, item: Slice, shard_count: int) -> bool:
-        """Whether a slice has the files of both steps, of one extract, for this number of shards."""
+        """Whether a slice has the files of both steps, from the same extract and for this number of shards."""
         try:
             self.extract_info(item, ROWS, shard_count)
         except MissingSliceError:
@@ -141,7 +146,7 @@ class SliceStore:
         return ExtractInfo(snapshot=int(metadata[_SNAPSHOT_KEY]), extract_id=metadata[_EXTRACT_KEY].decode())
 
     def read(self, item: Slice, step: str, table: Table) -> Iterator[pa.RecordBatch]:
-        """Streams a table's rows of a slice; after the step `rows` each with its shard, the last column."""
+        """Streams a slice's rows of a table. After the step `rows` the last column is the shard."""
         extract = self._read(self.path(item, EXTRACT, table))
         if step == EXTRACT:
             yield from extract
@@ -151,12 +156,12 @@ class SliceStore:
 
     def _read(self, path: str) -> Iterator[pa.RecordBatch]:
         with self._files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
-            # Batches of this size whatever the row groups are: so that those of two files with as many rows match.
+            # A fixed batch size, so that the batches of both files match although their row groups may not.
             for batch in parquet.iter_batches(batch_size=_ROW_GROUP):
                 yield batch.replace_schema_metadata(None)
 
     def create(self, path: str) -> Any:
-        """Opens a temporary neighbour of `path` for writing: (name, file)."""
+        """Opens a temporary file beside `path` for writing: (its name, the file)."""
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         name = f"{path}.{uuid.uuid4().hex}.tmp"
         return name, self._files.open(name, "wb")
@@ -164,7 +169,7 @@ class SliceStore:
     def publish(self, name: str, path: str) -> int:
         """Puts a finished temporary file in its place and returns its size in bytes.
 
-        Other temporary files of the same path are of runs that were killed: a run holds the lock of its slices.
+        Any other temporary files of that path were left by killed runs, as a run locks its slices.
         """
         self._files.mv(name, path)
         for left_over in self._files.glob(f"{path}.*.tmp"):
@@ -178,7 +183,7 @@ class SliceStore:
 
 
 class SliceWriter:
-    """Writes a table's rows of many slices at once, a file a slice; the files appear all together in `finish`."""
+    """Writes one table's rows of many slices, one file per slice. The files appear only in `finish`."""
 
     def __init__(self, store: SliceStore, step: str, table: Table, schema: pa.Schema) -> None:
         self._store = store
@@ -191,47 +196,41 @@ class SliceWriter:
     def __enter__(self) -> SliceWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for file in self._open.values():
             file.abandon()
 
     def write(self, item: Slice, rows: pa.RecordBatch) -> None:
         """Adds rows to a slice's file."""
-        file = self._open.get(item)
-        if file is None:
-            file = self._open[item] = self._new_file(item)
-        self.waiting_bytes += rows.nbytes - file.write(rows)
+        self.waiting_bytes += rows.nbytes - self._file(item).write(rows)
         while self.waiting_bytes > _BYTES_WAITING:
             self.waiting_bytes -= max(self._open.values(), key=lambda open_file: open_file.waiting_bytes).flush()
 
-    def seal(self) -> None:
-        """Writes what waits, and closes the files: no row comes any more, and of many slices they would be too many to be open."""
+    def close_files(self) -> None:
+        """Writes the remaining rows and closes the files, as those of many slices would be too many to keep open."""
         for file in self._open.values():
-            file.seal()
+            file.close()
         self.waiting_bytes = 0
 
-    def _new_file(self, item: Slice) -> _OpenFile:
-        dictionaries = [
-            column.name for column in self._table.columns if column.name in self._schema.names and column.type.repeats
-        ]
-        path = self._store.path(item, self._step, self._table)
-        return _OpenFile(self._store, path, self._schema, dictionaries or False)
-
     def finish(self, slices: list[Slice]) -> dict[Slice, SliceFile]:
-        """Puts the files of `slices` in place; a slice without rows gets an empty one, so that its absence means 'never run'."""
+        """Puts the files of `slices` in place. A slice without rows gets an empty file, so that a missing file means 'never run'."""
         done = {}
         for item in slices:
-            file = self._open.pop(item, None)
-            if file is None:
-                file = self._new_file(item)
-            done[item] = file.publish()
+            done[item] = self._file(item).publish()
+            del self._open[item]
         return done
+
+    def _file(self, item: Slice) -> _OpenFile:
+        if item not in self._open:
+            repeating = [column.name for column in self._table.columns if column.type.repeats]
+            dictionaries = [name for name in repeating if name in self._schema.names]
+            path = self._store.path(item, self._step, self._table)
+            self._open[item] = _OpenFile(self._store, path, self._schema, dictionaries or False)
+        return self._open[item]
 
 
 class _OpenFile:
-    """One Parquet file under its temporary name, with the rows that wait for a row group."""
+    """A Parquet file under its temporary name, and the rows that wait for its next row group."""
 
     def __init__(self, store: SliceStore, path: str, schema: pa.Schema, dictionaries: list[str] | bool) -> None:
         self._store = store
@@ -247,7 +246,7 @@ class _OpenFile:
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, rows: pa.RecordBatch) -> int:
-        """Takes rows; returns the bytes that no longer wait, because a row group was full."""
+        """Adds rows; returns the bytes written, if that filled a row group."""
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
         self.waiting_bytes += rows.nbytes
@@ -272,8 +271,8 @@ class _OpenFile:
             self._waiting, self._waiting_rows, self.waiting_bytes = [], 0, 0
         return written
 
-    def seal(self) -> None:
-        """Writes the end of the file and closes it, still under its temporary name."""
+    def close(self) -> None:
+        """Writes the end of the file; it keeps its temporary name."""
         self.flush()
         assert self._writer is not None
         # Closing twice does nothing.
@@ -281,7 +280,7 @@ class _OpenFile:
         self._file.close()
 
     def publish(self) -> SliceFile:
-        self.seal()
+        self.close()
         return SliceFile(path=self._path, rows=self._rows, bytes=self._store.publish(self._name, self._path))
 
     def abandon(self) -> None:

@@ -1,8 +1,8 @@
-"""A state file: what one process leaves for the next, beside the slices, with the version of its format and a checksum of its content.
+"""A state file: what one process keeps for the next, with the version of its format and a checksum.
 
 What lives here: the file. What does not: what is in it (drift/watch_state.py, drift/checkpoint_store.py).
 
-It saves work and decides nothing: whoever finds none does that work again.
+It only saves work: a process that finds no usable file does the work again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from reindex_assets.storage.slice_store import SliceStore
 
 
 class StateFile:
-    """One such file.
+    """One state file of a dataset.
 
     Args:
-        version: of the content's shape and meaning; what was saved under another one is forgotten.
+        version: changes with the format and meaning of the content. A file of another version is ignored.
     """
 
     def __init__(self, store: SliceStore, name: str, version: str) -> None:
@@ -25,10 +25,10 @@ class StateFile:
         self.path = store.state_path(name)
 
     def load(self) -> bytes | None:
-        """The content as it was saved, to the bit; None where there is none that can be used.
+        """The content that was saved. None if there is no file, or it is damaged or of another version.
 
         Raises:
-            OSError: there is one, and the storage does not give it.
+            OSError: the file exists and can't be read.
         """
         try:
             with self._store.open(self.path) as file:
@@ -36,14 +36,14 @@ class StateFile:
         except FileNotFoundError:
             return None
         seal, _, content = saved.partition(b"\n")
-        # A damaged checksum inside could make a slice look unchanged.
+        # A damaged checksum inside the content could make a slice look unchanged.
         return content if seal == self._seal(content) else None
 
     def save(self, content: bytes) -> None:
-        """Replaces the file, all or nothing.
+        """Replaces the file atomically.
 
         Raises:
-            OSError: the storage does not take it.
+            OSError: the file can't be written.
         """
         name, file = self._store.create(self.path)
         with file:

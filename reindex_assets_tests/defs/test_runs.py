@@ -124,7 +124,7 @@ def test_files_of_two_snapshots_are_refused(own_store: Fleet, shard_clients: lis
     [outcome] = attempt(own_store, FEW[:1], steps=[Step.WRITE])
 
     assert outcome.error is not None
-    assert "are of two snapshots (a run was killed between them)" in outcome.error
+    assert "come from different extracts (a run was killed between them)" in outcome.error
     assert sum(count_rows(shard_clients, "scorecard")) == 0
 
 

@@ -123,7 +123,7 @@ def test_files_of_two_snapshots_are_refused(tmp_path: Path) -> None:
     with store.writer(EXTRACT, SCORE, LATER, 4) as writer:
         writer.finish([ONE])
 
-    with pytest.raises(MissingSliceError, match=r"two snapshots.*scorecard_extract"):
+    with pytest.raises(MissingSliceError, match=r"different extracts.*scorecard_extract"):
         store.extract_info(ONE, EXTRACT, 4)
     with store.writer(EXTRACT, SCORECARD, LATER, 4) as writer:
         writer.finish([ONE])
@@ -139,7 +139,7 @@ def test_the_shards_of_an_older_extract_are_refused(tmp_path: Path, later: Extra
     assert store.extract_info(ONE, ROWS, 4) == SNAPSHOT
     write_slice(store, ONE, later, EXTRACT)
 
-    with pytest.raises(MissingSliceError, match=r"another reading than its extract files.*score_rows"):
+    with pytest.raises(MissingSliceError, match=r"another extract than its extract files.*score_rows"):
         store.extract_info(ONE, ROWS, 4)
     write_slice(store, ONE, later, ROWS)
     assert store.extract_info(ONE, ROWS, 4) == later
@@ -186,7 +186,7 @@ def test_many_slices_at_once_keep_few_rows_in_memory_and_lose_none(tmp_path: Pat
             for item in slices:
                 writer.write(item, score_rows(5_000))
                 assert writer.waiting_bytes <= 16 * 1024 * 1024
-        writer.seal()
+        writer.close_files()
         assert writer.waiting_bytes == 0
         done = writer.finish(slices)
 
