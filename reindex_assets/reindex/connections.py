@@ -7,7 +7,6 @@ transient, the number of tries and the pauses (retry.py), and the connections (p
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TypeVar
 
 from reindex_assets.clickhouse.shards import ShardSet
@@ -49,9 +48,7 @@ class Engines:
     def __enter__(self) -> Engines:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close_session()
         self.shards.close()
 

@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TypeVar
 
 import pyarrow as pa
@@ -122,9 +121,7 @@ class GroupWriter:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._drop_staging()
 
     def add(self, table: Table, rows: pa.RecordBatch) -> None:
