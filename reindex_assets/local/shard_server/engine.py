@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 from xml.sax.saxutils import escape
+
+from reindex_assets.local.shard_server.quoting import set_statement
 
 _CONFIG = """<clickhouse>
   <default_database>{overlay}</default_database>
@@ -31,6 +34,7 @@ _CONFIG = """<clickhouse>
 _DEFAULT_DATABASE = "ATTACH DATABASE default\nUUID '{uuid}'\nENGINE = Atomic\n"
 _DEFAULT_UUID = "5ea2d000-0000-4000-8000-000000000001"
 _OVERLAY = "engine_overlay"
+DEFAULT_DATABASE = "default"
 # By default the engine parses any word as a SELECT, and a typo would be an "unknown identifier". It would also compile expressions that it
 # has seen a few times, which costs 0.1 s of CPU each, and start threads for each query: neither pays off on tables of this size.
 SETTINGS = {
@@ -105,8 +109,12 @@ class Engine:
         # The engine makes this link itself; if it exists at the start, the engine loads `default` twice and aborts.
         (metadata / "default").unlink(missing_ok=True)
 
-    def connect(self) -> Any:
-        """A new connection, without settings and temporary tables, in the database `default`."""
+    def connect(self, settings: Mapping[str, str] | None = None) -> Any:
+        """A new connection, without temporary tables, in the database `default`, with these settings besides the shard's own.
+
+        Raises:
+            RuntimeError: the engine refuses a setting.
+        """
         # Only this function imports chdb: a process that forks must never load it.
         from chdb.state.sqlitelike import connect
 
@@ -119,7 +127,11 @@ class Engine:
                     "Stop that process first, or give this shard another --path."
                 ) from error
             raise
-        connection.query("SET " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items()))
+        try:
+            connection.query(set_statement(SETTINGS | dict(settings or {})))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def kill(self, tag: str | None = None) -> None:

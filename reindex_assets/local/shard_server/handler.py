@@ -17,9 +17,9 @@ from reindex_assets.local.shard_server import sql
 from reindex_assets.local.shard_server.answers import Answer
 from reindex_assets.local.shard_server.engine import TAG_SETTING
 from reindex_assets.local.shard_server.errors import ServerError, describe
+from reindex_assets.local.shard_server.quoting import quoted_name
 from reindex_assets.local.shard_server.request import Body, BodyCutShort, Request, parameters_of
 from reindex_assets.local.shard_server.server import ShardServer
-from reindex_assets.local.shard_server.sessions import quoted_name
 from reindex_assets.local.shard_server.statements import (
     HEAD_BYTES,
     Inlet,

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from reindex_assets.local.shard_server.engine import SETTINGS, Engine
+from reindex_assets.local.shard_server.engine import DEFAULT_DATABASE, SETTINGS, Engine
 from reindex_assets.local.shard_server.errors import ServerError
+from reindex_assets.local.shard_server.quoting import quoted_name, quoted_text, set_statement, setting_name
 
 _LONGEST_TIMEOUT_SECONDS = 3600.0
 
@@ -28,6 +29,8 @@ class Session:
     timeout_seconds: float
     lock: threading.Lock = field(default_factory=threading.Lock)
     used_at: float = 0.0
+    # Unknown after a client's USE.
+    database: str | None = DEFAULT_DATABASE
     applied: dict[str, str] = field(default_factory=dict)
     restore: dict[str, str | None] = field(default_factory=dict)
     # After a client's SET, a request's setting no longer goes back to the default.
@@ -36,6 +39,7 @@ class Session:
     def note_own_settings(self) -> None:
         """After a client's SET or USE: it may have replaced the settings of the last request."""
         self.has_own_settings = True
+        self.database = None
         self.applied = dict.fromkeys(self.applied, "")
 
 
@@ -57,11 +61,10 @@ class Sessions:
             ServerError: the session is busy (373), or it must exist and does not (372).
         """
         if not session_id:
-            connection = self._engine.connect()
+            connection = self._engine.connect(settings)
             try:
-                if database:
+                if database not in ("", DEFAULT_DATABASE):
                     connection.query(f"USE {quoted_name(database)}")
-                _set(connection, settings)
                 yield connection, None
             finally:
                 connection.close()
@@ -97,11 +100,12 @@ class Sessions:
         """Switches the session's database for this request; returns the one to go back to, or an empty string."""
         if not database:
             return ""
-        current: str = session.connection.query("SELECT currentDatabase()", "TSVRaw").bytes().decode()[:-1]
-        if current == database:
+        if session.database is None:
+            session.database = session.connection.query("SELECT currentDatabase()", "TSVRaw").bytes().decode()[:-1]
+        if session.database == database:
             return ""
         session.connection.query(f"USE {quoted_name(database)}")
-        return current
+        return session.database
 
     def drop_idle(self) -> None:
         """Closes the sessions that were not used within their timeout."""
@@ -123,35 +127,6 @@ class Sessions:
             self._sessions.clear()
 
 
-def quoted_name(name: str) -> str:
-    """An identifier in backticks.
-
-    >>> quoted_name("a`b")
-    '`a\\\\`b`'
-    """
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def quoted_text(text: str) -> str:
-    """A string literal.
-
-    >>> quoted_text("it's")
-    "'it\\\\'s'"
-    """
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _set(connection: Any, settings: Mapping[str, str]) -> None:
-    if settings:
-        connection.query("SET " + ", ".join(f"{_setting_name(k)} = {quoted_text(v)}" for k, v in settings.items()))
-
-
-def _setting_name(name: str) -> str:
-    if not name.replace("_", "a").replace(".", "a").isalnum():
-        raise ServerError(115, "UNKNOWN_SETTING", f"Unknown setting {name!r}")
-    return name
-
-
 def _apply(session: Session, settings: Mapping[str, str]) -> None:
     """Changes a session's settings from those of its last request to those of this one."""
     for name in [name for name in session.applied if name not in settings]:
@@ -162,10 +137,11 @@ def _apply(session: Session, settings: Mapping[str, str]) -> None:
     fresh = {name: value for name, value in settings.items() if session.applied.get(name) != value}
     for name in fresh:
         if name not in session.restore:
-            session.restore[name] = _own_value(session, _setting_name(name)) if session.has_own_settings else None
+            session.restore[name] = _own_value(session, setting_name(name)) if session.has_own_settings else None
     # Recorded before it is done: the next request must undo a SET that fails half-way too.
     session.applied.update(fresh)
-    _set(session.connection, fresh)
+    if fresh:
+        session.connection.query(set_statement(fresh))
 
 
 def _own_value(session: Session, name: str) -> str | None:

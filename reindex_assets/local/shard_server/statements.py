@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from reindex_assets.local.shard_server import sql
 from reindex_assets.local.shard_server.errors import ServerError
-from reindex_assets.local.shard_server.sessions import quoted_name, quoted_text
+from reindex_assets.local.shard_server.quoting import quoted_name, quoted_text
 
 _log = logging.getLogger(__name__)
 
