@@ -28,7 +28,6 @@ from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
 from reindex_assets_tests.support.distribution import Distribution
 from reindex_assets_tests.support.engine_guard import EngineGuard
-from reindex_assets_tests.support.running import with_shards
 from reindex_assets_tests.support.session_stack import (
     BREAKABLE_CUSTOMERS,
     CUSTOMERS,
@@ -38,6 +37,8 @@ from reindex_assets_tests.support.session_stack import (
     empty_shards,
     empty_source,
     forget_password_afterwards,
+    list_shards,
+    whole_fleet_path,
 )
 
 # Fixtures of several files: what a conftest imports, its tests find.
@@ -103,13 +104,29 @@ def _remove(directory: Path) -> None:
 
 @pytest.fixture(scope="session")
 def stack(stacks_directory: Path) -> Iterator[LocalStack]:
-    """The stack of the session, up, with its variables in the environment of this process."""
+    """The stack of the session, up, with its variables in the environment of this process.
+
+    Its fleet file lists two of its four shards: what a run costs grows with them, and few faults need more.
+    """
     stack = LocalStack(stacks_directory / "session", shards=4)
     stack.up(customers=CUSTOMERS, first_day=FIRST_DAY)
+    shutil.copyfile(stack.fleet_path, whole_fleet_path(stack))
+    list_shards(stack, 2)
     with pytest.MonkeyPatch.context() as environment:
         for name, value in stack.environment().items():
             environment.setenv(name, value)
         yield stack
+
+
+@pytest.fixture(scope="module")
+def four_shards(stack: LocalStack, _clients: list[Client]) -> Iterator[None]:
+    """The fleet file lists all four shards. For a whole module: `pytestmark = pytest.mark.usefixtures("four_shards")`."""
+    list_shards(stack, 4)
+    # Rows and records that are placed on two shards, or on four, must not be left to other modules.
+    empty_shards(_clients)
+    yield
+    empty_shards(_clients)
+    list_shards(stack, 2)
 
 
 @pytest.fixture(scope="module")
@@ -138,20 +155,9 @@ def empty_stack(stacks_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture
-def fleet(stack: LocalStack, request: pytest.FixtureRequest) -> Fleet:
-    """The fleet file of the stack, as any command loads it; with `pytest.mark.two_shards`, of its first two shards alone."""
-    fleet = load_fleet(stack.fleet_path)
-    if request.node.get_closest_marker("two_shards") is None:
-        return fleet
-    request.getfixturevalue("_two_shards")
-    return with_shards(fleet, (0, 1))
-
-
-@pytest.fixture(scope="module")
-def _two_shards(_clients: list[Client]) -> Iterator[None]:
-    """Rows and records that are placed on two shards must not be left to tests with four."""
-    yield
-    empty_shards(_clients)
+def fleet(stack: LocalStack) -> Fleet:
+    """The fleet file of the stack, as any command loads it."""
+    return load_fleet(stack.fleet_path)
 
 
 @pytest.fixture
@@ -176,8 +182,11 @@ def source(fleet: Fleet) -> Iterator[Connection]:
 
 @pytest.fixture(scope="session")
 def _clients(stack: LocalStack) -> Iterator[list[Client]]:
-    """Connecting asks each server four questions: once is enough. A server that was killed is connected to again."""
-    clients = connect_shards(load_fleet(stack.fleet_path))
+    """One client per shard of the stack.
+
+    Connecting asks each server four questions: once is enough. A server that was killed is connected to again.
+    """
+    clients = connect_shards(load_fleet(whole_fleet_path(stack)))
     yield clients
     for client in clients:
         client.close()

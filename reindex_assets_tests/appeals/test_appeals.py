@@ -37,7 +37,7 @@ from reindex_assets_tests.support.hand_made_rows import (
 from reindex_assets_tests.support.planted_appeals import OLD, Appeal, add_appeal, appeals_left, at, everything
 from reindex_assets_tests.support.running import activity, staging_tables, with_customers
 
-pytestmark = pytest.mark.usefixtures("clean")
+pytestmark = pytest.mark.usefixtures("four_shards", "clean")
 
 FIRST, LAST = date(2026, 1, 4), date(2026, 1, 8)
 

@@ -61,6 +61,12 @@ def port_of(fleet: Fleet, number: int = SHARD) -> int:
 
 
 @pytest.fixture
+def fleet(four_shards: None, fleet: Fleet) -> Fleet:
+    """With shards that can be a replica of another one."""
+    return fleet
+
+
+@pytest.fixture
 def proxied(fleet: Fleet) -> Iterator[Callable[..., tuple[Fleet, list[Proxy]]]]:
     """Makes a fleet whose shard is behind two proxies; the first is cut at some words."""
     with ExitStack() as stack:

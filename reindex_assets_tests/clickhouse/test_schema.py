@@ -19,6 +19,8 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_clickhouse, with_shard_port
 
+pytestmark = pytest.mark.usefixtures("four_shards")
+
 DATABASE = "schema_tests"
 MADE = ["reindex_layout", "score", "scorecard"]
 

@@ -37,6 +37,8 @@ from reindex_assets_tests.support.running import (
     with_shards,
 )
 
+pytestmark = pytest.mark.usefixtures("four_shards")
+
 SLICES = slices_of(PLAN)
 #: A few slices, where every slice is a group of its own.
 FEW = [Slice("globex", day) for day in PLAN.all_days[1:3]]

@@ -28,8 +28,6 @@ from reindex_assets_tests.support import application
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
-pytestmark = pytest.mark.two_shards
-
 #: Across the end of a month: rows of two partitions of the tables.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
 SLICES = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days]

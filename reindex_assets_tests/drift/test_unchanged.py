@@ -43,8 +43,6 @@ from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
-pytestmark = pytest.mark.two_shards
-
 #: Across the end of a month.
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
 SLICES = slices_of(PLAN)

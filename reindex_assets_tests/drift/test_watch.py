@@ -36,8 +36,6 @@ from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_
 from reindex_assets_tests.support.session_stack import connect_shards, connect_source
 from reindex_assets_tests.support.watching import PLAN, SLICES, Watching, reload
 
-pytestmark = pytest.mark.two_shards
-
 #: What the oracle and the planter call a kind, and what the product does.
 NAMES: dict[Drift, Difference] = {
     **{drift: Difference(drift.value) for drift in Drift if drift is not Drift.STALE_AFTER_MOVE},

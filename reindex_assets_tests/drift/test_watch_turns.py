@@ -30,8 +30,6 @@ from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.watching import DAYS, PLAN, SLICES, Watching, reload
 
-pytestmark = pytest.mark.two_shards
-
 TINY = Watch(scorecards=1, scores=1, compared_scores=1, settle_seconds=0)
 
 

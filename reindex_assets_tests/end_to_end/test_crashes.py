@@ -203,14 +203,14 @@ def test_a_shard_that_is_killed_under_a_run_is_named_and_one_more_run_makes_it_g
     moment: str,
 ) -> None:
     spoil(source, shard_clients, seed=2)
-    killed = kill_at(monkeypatch, moment, lambda: stack.shard(2).kill())
+    killed = kill_at(monkeypatch, moment, lambda: stack.shard(1).kill())
 
     failures = errors(attempt(fleet, SLICES, ONCE))
 
     assert killed.done
     assert failures
-    assert all("shard 2 (127.0.0.1:" in failure and "cannot be reached" in failure for failure in failures)
-    stack.start_shard(2)
+    assert all("shard 1 (127.0.0.1:" in failure and "cannot be reached" in failure for failure in failures)
+    stack.start_shard(1)
     reindex(fleet, SLICES)
     assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []

@@ -33,8 +33,6 @@ from reindex_assets_tests.support.running import (
     staging_tables,
 )
 
-pytestmark = pytest.mark.two_shards
-
 SLICES = slices_of(PLAN)
 DRY_RUN = ReindexOptions(write=WriteOptions(dry_run=True))
 CLEAN_UP = ReindexOptions(write=WriteOptions(clean_up=True))

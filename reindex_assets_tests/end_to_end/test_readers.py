@@ -28,8 +28,6 @@ from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.support.running import reindex, slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS, FIRST_DAY, connect_shards, empty_shards
 
-pytestmark = pytest.mark.two_shards
-
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY, days=3, scale=0.003, seed=13)
 SLICES = slices_of(PLAN)
 SMALL_INSERTS = ReindexOptions(write=WriteOptions(batch_rows=50))

@@ -234,6 +234,7 @@ class Scenario:
 
 @pytest.fixture
 def scenario(
+    four_shards: None,
     clean: None,
     fleet: Fleet,
     source: Connection,

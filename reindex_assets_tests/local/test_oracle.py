@@ -235,7 +235,7 @@ def test_shards_in_another_order_hold_everything_on_the_wrong_shard(
 
 @pytest.mark.usefixtures("equal")
 def test_conversation_rows_are_not_judged(source: Connection, shard_clients: list[Client]) -> None:
-    shard_clients[2].command(
+    shard_clients[1].command(
         "INSERT INTO scorecard SELECT * REPLACE (1 AS template_type) FROM scorecard ORDER BY scorecard_id LIMIT 5"
     )
     assert_equal(source, shard_clients, kind="process")

@@ -32,7 +32,7 @@ from reindex_assets_tests.support.running import content, with_shards
 ITEM = Slice("acme", date(2026, 1, 5))
 NOON = datetime(2026, 1, 5, 12, 0, 0, 500_000, UTC)
 
-pytestmark = pytest.mark.usefixtures("clean")
+pytestmark = pytest.mark.usefixtures("four_shards", "clean")
 
 
 def fill(source: Connection, scorecards: int = 6) -> None:

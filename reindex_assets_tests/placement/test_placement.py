@@ -23,6 +23,8 @@ from reindex_assets.selection.shard_rule import shard_expression, shards_by_time
 from reindex_assets_tests.support.generated import EPOCH, MICROSECOND, batch_of, exact_shard, times
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded, with_clickhouse
 
+pytestmark = pytest.mark.usefixtures("four_shards")
+
 EDGES = [
     EPOCH + timedelta(seconds=seconds) + timedelta(microseconds=microseconds)
     for seconds in (-2_208_988_800, -86_401, -86_400, -5, -1, 0, 1, 3, 4, 2**31 - 1, 2**31, 2**32, 10_413_791_999)

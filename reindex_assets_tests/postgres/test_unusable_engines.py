@@ -41,7 +41,7 @@ SLICE = Slice("acme", DAY)
 WRONG = SecretRef(env="REINDEX_TEST_WRONG_PASSWORD")
 SECRET = "hunter2/@:%&"
 
-pytestmark = pytest.mark.usefixtures("clean")
+pytestmark = pytest.mark.usefixtures("four_shards", "clean")
 
 
 @pytest.fixture

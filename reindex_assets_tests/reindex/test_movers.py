@@ -21,8 +21,6 @@ from reindex_assets_tests.support.application import Scorecard, delete, scorecar
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import PLAN, holds_plan, reindex, reported, slices_of
 
-pytestmark = pytest.mark.two_shards
-
 OLD, NEW = PLAN.all_days[0], PLAN.all_days[1]
 OTHER_MONTH = PLAN.all_days[3]
 

@@ -31,8 +31,6 @@ from reindex_assets_tests.support.application import (
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import PLAN, Once, reindex, reported, slices_of
 
-pytestmark = pytest.mark.two_shards
-
 SLICES = slices_of(PLAN)
 SLICE = Slice("acme", PLAN.all_days[1])
 CLEAN_UP = ReindexOptions(write=WriteOptions(clean_up=True))

@@ -26,8 +26,6 @@ from reindex_assets_tests.support.hand_made_rows import add_scorecard
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import PLAN, reindex, reported, slices_of
 
-pytestmark = pytest.mark.two_shards
-
 #: The last two are of another month than the first; BETWEEN lies in the gap.
 DAYS = [PLAN.all_days[0], PLAN.all_days[2], PLAN.all_days[3]]
 BETWEEN = PLAN.all_days[1]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from datetime import date
+from pathlib import Path
 
 import pytest
+import yaml
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
@@ -17,6 +19,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.local.stack import connections
 from reindex_assets.local.stack.files_of_stack import CLUSTER
+from reindex_assets.local.stack.stack import LocalStack
 
 CUSTOMERS = {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}
 FIRST_DAY = date(2026, 1, 1)
@@ -39,6 +42,19 @@ def connect_source(fleet: Fleet) -> Connection:
 def connect_shards(fleet: Fleet) -> list[Client]:
     """One client per shard of a stack, in the shards' order."""
     return connections.connect_shards(fleet.clusters[CLUSTER])
+
+
+def whole_fleet_path(stack: LocalStack) -> Path:
+    """The fleet file that lists every shard of the stack."""
+    return stack.root / "every shard.yaml"
+
+
+def list_shards(stack: LocalStack, number: int) -> None:
+    """Makes the stack's fleet file list its first shards alone."""
+    document = yaml.safe_load(whole_fleet_path(stack).read_text(encoding="utf-8"))
+    clickhouse = document["clusters"][CLUSTER]["clickhouse"]
+    clickhouse["shards"] = clickhouse["shards"][:number]
+    stack.fleet_path.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
 def empty_source(source: Connection) -> None:
