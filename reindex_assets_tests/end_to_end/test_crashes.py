@@ -34,7 +34,7 @@ from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import Once, attempt, errors, reindex, slices_of, staging_tables
-from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
+from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source, list_shards, whole_fleet_path
 
 #: Small, as every kill is followed by a whole run. Half of the kills hit a first load, half a repair: each has about as many steps.
 PLAN = DataPlan(CUSTOMERS, date(2026, 2, 1), days=2, scale=0.003, seed=12)
@@ -164,10 +164,10 @@ def loaded(clean: None, source: Connection, shard_clients: list[Client]) -> None
 @pytest.fixture
 def mended(stack: LocalStack) -> Iterator[None]:
     """Whatever the test has killed is up again afterwards, on the ports of the fleet file."""
-    before = stack.fleet_path.read_text(encoding="utf-8")
     yield
     stack.up()
-    assert stack.fleet_path.read_text(encoding="utf-8") == before
+    assert stack.fleet_path.read_text(encoding="utf-8") == whole_fleet_path(stack).read_text(encoding="utf-8")
+    list_shards(stack, 2)
 
 
 #: Where in a run the kill comes, by the function that is about to be called.
