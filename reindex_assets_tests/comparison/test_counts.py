@@ -37,7 +37,7 @@ PLAN = DataPlan(
     {"acme": ("main", "voice"), "globex": ("main",), "initech": ("main",)}, FIRST_DAY, days=8, scale=0.0006, seed=6
 )
 SLICES = [Slice(customer, day) for customer in PLAN.customers for day in PLAN.all_days]
-SHARDS = 4
+SHARDS = 2
 _SYNC = {"lightweight_deletes_sync": 2}
 
 #: Rows by table, customer, day, template and shard.
