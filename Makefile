@@ -8,7 +8,7 @@ FLEET_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 # The compiled tests are kept, whatever the environment says: to compile them takes longer than half of the fast ones.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 2
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 3
 
 setup: .venv/ready
 
@@ -31,7 +31,7 @@ demo: setup
 demo-fleet: setup
 	$(BIN)/reindex-assets demo --fleet $(FLEET_OPTIONS)
 
-# Two at a time, each with a local stack of its own. Which tests stay together, and in which order, is decided by
+# Three at a time, as much of it waits for Dagster, each with a local stack of its own. Which tests stay together, and in which order, is decided by
 # reindex_assets_tests/support/distribution.py.
 test: setup
 	$(PYTEST) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)

@@ -118,7 +118,7 @@ def test_the_job_looks_by_default_and_purges_when_it_is_told_to(
     assert values["appeals_left"] == 0
     assert "ClickHouse has no appeals on any of its 2 shards" in str(values["verdict"])
     for customer in table(purged.metadata["customers"]):
-        assert {"postgres_replica", "postgres_request", "postgres_resolve", "shard_0", "shard_3", "left"} <= set(
+        assert {"postgres_replica", "postgres_request", "postgres_resolve", "shard_0", "shard_1", "left"} <= set(
             customer
         )
 
