@@ -178,7 +178,7 @@ def test_what_a_backfill_has_not_asked_for_yet_is_left_to_it(
     backfill = ask_for_backfill(instance, loop.fleet, [Slice("acme", day) for day in DAYS], [WRITES])
     tick = loop.tick()
     assert not tick.requests
-    assert "5 left to runs" in tick.message
+    assert "5 left to queued or running runs" in tick.message
 
     canceled = backfill.with_status(BulkActionStatus.CANCELED)  # type: ignore[no-untyped-call]
     instance.update_backfill(canceled)
