@@ -23,6 +23,7 @@ from dagster import DagsterInstance
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.defs.instance.opening import hold_connections, open_instance
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
@@ -166,7 +167,8 @@ def instance(stack: LocalStack) -> Iterator[DagsterInstance]:
 
     Automation too: a sensor that another test's daemon has run keeps its cursor, and `DagsterInstance.wipe` leaves that.
     """
-    with DagsterInstance.get() as instance:
+    with open_instance() as instance:
+        hold_connections(instance)
         instance.wipe()
         assert instance.schedule_storage is not None
         instance.schedule_storage.wipe()

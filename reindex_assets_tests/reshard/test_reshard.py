@@ -24,6 +24,7 @@ from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _remark
 from reindex_assets.defs.checks.rules import CheckResult
 from reindex_assets.defs.checks.specs import ROWS_AGREE, evaluation
+from reindex_assets.defs.instance.opening import open_instance
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.errors import LayoutError
 from reindex_assets.local.data.made_conversations import hold_conversations
@@ -88,8 +89,8 @@ def shards(stack_of_four: LocalStack) -> Iterator[Shards]:
 @pytest.fixture(scope="module")
 def instance(stack_of_four: LocalStack, shards: Shards) -> Iterator[DagsterInstance]:
     """The Dagster instance of this stack."""
-    with DagsterInstance.get() as found:
-        yield found
+    with open_instance() as instance:
+        yield instance
 
 
 @pytest.fixture
