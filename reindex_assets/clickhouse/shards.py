@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import clickhouse_connect
@@ -231,7 +231,7 @@ class ShardConnection:
         return ReindexError(f"{self.label} answered with an error: {text}")
 
 
-class ShardSet:
+class ShardSet(AbstractContextManager["ShardSet"]):
     """All shards of a cluster, in the order of the fleet file.
 
     Each shard has one worker thread, so that one client is never used by two threads and every shard works at once.
@@ -250,9 +250,6 @@ class ShardSet:
         self._workers = [
             ThreadPoolExecutor(1, thread_name_prefix=f"shard-{connection.index}") for connection in self.connections
         ]
-
-    def __enter__(self) -> ShardSet:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

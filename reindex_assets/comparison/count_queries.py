@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
@@ -113,7 +114,8 @@ def count_clickhouse(dataset: Dataset, slices: Iterable[Slice]) -> dict[str, int
         for group in group_slices(slices, dataset, {}, 1, _MAX_SLICES):
             for table in dataset.tables:
                 sql = f"SELECT count() AS found FROM {table.name}\nWHERE {IN_SLICES}"
-                rows[table.name] += sum(shards.map(_ask_number(sql, group)))
+                counted = shards.map(partial(ShardConnection.rows, sql=sql, parameters=shard_scope(group)))
+                rows[table.name] += sum(row["found"] for [row] in counted)
     return rows
 
 
@@ -169,10 +171,6 @@ FROM {table.name}
 WHERE {IN_SLICES}
 GROUP BY customer, day, {table.name}.template_id"""
     return lambda shard: shard.rows(sql, {**shard_scope(group), "shard": shard.index})
-
-
-def _ask_number(sql: str, group: SliceGroup) -> Callable[[ShardConnection], int]:
-    return lambda shard: int(str(shard.rows(sql, shard_scope(group))[0]["found"]))
 
 
 def _read_titles(session: SourceSession, group: SliceGroup) -> dict[tuple[str, str], str]:

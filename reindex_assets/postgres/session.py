@@ -13,7 +13,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -54,7 +54,7 @@ _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
 _SET_IF_KNOWN = "SELECT set_config(name, $2, $3::boolean) AS value FROM pg_settings WHERE name = $1"
 
 
-class SourceSession:
+class SourceSession(AbstractContextManager["SourceSession"]):
     """One connection to a cluster's Postgres, one of the few that the fleet file grants. Not for sharing between threads.
 
     Don't open one while you hold another: postgres/connection_slots.py says why.
@@ -100,9 +100,6 @@ class SourceSession:
                 f"{self.address} cannot be reached as user {user!r}: {text}. "
                 "Check the address in the fleet file, and that Postgres is up"
             ) from None
-
-    def __enter__(self) -> SourceSession:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -7,6 +7,7 @@ transient, the number of tries and the pauses (retry.py), and the connections (p
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from reindex_assets.clickhouse.shards import ShardSet
@@ -17,7 +18,7 @@ from reindex_assets.retry import STEP
 T = TypeVar("T")
 
 
-class Engines:
+class Engines(AbstractContextManager["Engines"]):
     """Use as a context: it closes everything.
 
     Args:
@@ -44,9 +45,6 @@ class Engines:
         self._attempts = attempts
         self._on_retry = on_retry
         self._session: SourceSession | None = None
-
-    def __enter__(self) -> Engines:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._close_session()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +183,7 @@ class SliceStore:
             self._files.rm(name)
 
 
-class SliceWriter:
+class SliceWriter(AbstractContextManager["SliceWriter"]):
     """Writes one table's rows of many slices, one file per slice. The files appear only in `finish`."""
 
     def __init__(self, store: SliceStore, step: str, table: Table, schema: pa.Schema) -> None:
@@ -192,9 +193,6 @@ class SliceWriter:
         self._schema = schema
         self._open: dict[Slice, _OpenFile] = {}
         self.waiting_bytes = 0
-
-    def __enter__(self) -> SliceWriter:
-        return self
 
     def __exit__(self, *error: object) -> None:
         for file in self._open.values():
