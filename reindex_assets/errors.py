@@ -38,6 +38,10 @@ class ShardUnreachableError(UnreachableError):
     """A ClickHouse shard did not answer."""
 
 
+class UnconfirmedWriteError(ShardUnreachableError):
+    """A shard has acknowledged rows and does not show them: a proxy answers for it, or another replica. Nothing was deleted for them."""
+
+
 class SchemaMismatchError(ReindexError):
     """A ClickHouse table does not have the columns or the engine that this version writes."""
 

@@ -83,6 +83,8 @@ class Retries:
 CONNECTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.5, longest_seconds=5))
 #: One question to a shard: reading twice does no harm.
 QUESTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.3, longest_seconds=3))
+#: Looking for rows that a shard has acknowledged: a replica behind the same address may take seconds to show them.
+EVIDENCE = Retries(attempts=8, pauses=Pauses(first_seconds=0.2, longest_seconds=8, shortest_share=0.7))
 #: Starting a server of the local stack: another try takes another port.
 SERVER = Retries(attempts=3, pauses=Pauses(first_seconds=0.1, longest_seconds=1))
 #: A step of a run, from its beginning: the option `attempts` is of these.

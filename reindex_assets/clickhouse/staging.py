@@ -10,7 +10,7 @@ so that the tables of a killed run can be told from the tables of one that is at
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.schema import column_definitions
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
+from reindex_assets.errors import UnconfirmedWriteError
 from reindex_assets.model import SCORECARD, Slice, Table
+from reindex_assets.retry import EVIDENCE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import fast_digest
 from reindex_assets.selection.shard_sql import ELSEWHERE, IN_SLICES, shard_scope
@@ -32,6 +34,8 @@ KEYS_PER_DELETE = 4_000
 
 #: The columns that name a scorecard wherever it stands.
 IDENTITY_DEFINITIONS = ", ".join(f"{column.name} {column.clickhouse}" for column in SCORECARD.identity_columns)
+
+_CHANGES = ("missing", "changed", "extra", "newer", "copied")
 
 #: A row's address: customer, template type, day, profile, scorecard id and, for a score, its id.
 Key = tuple[object, ...]
@@ -73,8 +77,9 @@ class SliceChange:
     Attributes:
         missing: expected, and not there.
         changed: there, but not exactly once with exactly these values.
-        extra: there, and not expected.
+        extra: there, and not expected; or older copies of a row whose newest copy is right.
         newer: left alone, because the live row is newer than the snapshot.
+        copied: there more than once.
     """
 
     slice: Slice
@@ -82,6 +87,7 @@ class SliceChange:
     changed: int = 0
     extra: int = 0
     newer: int = 0
+    copied: int = 0
 
 
 def orphaned_staging_tables(shard: ShardConnection) -> dict[str, int]:
@@ -144,22 +150,26 @@ def find_difference(
     """Compares staging and live rows on one shard into the difference table; the counts of each slice that differs.
 
     The difference table holds only keys that are not in order. A key is in order when exactly one physical row stands there
-    and every column but the version is equal. A live row as new as the snapshot or newer is never touched.
+    and every column but the version is equal. A live row as new as the snapshot or newer is never touched. Where several rows stand
+    and the newest one is right, only the others go: an attempt that could insert and not delete must not be followed by one that
+    inserts the same rows again.
     """
     place = _place(table)
     digest = _digest(table)
     scope = {**shard_scope(group), "snapshot": snapshot}
+    difference = quoted(names.difference(table))
     shard.command(
         f"""\
-CREATE TABLE {quoted(names.difference(table))} ENGINE = MergeTree ORDER BY tuple() AS
+CREATE TABLE {difference} ENGINE = MergeTree ORDER BY tuple() AS
 SELECT {place},
        max(staged) AS is_staged,
        countIf(staged = 0) AS live_rows,
        minIf(version, staged = 0) AS oldest,
        maxIf(version, staged = 0) AS newest,
        min(digest) = max(digest) AS is_equal,
-       is_staged AND (live_rows = 0 OR newest < {{snapshot:UInt64}}) AS is_upsert,
-       live_rows > 0 AND oldest < {{snapshot:UInt64}} AS is_delete
+       is_staged AND live_rows > 1 AS is_copied,
+       is_staged AND NOT is_copied AND (live_rows = 0 OR newest < {{snapshot:UInt64}}) AS is_upsert,
+       if(NOT is_copied AND live_rows > 0 AND oldest < {{snapshot:UInt64}}, {{snapshot:UInt64}}, 0) AS delete_below
 FROM
 (
     SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
@@ -173,27 +183,67 @@ GROUP BY {place}
 HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
         scope,
     )
+    changes = _changes(shard, names, table, snapshot)
+    if any(change.copied for change in changes):
+        _judge_copies(shard, names, table, scope)
+        changes = _changes(shard, names, table, snapshot)
+    return changes
+
+
+def _judge_copies(shard: ShardConnection, names: StagingNames, table: Table, scope: Mapping[str, object]) -> None:
+    """Adds to the difference table what has to happen to each key that is expected and stands more than once."""
+    place = _place(table)
+    digest = _digest(table)
+    difference = quoted(names.difference(table))
+    copied = f"({place}) IN (SELECT {place} FROM {difference} WHERE is_copied)"
+    below = "if(is_equal, least(newest, {snapshot:UInt64}), {snapshot:UInt64})"
+    shard.command(
+        f"""\
+INSERT INTO {difference}
+SELECT {place},
+       1 AS is_staged,
+       sumIf(copies, staged = 0) AS live_rows,
+       minIf(version, staged = 0) AS oldest,
+       maxIf(version, staged = 0) AS newest,
+       argMaxIf(copies, version, staged = 0) = 1
+           AND argMaxIf(a_digest, version, staged = 0) = anyIf(a_digest, staged = 1) AS is_equal,
+       0 AS is_copied,
+       NOT is_equal AND newest < {{snapshot:UInt64}} AS is_upsert,
+       if(oldest < {below}, {below}, 0) AS delete_below
+FROM
+(
+    SELECT {place}, version, staged, count() AS copies, any(digest) AS a_digest
+    FROM
+    (
+        SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
+        FROM {quoted(names.rows(table))}
+        WHERE {copied}
+        UNION ALL
+        SELECT {place}, {digest} AS digest, version, 0 AS staged
+        FROM {table.name}
+        WHERE {IN_SLICES} AND {copied}
+    )
+    GROUP BY {place}, version, staged
+)
+GROUP BY {place}""",
+        scope,
+    )
+
+
+def _changes(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> list[SliceChange]:
     rows = shard.rows(
         f"""\
 SELECT customer, day,
        countIf(is_upsert AND live_rows = 0) AS missing,
        countIf(is_upsert AND live_rows > 0) AS changed,
-       countIf(NOT is_staged AND is_delete) AS extra,
-       countIf(NOT is_upsert AND newest >= {{snapshot:UInt64}}) AS newer
+       countIf(delete_below > 0 AND NOT is_upsert AND (NOT is_staged OR newest < {{snapshot:UInt64}})) AS extra,
+       countIf(NOT is_upsert AND NOT is_copied AND newest >= {{snapshot:UInt64}}) AS newer,
+       countIf(is_copied) AS copied
 FROM {quoted(names.difference(table))}
 GROUP BY customer, day""",
         {"snapshot": snapshot},
     )
-    return [
-        SliceChange(
-            slice=Slice.of_row(row),
-            missing=_count(row["missing"]),
-            changed=_count(row["changed"]),
-            extra=_count(row["extra"]),
-            newer=_count(row["newer"]),
-        )
-        for row in rows
-    ]
+    return [SliceChange(slice=Slice.of_row(row), **{name: _count(row[name]) for name in _CHANGES}) for row in rows]
 
 
 def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:
@@ -210,18 +260,65 @@ WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE 
     )
 
 
-def keys_to_delete(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup) -> list[Key]:
-    """Keys of the group's slices where rows older than the snapshot have to go."""
+def expect_upserts(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> None:
+    """Waits until the shard shows our row, or a newer one, at every key that was to be written.
+
+    Raises:
+        UnconfirmedWriteError: it still doesn't.
+    """
+    place = _place(table)
+
+    def look() -> None:
+        [row] = shard.rows(
+            f"SELECT count() AS found FROM {quoted(names.difference(table))}\n"
+            f"WHERE is_upsert AND ({place}) NOT IN\n"
+            f"(SELECT {place} FROM {table.name} WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}})",
+            {**shard_scope(group), "snapshot": snapshot},
+        )
+        if row["found"]:
+            raise UnconfirmedWriteError(
+                f"{shard.label} has acknowledged an insert into {table.name}, and does not show {row['found']:,} of its rows. "
+                "Nothing was deleted"
+            )
+
+    EVIDENCE.call(look)
+
+
+def keys_to_delete(
+    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
+) -> tuple[list[Key], dict[Key, int]]:
+    """Keys of the group's slices where rows have to go.
+
+    Returns:
+        Keys where every row older than the snapshot goes, and keys with a right row, each with its version: only older ones go.
+    """
     columns = ", ".join(
         "{template_type:UInt8} AS template_type" if name == "template_type" else name for name in table.key
     )
-    return keys_of(
-        shard.table(
-            f"SELECT {columns} FROM {quoted(names.difference(table))} WHERE is_delete",
-            {"template_type": group.kind.template_type},
-        ),
-        table,
+    rows = shard.table(
+        f"SELECT {columns}, delete_below, delete_below < {{snapshot:UInt64}} AS has_right_row "
+        f"FROM {quoted(names.difference(table))} WHERE delete_below > 0",
+        {"template_type": group.kind.template_type, "snapshot": snapshot},
     )
+    has_right_row = pc.cast(rows.column("has_right_row"), pa.bool_())
+    right = rows.filter(has_right_row)
+    below = dict(zip(keys_of(right, table), right.column("delete_below").to_pylist(), strict=True))
+    return keys_of(rows.filter(pc.invert(has_right_row)), table), below
+
+
+def older_copies(shard: ShardConnection, table: Table, below: Mapping[Key, int]) -> list[Key]:
+    """The physical rows at some keys whose version is below a bound of each key: whole keys with the version as last value."""
+    copies: list[Key] = []
+    for block in _blocks(list(below)):
+        rows = shard.table(
+            f"SELECT {', '.join(table.key)}, version FROM {table.name} WHERE {_at_keys(table.key)}",
+            {"keys": block, "older_than": max(below[key] for key in block)},
+        )
+        versions = rows.column("version").to_pylist()
+        copies += [
+            (*key, version) for key, version in zip(keys_of(rows, table), versions, strict=True) if version < below[key]
+        ]
+    return copies
 
 
 def moved_keys(
@@ -287,7 +384,8 @@ def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older
     A lightweight DELETE costs 0.2 s and more in every partition that it looks into, so each statement names its partition.
 
     Args:
-        keys: whole keys of the table, or their first columns up to some column: scores may be named by their scorecard's key.
+        keys: whole keys of the table, or their first columns up to some column: scores may be named by their scorecard's key. A whole
+            key may be followed by a version: only that row is meant.
     """
     day_position = table.key.index("day")
     by_month: dict[int, list[Key]] = {}
@@ -297,7 +395,8 @@ def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older
     for month, month_keys in sorted(by_month.items()):
         for some in _blocks(month_keys):
             shard.command(
-                f"DELETE FROM {table.name} IN PARTITION {month} WHERE {_at_keys(table.key[: len(some[0])])}",
+                f"DELETE FROM {table.name} IN PARTITION {month} "
+                f"WHERE {_at_keys((*table.key, 'version')[: len(some[0])])}",
                 {"keys": some, "older_than": older_than},
             )
 

@@ -5,7 +5,8 @@ What lives here: the safe order of the writes. What does not: the statements (cl
 
 1. Load the expected rows into staging tables, each row on its shard. If a shard's slices are empty, insert into the live tables directly.
 2. Each shard compares staging with live, and finds rows of the same scorecards outside the group's slices (they moved).
-3. Insert scores, then scorecards. Once every shard has done so, delete superseded, extra and moved rows: scorecards, then scores.
+   An acknowledgement is no evidence: before it is compared, staging has to show what was sent.
+3. Insert scores, then scorecards. Once every shard shows them, delete superseded, extra and moved rows: scorecards, then scores.
    At every instant a row that is right before and after is visible, and a visible scorecard has its scores.
 4. Never cover or delete rows as new as the snapshot or newer: another writer has seen a later Postgres.
 """
@@ -13,7 +14,7 @@ What lives here: the safe order of the writes. What does not: the statements (cl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,12 +22,14 @@ from typing import TypeVar
 import pyarrow as pa
 
 from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse.evidence import Evidence, evidence_of, expect
 from reindex_assets.clickhouse.insert_block import ArrowStream, InsertBlock
-from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, results
+from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, quoted, results
 from reindex_assets.clickhouse.staging import Key, StagingNames
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import SCORE, SCORECARD, TABLES, Column, Slice, Table
 from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 T = TypeVar("T")
 
@@ -75,10 +78,15 @@ class _Waiting:
 
     block: InsertBlock = field(default_factory=InsertBlock)
     inserts: list[Future[None]] = field(default_factory=list)
+    sent: Evidence = field(default_factory=Evidence)
 
     @property
     def began(self) -> bool:
-        return bool(self.block.rows or self.inserts)
+        return bool(self.sent.rows)
+
+    def add(self, rows: pa.RecordBatch, columns: Sequence[Column]) -> None:
+        self.block.add(rows)
+        self.sent += evidence_of(rows, columns)
 
     def take(self) -> ArrowStream:
         """The finished block, once the insert before it is done; starts a new block."""
@@ -132,12 +140,12 @@ class GroupWriter:
             if not self._identities.began:
                 # Where rows go into the live tables, a scorecard must not arrive before its last score, nor after a failed insert.
                 self._drain(SCORE)
-            self._identities.block.add(staging.identities(rows))
+            self._identities.add(staging.identities(rows), SCORECARD.identity_columns)
             if self._identities.block.rows >= self._options.batch_rows:
                 self._send_identities()
         for shard, part in cut_by_shard(rows, len(self._shards)):
             waiting = self._waiting[table.name, shard]
-            waiting.block.add(self._with_version(part) if self._direct[shard] else part)
+            waiting.add(self._with_version(part) if self._direct[shard] else part, table.columns)
             if waiting.block.rows >= self._options.batch_rows:
                 self._insert(table, shard)
 
@@ -145,12 +153,18 @@ class GroupWriter:
         """Compares and writes; returns what happened to each slice. `before_write` may raise to prevent the writing."""
         for table in TABLES:
             self._drain(table)
+        if self._identities.block.rows:
+            self._send_identities()
+        results(self._identities.inserts)
+        self._shards.map(self._expect_sent)
         self._compare()
         if self._options.dry_run:
             return self._writes
         before_write()
         for table in TABLES:
             self._on_every_shard(self._upsert, table)
+        for table in TABLES:
+            self._on_every_shard(self._expect_upserts, table)
         for table in reversed(TABLES):
             self._on_every_shard(self._delete, table)
         return self._writes
@@ -179,16 +193,39 @@ class GroupWriter:
                 for item, rows in rows_by_slice.items():
                     self._writes[item][table.name, shard].deleted += rows
 
+    def _expect_sent(self, shard: ShardConnection) -> None:
+        """An acknowledgement is no evidence: what staging lacks would be deleted from the live table."""
+        names = self._names
+        for table in TABLES:
+            sent = self._waiting[table.name, shard.index].sent
+            if self._direct[shard.index]:
+                ours = f"{table.name} WHERE {IN_SLICES} AND version = {{snapshot:UInt64}}"
+                scope = {**shard_scope(self._group), "snapshot": self._snapshot}
+                expect(shard, f"rows of {table.name}", ours, table.columns, sent, scope)
+            else:
+                expect(shard, f"staged rows of {table.name}", quoted(names.rows(table)), table.columns, sent)
+        identities = quoted(names.identities)
+        expect(shard, "identities", identities, SCORECARD.identity_columns, self._identities.sent)
+
+    def _has_upserts(self, shard: ShardConnection, table: Table) -> bool:
+        """Whether rows go from staging into the live table."""
+        written = any(writes[table.name, shard.index].written for writes in self._writes.values())
+        return written and not self._direct[shard.index]
+
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
-        changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
-        if changes and not self._direct[shard.index]:
+        if self._has_upserts(shard, table):
             staging.insert_upserts(shard, self._names, table, self._snapshot)
 
+    def _expect_upserts(self, shard: ShardConnection, table: Table) -> None:
+        if self._has_upserts(shard, table):
+            staging.expect_upserts(shard, self._names, table, self._group, self._snapshot)
+
     def _delete(self, shard: ShardConnection, table: Table) -> None:
-        gone: list[Key] = []
+        gone = list(self._moved[table.name, shard.index])
         if not self._direct[shard.index]:
-            gone += staging.keys_to_delete(shard, self._names, table, self._group)
-        gone += self._moved[table.name, shard.index]
+            keys, below = staging.keys_to_delete(shard, self._names, table, self._group, self._snapshot)
+            gone += keys
+            staging.delete_rows(shard, table, staging.older_copies(shard, table, below), self._snapshot)
         staging.delete_rows(shard, table, gone, self._snapshot)
         # Also if only the other table was written, or has newer rows: another writer is at work on these slices.
         of_shard = [writes[either.name, shard.index] for writes in self._writes.values() for either in TABLES]
@@ -227,9 +264,6 @@ class GroupWriter:
     # --- the comparison
 
     def _compare(self) -> None:
-        if self._identities.block.rows:
-            self._send_identities()
-        results(self._identities.inserts)
         for table in TABLES:
             for shard, changes in enumerate(self._on_every_shard(self._changes, table)):
                 for change in changes:

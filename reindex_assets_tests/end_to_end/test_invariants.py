@@ -20,6 +20,7 @@ from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
+from reindex_assets_tests.support.merges import merges_put_off
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.running import (
     PLAN,
@@ -98,21 +99,16 @@ def test_a_run_after_edits_moves_deletes_and_additions_is_exact(
 
 
 @pytest.fixture
-def merges_put_off(shard_clients: list[Client]) -> Iterator[None]:
-    """A merge would heal a duplicate before the run has seen it. (SYSTEM STOP MERGES would stop deletes too.)"""
-    for client in shard_clients:
-        for table in ("scorecard", "score"):
-            client.command(f"ALTER TABLE {table} MODIFY SETTING min_parts_to_merge_at_once = 1000")
-    yield
-    for client in shard_clients:
-        for table in ("scorecard", "score"):
-            client.command(f"ALTER TABLE {table} RESET SETTING min_parts_to_merge_at_once")
+def every_copy_stays(shard_clients: list[Client]) -> Iterator[None]:
+    """A merge would heal a duplicate before the run has seen it."""
+    with merges_put_off(shard_clients):
+        yield
 
 
 @pytest.mark.usefixtures("equal")
 @pytest.mark.parametrize("drift", Drift)
 def test_a_run_repairs_each_kind_of_drift(
-    fleet: Fleet, source: Connection, shard_clients: list[Client], merges_put_off: None, drift: Drift
+    fleet: Fleet, source: Connection, shard_clients: list[Client], every_copy_stays: None, drift: Drift
 ) -> None:
     # An odd and an even seed: the two variants of a kind.
     planted = [

@@ -5,6 +5,7 @@ for, and one that hides that a part is gone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from clickhouse_connect.driver.client import Client
@@ -24,6 +25,19 @@ def no_merges(shard_clients: list[Client]) -> Iterator[None]:
     finally:
         for client in shard_clients:
             client.command("SYSTEM START MERGES")
+
+
+@contextlib.contextmanager
+def merges_put_off(shard_clients: list[Client]) -> Iterator[None]:
+    """No merge of the live tables within the block, and deletes as ever."""
+    tables = ("scorecard", "score")
+    for client, table in itertools.product(shard_clients, tables):
+        client.command(f"ALTER TABLE {table} MODIFY SETTING min_parts_to_merge_at_once = 1000")
+    try:
+        yield
+    finally:
+        for client, table in itertools.product(shard_clients, tables):
+            client.command(f"ALTER TABLE {table} RESET SETTING min_parts_to_merge_at_once")
 
 
 def merge_all(shard_clients: Sequence[Client]) -> None:

@@ -1,0 +1,183 @@
+"""A shard's word is no evidence: what a run does when statements are acknowledged and not done, done late, twice or by half.
+
+What lives here: single faults of the statements of a run. What does not: kills (end_to_end/test_crashes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from psycopg2.extensions import connection as Connection
+
+from reindex_assets.clickhouse import evidence, staging
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.local.data.made_data import change_source, make_source
+from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.reindex.job import ReindexOptions
+from reindex_assets.retry import EVIDENCE
+from reindex_assets_tests.support.faulty_shard import Fault, FaultyShard, faulty_shard
+from reindex_assets_tests.support.merges import merges_put_off
+from reindex_assets_tests.support.plain_loader import load_plainly
+from reindex_assets_tests.support.running import (
+    PLAN,
+    attempt,
+    content,
+    count_rows,
+    errors,
+    reindex,
+    reported,
+    slices_of,
+    staging_tables,
+)
+
+SLICES = slices_of(PLAN)
+ONCE = ReindexOptions(attempts=1)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence that doesn't come is not waited for as long."""
+    for module in (evidence, staging):
+        monkeypatch.setattr(module, "EVIDENCE", replace(EVIDENCE, attempts=2))
+
+
+@pytest.fixture
+def changed(clean: None, source: Connection, shard_clients: list[Client]) -> Iterator[None]:
+    """ClickHouse has everything of a while ago. No merge hides a copy."""
+    make_source(source, PLAN)
+    load_plainly(source, shard_clients)
+    change_source(source, PLAN, 1)
+    with merges_put_off(shard_clients):
+        yield
+
+
+@pytest.fixture
+def faulty(fleet: Fleet) -> Iterator[tuple[Fleet, FaultyShard]]:
+    with faulty_shard(fleet) as both:
+        yield both
+
+
+def keys_of_all(shard_clients: list[Client]) -> set[tuple[object, ...]]:
+    """The keys that readers see."""
+    return {
+        (table, *row)
+        for client in shard_clients
+        for table in ("scorecard", "score")
+        for row in client.query(f"SELECT DISTINCT customer, profile, scorecard_id FROM {table}").result_rows
+    }
+
+
+#: The statements that put rows somewhere, by a part of their text.
+WRITES = {"rows into staging": "_score` (", "rows from staging into the live table": "INSERT INTO score ("}
+
+
+@pytest.mark.usefixtures("changed", "hasty")
+@pytest.mark.parametrize("what", WRITES)
+@pytest.mark.parametrize("fault", [Fault.NOT_DONE, Fault.HTML])
+def test_nothing_is_deleted_when_what_was_acknowledged_is_not_there(
+    faulty: tuple[Fleet, FaultyShard],
+    source: Connection,
+    shard_clients: list[Client],
+    what: str,
+    fault: Fault,
+) -> None:
+    fleet, shard = faulty
+    before = set(content(shard_clients))
+    shard.always(WRITES[what], fault)
+
+    failures = errors(attempt(fleet, SLICES, ONCE))
+
+    assert shard.seen.get(fault), failures
+    assert failures
+    assert all("shard 1" in failure and "has acknowledged" in failure for failure in failures)
+    assert before <= set(content(shard_clients))
+    assert staging_tables(shard_clients) == []
+    shard.heal()
+    reindex(fleet, SLICES)
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("changed")
+@pytest.mark.parametrize("what", WRITES)
+def test_rows_that_show_a_while_after_they_were_acknowledged_are_waited_for(
+    faulty: tuple[Fleet, FaultyShard], source: Connection, shard_clients: list[Client], what: str
+) -> None:
+    fleet, shard = faulty
+    shard.once(WRITES[what], Fault.LATE)
+
+    assert errors(attempt(fleet, SLICES, ONCE)) == []
+
+    assert shard.seen == {Fault.LATE: 1}
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("changed", "hasty")
+@pytest.mark.parametrize("fault", [Fault.REPEATED, Fault.CUT])
+def test_staging_that_holds_other_rows_than_were_sent_stops_the_group(
+    faulty: tuple[Fleet, FaultyShard], source: Connection, shard_clients: list[Client], fault: Fault
+) -> None:
+    fleet, shard = faulty
+    before = set(content(shard_clients))
+    shard.always(WRITES["rows into staging"], fault)
+
+    assert errors(attempt(fleet, SLICES, ONCE))
+
+    assert shard.seen[fault]
+    assert before <= set(content(shard_clients))
+    shard.heal()
+    reindex(fleet, SLICES)
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("changed", "hasty")
+@pytest.mark.parametrize("table", ["score", "scorecard"])
+def test_a_run_that_can_insert_and_not_delete_inserts_once_however_often_it_is_tried(
+    faulty: tuple[Fleet, FaultyShard], source: Connection, shard_clients: list[Client], table: str
+) -> None:
+    fleet, shard = faulty
+    shard.always(f"DELETE FROM {table} ", Fault.REFUSED)
+    held = []
+    for _ in range(3):
+        assert errors(attempt(fleet, SLICES, ONCE))
+        held.append([sum(count_rows(shard_clients, name)) for name in ("score", "scorecard")])
+    assert shard.seen[Fault.REFUSED] >= 3
+    assert held[0] == held[1] == held[2]
+
+    shard.heal()
+    assert reported(reindex(fleet, SLICES)).written == 0
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_right_row_is_left_alone_and_its_older_copies_go(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet, SLICES)
+    right = set(content(shard_clients))
+    for client in shard_clients:
+        client.command(
+            "INSERT INTO score SELECT * EXCEPT (number) REPLACE (toUInt64(version - number - 1) AS version, 77 AS numeric_value) "
+            "FROM (SELECT * FROM score ORDER BY score_id LIMIT 5) AS s CROSS JOIN (SELECT number FROM numbers(2)) AS n",
+            settings={"optimize_on_insert": 0},
+        )
+    wrong = set(content(shard_clients)) - right
+    assert len(wrong) == 20
+
+    told = reported(reindex(fleet, SLICES))
+
+    assert (told.written, told.deleted) == (0, 10)
+    assert set(content(shard_clients)) == right
+
+
+@pytest.mark.usefixtures("changed")
+def test_of_two_newest_rows_alike_one_is_left(fleet: Fleet, source: Connection, shard_clients: list[Client]) -> None:
+    reindex(fleet, SLICES)
+    shard_clients[0].command("INSERT INTO score SELECT * FROM score ORDER BY score_id LIMIT 5")
+
+    told = reported(reindex(fleet, SLICES))
+
+    assert told.written == 5
+    assert_equal(source, shard_clients, kind="process")
