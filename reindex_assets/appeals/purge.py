@@ -1,6 +1,6 @@
 """The purge of appeals: looks for them in ClickHouse, deletes them, and looks again.
 
-What lives here: its order and its safety. What does not: the statements (appeals/queries.py, clickhouse/staging.py), the report
+What lives here: its order and its safety. What does not: the statements (appeals/queries.py, clickhouse/deletes.py), the report
 (appeals/report.py), and Dagster (defs/assets/appeals.py).
 
 1. It reads every appeal of the customers from Postgres and matches them with the live rows on every shard. It is going to remove the rows
@@ -28,11 +28,13 @@ import pyarrow as pa
 from reindex_assets.appeals import queries as appeal_places
 from reindex_assets.appeals.queries import FoundRows, Identity, identity_of
 from reindex_assets.appeals.report import AppealLook, CustomerAppeals, PurgeReport
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import deletes, staging
+from reindex_assets.clickhouse.deletes import KEYS_PER_DELETE
 from reindex_assets.clickhouse.insert_block import InsertBlock
+from reindex_assets.clickhouse.keys import Key
 from reindex_assets.clickhouse.schema import check_schema
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.clickhouse.staging import KEYS_PER_DELETE, Key, StagingNames
+from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ReindexError
@@ -258,7 +260,7 @@ class AppealPurge:
                     keys[shard].append(key)
             self._delete_rows(shards, SCORECARD, keys, snapshot.microseconds)
             # A scorecard that stays, because it is newer, keeps its scores.
-            left = shards.map(lambda shard: staging.count_rows_at(shard, SCORECARD, keys[shard.index], _ANY_VERSION))
+            left = shards.map(lambda shard: deletes.count_rows_at(shard, SCORECARD, keys[shard.index], _ANY_VERSION))
             staying = {identity_of(key) for counts in left for key in counts}
             keys = [[key for key in of_shard if identity_of(key) not in staying] for of_shard in keys]
             self._delete_rows(shards, SCORE, keys, snapshot.microseconds)
@@ -267,8 +269,8 @@ class AppealPurge:
         """Deletes on all shards at once, and counts the rows by customer."""
 
         def delete(shard: ShardConnection) -> dict[Key, int]:
-            counts = staging.count_rows_at(shard, table, keys[shard.index], older_than)
-            staging.delete_rows(shard, table, list(counts), older_than)
+            counts = deletes.count_rows_at(shard, table, keys[shard.index], older_than)
+            deletes.delete_rows(shard, table, list(counts), older_than)
             return counts
 
         for counts in shards.map(delete):

@@ -14,8 +14,9 @@ from datetime import date
 
 import pyarrow as pa
 
+from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
-from reindex_assets.clickhouse.staging import IDENTITY_DEFINITIONS, Key, StagingNames, keys_of
+from reindex_assets.clickhouse.staging import IDENTITY_DEFINITIONS, StagingNames
 from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup

@@ -1,7 +1,7 @@
-"""Staging: the expected rows of a group of slices, loaded beside the live tables, and their difference to what is live.
+"""Staging: the expected rows of a group of slices, loaded beside the live tables.
 
-What lives here: the staging tables, their names, those that a killed run left, and the difference on one shard. What does not: the
-order in which shards are written (reindex/writer.py).
+What lives here: the staging tables, their names, and those that a killed run left. What does not: their difference to what is live
+(clickhouse/difference.py).
 
 The tables of one run are named after its owner number. While the run lives it holds an advisory lock of that number in Postgres,
 so that the tables of a killed run can be told from the tables of one that is at work.
@@ -10,35 +10,23 @@ so that the tables of a killed run can be told from the tables of one that is at
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.schema import column_definitions
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
-from reindex_assets.errors import UnconfirmedWriteError
-from reindex_assets.model import SCORECARD, Slice, Table
-from reindex_assets.retry import EVIDENCE
+from reindex_assets.model import SCORECARD, Table
 from reindex_assets.selection.groups import SliceGroup
-from reindex_assets.selection.row_digest import fast_digest
-from reindex_assets.selection.shard_sql import ELSEWHERE, IN_SLICES, shard_scope
+from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 _PREFIX = "reindex_staging"
-_STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")
 
-#: Keys in one DELETE statement: a replicated mutation is stored in Keeper, whose nodes hold 1 MB.
-KEYS_PER_DELETE = 4_000
+_STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")
 
 #: The columns that name a scorecard wherever it stands.
 IDENTITY_DEFINITIONS = ", ".join(f"{column.name} {column.clickhouse}" for column in SCORECARD.identity_columns)
-
-_CHANGES = ("missing", "changed", "extra", "newer", "copied")
-
-#: A row's address: customer, template type, day, profile, scorecard id and, for a score, its id.
-Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +56,6 @@ class StagingNames:
 
     def all(self, tables: Iterable[Table]) -> list[str]:
         return [name for table in tables for name in (self.rows(table), self.difference(table))] + [self.identities]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceChange:
-    """How a slice's rows on one shard differ from the expected ones, in rows.
-
-    Attributes:
-        missing: expected, and not there.
-        changed: there, but not exactly once with exactly these values.
-        extra: there, and not expected; or older copies of a row whose newest copy is right.
-        newer: left alone, because the live row is newer than the snapshot.
-        copied: there more than once.
-    """
-
-    slice: Slice
-    missing: int = 0
-    changed: int = 0
-    extra: int = 0
-    newer: int = 0
-    copied: int = 0
 
 
 def orphaned_staging_tables(shard: ShardConnection) -> dict[str, int]:
@@ -132,329 +100,3 @@ def identities(rows: pa.RecordBatch) -> pa.RecordBatch:
 def is_empty(shard: ShardConnection, table: Table, group: SliceGroup) -> bool:
     """Whether a shard's live table holds nothing at all in the group's slices."""
     return not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {IN_SLICES} LIMIT 1", shard_scope(group))
-
-
-def _digest(table: Table) -> str:
-    """128 bits over the columns that the key leaves out."""
-    return fast_digest(table, "sipHash128", [column.name for column in table.columns if column.name not in table.key])
-
-
-def _place(table: Table) -> str:
-    """The key without the template type, which a group has only one of."""
-    return ", ".join(name for name in table.key if name != "template_type")
-
-
-def find_difference(
-    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
-) -> list[SliceChange]:
-    """Compares staging and live rows on one shard into the difference table; the counts of each slice that differs.
-
-    The difference table holds only keys that are not in order. A key is in order when exactly one physical row stands there
-    and every column but the version is equal. A live row as new as the snapshot or newer is never touched. Where several rows stand
-    and the newest one is right, only the others go: an attempt that could insert and not delete must not be followed by one that
-    inserts the same rows again.
-    """
-    place = _place(table)
-    digest = _digest(table)
-    scope = {**shard_scope(group), "snapshot": snapshot}
-    difference = quoted(names.difference(table))
-    shard.command(
-        f"""\
-CREATE TABLE {difference} ENGINE = MergeTree ORDER BY tuple() AS
-SELECT {place},
-       max(staged) AS is_staged,
-       countIf(staged = 0) AS live_rows,
-       minIf(version, staged = 0) AS oldest,
-       maxIf(version, staged = 0) AS newest,
-       min(digest) = max(digest) AS is_equal,
-       is_staged AND live_rows > 1 AS is_copied,
-       is_staged AND NOT is_copied AND (live_rows = 0 OR newest < {{snapshot:UInt64}}) AS is_upsert,
-       if(NOT is_copied AND live_rows > 0 AND oldest < {{snapshot:UInt64}}, {{snapshot:UInt64}}, 0) AS delete_below
-FROM
-(
-    SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
-    FROM {quoted(names.rows(table))}
-    UNION ALL
-    SELECT {place}, {digest} AS digest, version, 0 AS staged
-    FROM {table.name}
-    WHERE {IN_SLICES}
-)
-GROUP BY {place}
-HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
-        scope,
-    )
-    changes = _changes(shard, names, table, snapshot)
-    if any(change.copied for change in changes):
-        _judge_copies(shard, names, table, scope)
-        changes = _changes(shard, names, table, snapshot)
-    return changes
-
-
-def _judge_copies(shard: ShardConnection, names: StagingNames, table: Table, scope: Mapping[str, object]) -> None:
-    """Adds to the difference table what has to happen to each key that is expected and stands more than once."""
-    place = _place(table)
-    digest = _digest(table)
-    difference = quoted(names.difference(table))
-    copied = f"({place}) IN (SELECT {place} FROM {difference} WHERE is_copied)"
-    below = "if(is_equal, least(newest, {snapshot:UInt64}), {snapshot:UInt64})"
-    shard.command(
-        f"""\
-INSERT INTO {difference}
-SELECT {place},
-       1 AS is_staged,
-       sumIf(copies, staged = 0) AS live_rows,
-       minIf(version, staged = 0) AS oldest,
-       maxIf(version, staged = 0) AS newest,
-       argMaxIf(copies, version, staged = 0) = 1
-           AND argMaxIf(a_digest, version, staged = 0) = anyIf(a_digest, staged = 1) AS is_equal,
-       0 AS is_copied,
-       NOT is_equal AND newest < {{snapshot:UInt64}} AS is_upsert,
-       if(oldest < {below}, {below}, 0) AS delete_below
-FROM
-(
-    SELECT {place}, version, staged, count() AS copies, any(digest) AS a_digest
-    FROM
-    (
-        SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
-        FROM {quoted(names.rows(table))}
-        WHERE {copied}
-        UNION ALL
-        SELECT {place}, {digest} AS digest, version, 0 AS staged
-        FROM {table.name}
-        WHERE {IN_SLICES} AND {copied}
-    )
-    GROUP BY {place}, version, staged
-)
-GROUP BY {place}""",
-        scope,
-    )
-
-
-def _changes(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> list[SliceChange]:
-    rows = shard.rows(
-        f"""\
-SELECT customer, day,
-       countIf(is_upsert AND live_rows = 0) AS missing,
-       countIf(is_upsert AND live_rows > 0) AS changed,
-       countIf(delete_below > 0 AND NOT is_upsert AND (NOT is_staged OR newest < {{snapshot:UInt64}})) AS extra,
-       countIf(NOT is_upsert AND NOT is_copied AND newest >= {{snapshot:UInt64}}) AS newer,
-       countIf(is_copied) AS copied
-FROM {quoted(names.difference(table))}
-GROUP BY customer, day""",
-        {"snapshot": snapshot},
-    )
-    return [SliceChange(slice=Slice.of_row(row), **{name: _count(row[name]) for name in _CHANGES}) for row in rows]
-
-
-def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:
-    """Inserts the missing and changed rows, with the snapshot as their version."""
-    columns = ", ".join(table.column_names)
-    place = _place(table)
-    shard.command(
-        f"""\
-INSERT INTO {table.name} ({columns}, version)
-SELECT {columns}, {{snapshot:UInt64}}
-FROM {quoted(names.rows(table))}
-WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE is_upsert)""",
-        {"snapshot": snapshot},
-    )
-
-
-def expect_upserts(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> None:
-    """Waits until the shard shows our row, or a newer one, at every key that was to be written.
-
-    Raises:
-        UnconfirmedWriteError: it still doesn't.
-    """
-    place = _place(table)
-
-    def look() -> None:
-        [row] = shard.rows(
-            f"SELECT count() AS found FROM {quoted(names.difference(table))}\n"
-            f"WHERE is_upsert AND ({place}) NOT IN\n"
-            f"(SELECT {place} FROM {table.name} WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}})",
-            {**shard_scope(group), "snapshot": snapshot},
-        )
-        if row["found"]:
-            raise UnconfirmedWriteError(
-                f"{shard.label} has acknowledged an insert into {table.name}, and does not show {row['found']:,} of its rows. "
-                "Nothing was deleted"
-            )
-
-    EVIDENCE.call(look)
-
-
-def keys_to_delete(
-    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
-) -> tuple[list[Key], dict[Key, int]]:
-    """Keys of the group's slices where rows have to go.
-
-    Returns:
-        Keys where every row older than the snapshot goes, and keys with a right row, each with its version: only older ones go.
-    """
-    columns = ", ".join(
-        "{template_type:UInt8} AS template_type" if name == "template_type" else name for name in table.key
-    )
-    rows = shard.table(
-        f"SELECT {columns}, delete_below, delete_below < {{snapshot:UInt64}} AS has_right_row "
-        f"FROM {quoted(names.difference(table))} WHERE delete_below > 0",
-        {"template_type": group.kind.template_type, "snapshot": snapshot},
-    )
-    has_right_row = pc.cast(rows.column("has_right_row"), pa.bool_())
-    right = rows.filter(has_right_row)
-    below = dict(zip(keys_of(right, table), right.column("delete_below").to_pylist(), strict=True))
-    return keys_of(rows.filter(pc.invert(has_right_row)), table), below
-
-
-def older_copies(shard: ShardConnection, table: Table, below: Mapping[Key, int]) -> list[Key]:
-    """The physical rows at some keys whose version is below a bound of each key: whole keys with the version as last value."""
-    copies: list[Key] = []
-    for block in _blocks(list(below)):
-        rows = shard.table(
-            f"SELECT {', '.join(table.key)}, version FROM {table.name} WHERE {_at_keys(table.key)}",
-            {"keys": block, "older_than": max(below[key] for key in block)},
-        )
-        versions = rows.column("version").to_pylist()
-        copies += [
-            (*key, version) for key, version in zip(keys_of(rows, table), versions, strict=True) if version < below[key]
-        ]
-    return copies
-
-
-def moved_keys(
-    shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int
-) -> list[Key]:
-    """Keys outside the group's slices where one of its scorecards stood before it moved, older than the snapshot.
-
-    A set of the ids alone takes a third of the time of one of the whole identities, so those are looked at only where an id is found.
-    """
-    elsewhere = f"FROM {table.name}\nWHERE {ELSEWHERE}\n  AND version < {{snapshot:UInt64}}"
-    ids = f"scorecard_id IN (SELECT scorecard_id FROM {quoted(names.identities)})"
-    whole = (
-        f"(customer, profile, scorecard_id) IN (SELECT customer, profile, scorecard_id FROM {quoted(names.identities)})"
-    )
-    scope = {**shard_scope(group), "snapshot": snapshot}
-    for condition in ("true", ids):
-        if not shard.rows(f"SELECT 1 AS found {elsewhere}\n  AND {condition} LIMIT 1", scope):
-            return []
-    return keys_of(shard.table(f"SELECT DISTINCT {', '.join(table.key)} {elsewhere}\n  AND {whole}", scope), table)
-
-
-def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot: int) -> tuple[list[Key], list[Key]]:
-    """Keys that another writer has written since the comparison, so that rows of several versions stand there.
-
-    Returns:
-        Keys where the newest row is ours (the other writer had read Postgres before the snapshot, or was a run that was killed),
-        and keys where it is newer than ours.
-    """
-    scope = {**shard_scope(group), "snapshot": snapshot}
-    [versions] = shard.rows(
-        f"SELECT min(version) AS oldest, max(version) AS newest FROM {table.name} WHERE {IN_SLICES}", scope
-    )
-    if versions["oldest"] == versions["newest"]:
-        return [], []
-    keys = ", ".join(table.key)
-    rows = shard.table(
-        f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.name} WHERE {IN_SLICES} "
-        f"GROUP BY {keys} HAVING min(version) <= {{snapshot:UInt64}} AND max(version) >= {{snapshot:UInt64}} "
-        "AND min(version) < max(version)",
-        scope,
-    )
-    is_newer = pc.cast(rows.column("is_newer"), pa.bool_())
-    return keys_of(rows.filter(pc.invert(is_newer)), table), keys_of(rows.filter(is_newer), table)
-
-
-def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> dict[Key, int]:
-    """The rows that `delete_rows` would delete, by key; keys without any are left out."""
-    counts: dict[Key, int] = {}
-    for some in _blocks(keys):
-        columns = table.key[: len(some[0])]
-        rows = shard.table(
-            f"SELECT {', '.join(columns)}, count() AS found FROM {table.name} WHERE {_at_keys(columns)} "
-            f"GROUP BY {', '.join(columns)}",
-            {"keys": some, "older_than": older_than},
-        )
-        counts |= dict(zip(_key_columns(rows, table, columns), rows.column("found").to_pylist(), strict=True))
-    return counts
-
-
-def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:
-    """Deletes the rows at `keys` whose version is below `older_than`. Starts no mutation when there are no keys.
-
-    A lightweight DELETE costs 0.2 s and more in every partition that it looks into, so each statement names its partition.
-
-    Args:
-        keys: whole keys of the table, or their first columns up to some column: scores may be named by their scorecard's key. A whole
-            key may be followed by a version: only that row is meant.
-    """
-    day_position = table.key.index("day")
-    by_month: dict[int, list[Key]] = {}
-    for key in dict.fromkeys(keys):
-        day = _day(key[day_position])
-        by_month.setdefault(day.year * 100 + day.month, []).append(key)
-    for month, month_keys in sorted(by_month.items()):
-        for some in _blocks(month_keys):
-            shard.command(
-                f"DELETE FROM {table.name} IN PARTITION {month} "
-                f"WHERE {_at_keys((*table.key, 'version')[: len(some[0])])}",
-                {"keys": some, "older_than": older_than},
-            )
-
-
-def _blocks(keys: Sequence[Key]) -> list[Sequence[Key]]:
-    return [keys[start : start + KEYS_PER_DELETE] for start in range(0, len(keys), KEYS_PER_DELETE)]
-
-
-def _at_keys(columns: Sequence[str]) -> str:
-    return f"({', '.join(columns)}) IN %(keys)s AND version < %(older_than)s"
-
-
-def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older_than: int) -> dict[Slice, int]:
-    """Deletes everything older than `older_than` in the group's slices: for `clean_up`. Returns the rows per slice."""
-    scope = {**shard_scope(group), "older_than": older_than}
-    where = f"{IN_SLICES} AND version < {{older_than:UInt64}}"
-    rows = shard.rows(
-        f"SELECT customer, day, toYYYYMM(day) AS month, count() AS found FROM {table.name} WHERE {where} "
-        "GROUP BY customer, day",
-        scope,
-    )
-    for month in sorted({_count(row["month"]) for row in rows}):
-        shard.command(f"DELETE FROM {table.name} IN PARTITION {month} WHERE {where}", scope)
-    return {Slice.of_row(row): _count(row["found"]) for row in rows}
-
-
-def keys_of(rows: pa.Table, table: Table) -> list[Key]:
-    """The keys in the columns of an answer."""
-    return _key_columns(rows, table, table.key)
-
-
-def _key_columns(rows: pa.Table, table: Table, names: Sequence[str]) -> list[Key]:
-    columns = []
-    for name in names:
-        column = rows.column(name)
-        if name == "day":
-            columns.append(column.cast(pa.date32()).to_pylist())
-        elif name in table.id_columns:
-            columns.append([_uuid_text(value) for value in column.to_pylist()])
-        else:
-            columns.append([_text(value) for value in column.to_pylist()])
-    return list(zip(*columns, strict=True))
-
-
-def _uuid_text(value: object) -> str:
-    raw = value.hex() if isinstance(value, bytes) else str(value).replace("-", "")
-    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
-
-
-def _text(value: object) -> object:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _day(value: object) -> date:
-    assert isinstance(value, date)
-    return value
-
-
-def _count(value: object) -> int:
-    assert isinstance(value, int)
-    return value

@@ -1,7 +1,7 @@
 """Writes a group of slices to the shards of a cluster, so that no reader ever misses a row.
 
-What lives here: the safe order of the writes. What does not: the statements (clickhouse/staging.py), placement
-(selection/shard_rule.py).
+What lives here: the safe order of the writes. What does not: the statements (clickhouse/difference.py,
+clickhouse/deletes.py), placement (selection/shard_rule.py).
 
 1. Load the expected rows into staging tables, each row on its shard. If a shard's slices are empty, insert into the live tables directly.
 2. Each shard compares staging with live, and finds rows of the same scorecards outside the group's slices (they moved).
@@ -21,11 +21,12 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import deletes, difference, staging
 from reindex_assets.clickhouse.evidence import Evidence, evidence_of, expect
 from reindex_assets.clickhouse.insert_block import ArrowStream, InsertBlock
+from reindex_assets.clickhouse.keys import Key
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, quoted, results
-from reindex_assets.clickhouse.staging import Key, StagingNames
+from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Column, Slice, Table
 from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection.groups import SliceGroup
@@ -187,7 +188,7 @@ class GroupWriter:
     def _clean_up(self) -> None:
         for table in reversed(TABLES):
             deleted = self._on_every_shard(
-                lambda shard, table: staging.delete_slices(shard, table, self._group, self._snapshot), table
+                lambda shard, table: deletes.delete_slices(shard, table, self._group, self._snapshot), table
             )
             for shard, rows_by_slice in enumerate(deleted):
                 for item, rows in rows_by_slice.items():
@@ -214,25 +215,25 @@ class GroupWriter:
 
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         if self._has_upserts(shard, table):
-            staging.insert_upserts(shard, self._names, table, self._snapshot)
+            difference.insert_upserts(shard, self._names, table, self._snapshot)
 
     def _expect_upserts(self, shard: ShardConnection, table: Table) -> None:
         if self._has_upserts(shard, table):
-            staging.expect_upserts(shard, self._names, table, self._group, self._snapshot)
+            difference.expect_upserts(shard, self._names, table, self._group, self._snapshot)
 
     def _delete(self, shard: ShardConnection, table: Table) -> None:
         gone = list(self._moved[table.name, shard.index])
         if not self._direct[shard.index]:
-            keys, below = staging.keys_to_delete(shard, self._names, table, self._group, self._snapshot)
+            keys, below = difference.keys_to_delete(shard, self._names, table, self._group, self._snapshot)
             gone += keys
-            staging.delete_rows(shard, table, staging.older_copies(shard, table, below), self._snapshot)
-        staging.delete_rows(shard, table, gone, self._snapshot)
+            deletes.delete_rows(shard, table, deletes.older_copies(shard, table, below), self._snapshot)
+        deletes.delete_rows(shard, table, gone, self._snapshot)
         # Also if only the other table was written, or has newer rows: another writer is at work on these slices.
         of_shard = [writes[either.name, shard.index] for writes in self._writes.values() for either in TABLES]
         if any(write.written or write.newer for write in of_shard):
-            ours, newer = staging.superseded(shard, table, self._group, self._snapshot)
-            staging.delete_rows(shard, table, ours, self._snapshot)
-            staging.delete_rows(shard, table, newer, self._snapshot + 1)
+            ours, newer = difference.superseded(shard, table, self._group, self._snapshot)
+            deletes.delete_rows(shard, table, ours, self._snapshot)
+            deletes.delete_rows(shard, table, newer, self._snapshot + 1)
 
     # --- the rows on their way
 
@@ -276,16 +277,16 @@ class GroupWriter:
                 self._count_moved(table, shard, moved)
 
     def _moved_keys(self, shard: ShardConnection, table: Table) -> list[Key]:
-        return staging.moved_keys(shard, self._names, table, self._group, self._snapshot)
+        return difference.moved_keys(shard, self._names, table, self._group, self._snapshot)
 
-    def _changes(self, shard: ShardConnection, table: Table) -> list[staging.SliceChange]:
+    def _changes(self, shard: ShardConnection, table: Table) -> list[difference.SliceChange]:
         if self._direct[shard.index]:
             # Every row that was read has been written.
             return [
-                staging.SliceChange(slice=item, missing=writes[table.name, shard.index].read)
+                difference.SliceChange(slice=item, missing=writes[table.name, shard.index].read)
                 for item, writes in self._writes.items()
             ]
-        return staging.find_difference(shard, self._names, table, self._group, self._snapshot)
+        return difference.find_difference(shard, self._names, table, self._group, self._snapshot)
 
     def _count_moved(self, table: Table, shard: int, moved: Iterable[Key]) -> None:
         """Counts rows that left another slice under their customer's first slice: their old slice is not part of the run."""

@@ -19,7 +19,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.appeals.purge import AppealPurge, PurgeOptions, PurgeProgress, plan_purges, purge_blocks
 from reindex_assets.appeals.report import Outcome, PurgeReport
-from reindex_assets.clickhouse.staging import Key
+from reindex_assets.clickhouse.keys import Key
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError, SliceBusyError
 from reindex_assets.local.stack.files_of_stack import CLUSTER

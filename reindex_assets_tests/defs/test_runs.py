@@ -13,7 +13,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import difference
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import PlacementError
 from reindex_assets.local.data.made_data import change_source, make_source
@@ -152,14 +152,14 @@ class PausedRun:
     def __init__(self, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paused, self.go_on = threading.Event(), threading.Event()
         self.outcomes: list[SliceOutcome] = []
-        original = staging.insert_upserts
+        original = difference.insert_upserts
 
         def insert_upserts(*args: object) -> None:
             self.paused.set()
             assert self.go_on.wait(20)
             original(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(staging, "insert_upserts", insert_upserts)
+        monkeypatch.setattr(difference, "insert_upserts", insert_upserts)
         self._thread = threading.Thread(target=lambda: self.outcomes.extend(attempt(fleet, FEW)))
         self._thread.start()
         assert self.paused.wait(60)

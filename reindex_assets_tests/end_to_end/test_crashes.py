@@ -22,7 +22,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import deletes, difference
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
@@ -173,9 +173,9 @@ def mended(stack: LocalStack) -> Iterator[None]:
 #: Where in a run the kill comes, by the function that is about to be called.
 MOMENTS = {
     "while rows are staged": (shards.GroupWriter, "add"),
-    "before the comparison": (staging, "find_difference"),
-    "before the inserts": (staging, "insert_upserts"),
-    "before the deletes": (staging, "delete_rows"),
+    "before the comparison": (difference, "find_difference"),
+    "before the inserts": (difference, "insert_upserts"),
+    "before the deletes": (deletes, "delete_rows"),
 }
 
 

@@ -55,7 +55,7 @@ from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.rectangles import Rectangle
 from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import with_clickhouse, with_postgres
-from reindex_assets_tests.support.merges import merge_all, no_merges
+from reindex_assets_tests.support.merges import merge_all, merges_put_off, no_merges
 from reindex_assets_tests.support.planted_appeals import add_appeal
 from reindex_assets_tests.support.running import with_customers, with_shards
 from reindex_assets_tests.support.sent_statements import Recorder, files_of, functions, golden_files, write_golden
@@ -117,6 +117,9 @@ class Scenario:
         self.scores_are_read(at_once=True)
         self.prove(kind)
         self.reindex(kind)
+        with merges_put_off(self.clients):
+            self.leave_older_copies()
+            self.reindex(kind)
         count_clickhouse(self.fleet.dataset(CLUSTER, kind), [ITEM])
 
     def scores_are_read(self, at_once: bool) -> None:
@@ -142,6 +145,12 @@ class Scenario:
     def insert_beside(self) -> None:
         for table in ("score", "scorecard"):
             self.clients[0].command(f"INSERT INTO {table} SELECT * FROM {table} LIMIT 1")
+
+    def leave_older_copies(self) -> None:
+        for table in ("score", "scorecard"):
+            self.clients[0].command(
+                f"INSERT INTO {table} SELECT * REPLACE (toUInt64(version - 1) AS version) FROM {table} LIMIT 1"
+            )
 
     def drift(self, kind: Kind) -> None:
         """The columns that change are one of each table."""

@@ -12,7 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse import evidence, staging
+from reindex_assets.clickhouse import difference, evidence
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.oracle.compare import assert_equal
@@ -40,7 +40,7 @@ ONCE = ReindexOptions(attempts=1)
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence that doesn't come is not waited for as long."""
-    for module in (evidence, staging):
+    for module in (evidence, difference):
         monkeypatch.setattr(module, "EVIDENCE", replace(EVIDENCE, attempts=2))
 
 

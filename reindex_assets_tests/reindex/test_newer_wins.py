@@ -12,7 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import deletes, difference
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.oracle.compare import assert_equal
@@ -38,10 +38,10 @@ CLEAN_UP = ReindexOptions(write=WriteOptions(clean_up=True))
 #: Between which two steps of a run the other writer comes, by the function that is about to be called.
 MOMENTS = {
     "before the rows are staged": (shards.GroupWriter, "add"),
-    "before the comparison": (staging, "find_difference"),
-    "between comparison and inserts": (staging, "insert_upserts"),
-    "between the comparisons of the two tables": (staging, "moved_keys"),
-    "between inserts and deletes": (staging, "delete_rows"),
+    "before the comparison": (difference, "find_difference"),
+    "between comparison and inserts": (difference, "insert_upserts"),
+    "between the comparisons of the two tables": (difference, "moved_keys"),
+    "between inserts and deletes": (deletes, "delete_rows"),
 }
 #: A slice that was just emptied is filled straight away, without a comparison.
 CLEAN_UP_MOMENTS = ("before the rows are staged", "between inserts and deletes")

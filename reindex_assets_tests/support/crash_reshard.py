@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from reindex_assets.clickhouse import staging
+from reindex_assets.clickhouse import deletes, difference
 from reindex_assets.clickhouse.shards import ShardConnection
 from reindex_assets.config.fleet import load_fleet
 from reindex_assets.placement import records as layout_record
@@ -21,8 +21,8 @@ from reindex_assets_tests.support import resharding
 
 MOMENTS: dict[str, tuple[Any, str]] = {
     "while records are written": (layout_record, "create_layout_table"),
-    "before rows are inserted": (staging, "insert_upserts"),
-    "before rows are deleted": (staging, "delete_rows"),
+    "before rows are inserted": (difference, "insert_upserts"),
+    "before rows are deleted": (deletes, "delete_rows"),
     "after rows are inserted on an empty shard": (ShardConnection, "insert"),
     "before it ends": (reshard_work, "finish_reshard"),
 }

@@ -11,8 +11,10 @@ SELECT
     maxIf(version, staged = 0) AS newest,
     min(digest) = max(digest) AS is_equal,
     is_staged
-AND (live_rows = 0 OR newest < {snapshot:UInt64}) AS is_upsert, live_rows > 0
-AND oldest < {snapshot:UInt64} AS is_delete
+AND live_rows > 1 AS is_copied, is_staged
+AND NOT is_copied
+AND (live_rows = 0 OR newest < {snapshot:UInt64}) AS is_upsert,
+if(NOT is_copied AND live_rows > 0 AND oldest < {snapshot:UInt64}, {snapshot:UInt64}, 0) AS delete_below
 FROM (
     SELECT
         customer,

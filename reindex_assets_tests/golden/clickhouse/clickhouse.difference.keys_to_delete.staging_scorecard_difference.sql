@@ -1,0 +1,9 @@
+SELECT
+    customer,
+    {template_type:UInt8} AS template_type,
+    day, profile,
+    scorecard_id,
+    delete_below,
+    delete_below < {snapshot:UInt64} AS has_right_row
+FROM `reindex_staging_{owner}_{group}_scorecard_difference`
+WHERE delete_below > 0

@@ -1,0 +1,12 @@
+SELECT
+    count() AS found,
+    ifNull(sum(toUInt64(bitShiftRight(toUInt128(scorecard_id), 64))), 0) * 1 + ifNull(sum(toUInt64(bitAnd(toUInt128(scorecard_id), toUInt128(18446744073709551615)))), 0) * 3 + ifNull(sum(toUInt64(bitShiftRight(toUInt128(template_id), 64))), 0) * 5 + ifNull(sum(toUInt64(bitAnd(toUInt128(template_id), toUInt128(18446744073709551615)))), 0) * 7 + ifNull(sum(toUInt64(bitShiftRight(toUInt128(template_revision_id), 64))), 0) * 9 + ifNull(
+        sum(toUInt64(bitAnd(toUInt128(template_revision_id), toUInt128(18446744073709551615)))), 0
+    ) * 11 + ifNull(sum(reinterpretAsUInt64(toUnixTimestamp64Micro(scorecard_time))), 0) * 13 + ifNull(sum(toUInt64(bitShiftRight(toUInt128(score_id), 64))), 0) * 15 + ifNull(
+        sum(toUInt64(bitAnd(toUInt128(score_id), toUInt128(18446744073709551615)))), 0
+    ) * 17 + ifNull(
+        sum(reinterpretAsUInt64(numeric_value)), 0
+    ) * 19 + ifNull(sum(reinterpretAsUInt64(ai_value)), 0) * 21 + ifNull(sum(reinterpretAsUInt64(weight)), 0) * 23 + ifNull(
+        sum(reinterpretAsUInt64(percentage)), 0
+    ) * 25 AS checksum
+FROM `reindex_staging_{owner}_{group}_score`

@@ -1,9 +1,0 @@
-SELECT count() AS found
-FROM score
-WHERE customer IN {customers:Array(String)}
-  AND (
-      NOT has({limited:Array(String)}, customer)
-      OR has({profiles:Array(String)}, concat(customer, '/', profile))
-  )
-  AND template_type = {template_type:UInt8}
-  AND day IN {days:Array(Date32)}
