@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from reindex_assets.errors import TransientError
+from reindex_assets.errors import TransientError, UnconfirmedWriteError
 
 T = TypeVar("T")
 
@@ -47,10 +47,15 @@ class Pauses:
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """How often something is tried, the first time included, and the pauses between."""
+    """How often something is tried, the first time included, and the pauses between.
+
+    Attributes:
+        passing: the errors that may pass by themselves.
+    """
 
     attempts: int
     pauses: Pauses
+    passing: type[TransientError] = TransientError
 
     def call(
         self,
@@ -70,7 +75,7 @@ class Retries:
             before_again(state.attempt_number, state.outcome.exception() if state.outcome else None)
 
         return Retrying(
-            retry=retry_if_exception_type(TransientError),
+            retry=retry_if_exception_type(self.passing),
             stop=stop_after_attempt(attempts or self.attempts),
             wait=lambda state: self.pauses.after(state.attempt_number),
             before_sleep=before_sleep,
@@ -84,7 +89,11 @@ CONNECTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.5, longest_second
 #: One question to a shard: reading twice does no harm.
 QUESTION = Retries(attempts=3, pauses=Pauses(first_seconds=0.3, longest_seconds=3))
 #: Looking for rows that a shard has acknowledged: a replica behind the same address may take seconds to show them.
-EVIDENCE = Retries(attempts=8, pauses=Pauses(first_seconds=0.2, longest_seconds=8, shortest_share=0.7))
+EVIDENCE = Retries(
+    attempts=8,
+    pauses=Pauses(first_seconds=0.2, longest_seconds=8, shortest_share=0.7),
+    passing=UnconfirmedWriteError,
+)
 #: Starting a server of the local stack: another try takes another port.
 SERVER = Retries(attempts=3, pauses=Pauses(first_seconds=0.1, longest_seconds=1))
 #: A step of a run, from its beginning: the option `attempts` is of these.

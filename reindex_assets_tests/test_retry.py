@@ -17,10 +17,11 @@ from reindex_assets.errors import (
     SourceBusyError,
     SourceUnreachableError,
     TransientError,
+    UnconfirmedWriteError,
     UnreachableError,
 )
 from reindex_assets.reindex.job import ReindexOptions
-from reindex_assets.retry import CONNECTION, CONNECTION_SLOT, QUESTION, STEP, Retries
+from reindex_assets.retry import CONNECTION, CONNECTION_SLOT, EVIDENCE, QUESTION, STEP, Retries
 
 EVERY_ERROR = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, ReindexError)]
 PASSING = {
@@ -29,6 +30,7 @@ PASSING = {
     SourceUnreachableError,
     SourceBusyError,
     ShardUnreachableError,
+    UnconfirmedWriteError,
     SliceBusyError,
 }
 EVERY_POLICY = [CONNECTION, QUESTION, STEP]
@@ -57,6 +59,14 @@ def test_only_what_may_pass_by_itself_is_tried_again(policy: Retries, error: typ
         with pytest.raises(error, match="it failed"):
             policy.call(work, sleep=lambda seconds: pytest.fail("a pause, for nothing"))
         assert work.calls == 1
+
+
+def test_evidence_is_looked_for_again_only_where_the_shard_has_answered() -> None:
+    late = Work(UnconfirmedWriteError("shows 0"), EVIDENCE.attempts - 1)
+    assert EVIDENCE.call(late, sleep=lambda seconds: None) == "done"
+    away = Work(ShardUnreachableError("away"), 1)
+    with pytest.raises(ShardUnreachableError):
+        EVIDENCE.call(away, sleep=lambda seconds: pytest.fail("the question itself was tried again already"))
 
 
 def test_a_defect_is_not_tried_again() -> None:
