@@ -179,7 +179,7 @@ def expect_upserts(shard: ShardConnection, names: StagingNames, table: Table, gr
         if row["found"]:
             raise UnconfirmedWriteError(
                 f"{shard.label} has acknowledged an insert into {table.name}, and does not show {row['found']:,} of its rows. "
-                "Nothing was deleted"
+                "Nothing was deleted on its word. Is there a proxy, or a replica that lags, behind this address?"
             )
 
     EVIDENCE.call(look)

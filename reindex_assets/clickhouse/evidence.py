@@ -74,7 +74,7 @@ def expect(
         if shown != sent:
             difference = "other values" if shown.rows == sent.rows else f"{shown.rows:,}"
             raise UnconfirmedWriteError(
-                f"{shard.label} has acknowledged {sent.rows:,} {what} and shows {difference}. Nothing was deleted. "
+                f"{shard.label} has acknowledged {sent.rows:,} {what} and shows {difference}. Nothing was deleted on its word. "
                 "Is there a proxy, or a replica that lags, behind this address?"
             )
 
