@@ -7,22 +7,20 @@ deleting (clickhouse/deletes.py), and the order in which shards are written (rei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reindex_assets.clickhouse.evidence import unconfirmed
 from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames
-from reindex_assets.errors import UnconfirmedWriteError
 from reindex_assets.model import Slice, Table
 from reindex_assets.retry import EVIDENCE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import fast_digest
 from reindex_assets.selection.shard_sql import ELSEWHERE, IN_SLICES, shard_scope
-
-_CHANGES = ("missing", "changed", "extra", "newer", "copied")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,6 @@ def find_difference(
     inserts the same rows again.
     """
     place = _place(table)
-    digest = _digest(table)
     scope = {**shard_scope(group), "snapshot": snapshot}
     difference = quoted(names.difference(table))
     shard.command(
@@ -73,12 +70,7 @@ SELECT {place},
        if(NOT is_copied AND live_rows > 0 AND oldest < {{snapshot:UInt64}}, {{snapshot:UInt64}}, 0) AS delete_below
 FROM
 (
-    SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
-    FROM {quoted(names.rows(table))}
-    UNION ALL
-    SELECT {place}, {digest} AS digest, version, 0 AS staged
-    FROM {table.name}
-    WHERE {IN_SLICES}
+{_both_sides(names, table)}
 )
 GROUP BY {place}
 HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
@@ -94,7 +86,6 @@ HAVING NOT (is_staged AND live_rows = 1 AND is_equal)""",
 def _judge_copies(shard: ShardConnection, names: StagingNames, table: Table, scope: Mapping[str, object]) -> None:
     """Adds to the difference table what has to happen to each key that is expected and stands more than once."""
     place = _place(table)
-    digest = _digest(table)
     difference = quoted(names.difference(table))
     copied = f"({place}) IN (SELECT {place} FROM {difference} WHERE is_copied)"
     below = "if(is_equal, least(newest, {snapshot:UInt64}), {snapshot:UInt64})"
@@ -116,13 +107,7 @@ FROM
     SELECT {place}, version, staged, count() AS copies, any(digest) AS a_digest
     FROM
     (
-        SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
-        FROM {quoted(names.rows(table))}
-        WHERE {copied}
-        UNION ALL
-        SELECT {place}, {digest} AS digest, version, 0 AS staged
-        FROM {table.name}
-        WHERE {IN_SLICES} AND {copied}
+{_both_sides(names, table, copied)}
     )
     GROUP BY {place}, version, staged
 )
@@ -144,7 +129,8 @@ FROM {quoted(names.difference(table))}
 GROUP BY customer, day""",
         {"snapshot": snapshot},
     )
-    return [SliceChange(slice=Slice.of_row(row), **{name: row[name] for name in _CHANGES}) for row in rows]
+    numbers = [field.name for field in fields(SliceChange) if field.name != "slice"]
+    return [SliceChange(slice=Slice.of_row(row), **{name: row[name] for name in numbers}) for row in rows]
 
 
 def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:
@@ -164,23 +150,27 @@ WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE 
 def expect_upserts(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> None:
     """Waits until the shard shows our row, or a newer one, at every key that was to be written.
 
+    Asks the difference table itself: an empty answer to `_changes` must not look like nothing to insert.
+
     Raises:
         UnconfirmedWriteError: it still doesn't.
     """
     place = _place(table)
+    upserts = f"{quoted(names.difference(table))} WHERE is_upsert"
+    sql = f"""\
+SELECT count() AS found
+FROM {upserts} AND ({place}) NOT IN
+(
+    SELECT {place}
+    FROM {table.name}
+    WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}} AND ({place}) IN (SELECT {place} FROM {upserts})
+)"""
+    scope = {**shard_scope(group), "snapshot": snapshot}
 
     def look() -> None:
-        [row] = shard.rows(
-            f"SELECT count() AS found FROM {quoted(names.difference(table))}\n"
-            f"WHERE is_upsert AND ({place}) NOT IN\n"
-            f"(SELECT {place} FROM {table.name} WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}})",
-            {**shard_scope(group), "snapshot": snapshot},
-        )
+        row = shard.row(sql, scope)
         if row["found"]:
-            raise UnconfirmedWriteError(
-                f"{shard.label} has acknowledged an insert into {table.name}, and does not show {row['found']:,} of its rows. "
-                "Nothing was deleted on its word. Is there a proxy, or a replica that lags, behind this address?"
-            )
+            raise unconfirmed(shard, f"an insert into {table.name}", f"{row['found']:,} of its rows are not there")
 
     EVIDENCE.call(look)
 
@@ -234,7 +224,7 @@ def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot
         and keys where it is newer than ours.
     """
     scope = {**shard_scope(group), "snapshot": snapshot}
-    [versions] = shard.rows(
+    versions = shard.row(
         f"SELECT min(version) AS oldest, max(version) AS newest FROM {table.name} WHERE {IN_SLICES}", scope
     )
     if versions["oldest"] == versions["newest"]:
@@ -250,9 +240,18 @@ def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot
     return keys_of(rows.filter(pc.invert(is_newer)), table), keys_of(rows.filter(is_newer), table)
 
 
-def _digest(table: Table) -> str:
-    """128 bits over the columns that the key leaves out."""
-    return fast_digest(table, "sipHash128", [column.name for column in table.columns if column.name not in table.key])
+def _both_sides(names: StagingNames, table: Table, condition: str = "true") -> str:
+    """Staged and live rows, each with 128 bits over the columns that the key leaves out."""
+    place = _place(table)
+    digest = fast_digest(table, "sipHash128", [column.name for column in table.columns if column.name not in table.key])
+    return f"""\
+    SELECT {place}, {digest} AS digest, toUInt64(0) AS version, 1 AS staged
+    FROM {quoted(names.rows(table))}
+    WHERE {condition}
+    UNION ALL
+    SELECT {place}, {digest} AS digest, version, 0 AS staged
+    FROM {table.name}
+    WHERE {IN_SLICES} AND {condition}"""
 
 
 def _place(table: Table) -> str:

@@ -69,13 +69,18 @@ def expect(
     sql = f"SELECT count() AS found, {' + '.join(terms)} AS checksum FROM {source}"
 
     def look() -> None:
-        [row] = shard.rows(sql, parameters)
+        row = shard.row(sql, parameters)
         shown = Evidence(rows=row["found"], checksum=row["checksum"])
         if shown != sent:
-            difference = "other values" if shown.rows == sent.rows else f"{shown.rows:,}"
-            raise UnconfirmedWriteError(
-                f"{shard.label} has acknowledged {sent.rows:,} {what} and shows {difference}. Nothing was deleted on its word. "
-                "Is there a proxy, or a replica that lags, behind this address?"
-            )
+            difference = "it shows other values" if shown.rows == sent.rows else f"it shows {shown.rows:,}"
+            raise unconfirmed(shard, f"{sent.rows:,} {what}", difference)
 
     EVIDENCE.call(look)
+
+
+def unconfirmed(shard: ShardConnection, acknowledged: str, shown: str) -> UnconfirmedWriteError:
+    """The error about a shard that does not show what it has acknowledged."""
+    return UnconfirmedWriteError(
+        f"{shard.label} has acknowledged {acknowledged}, but {shown}. Nothing was deleted on its word. "
+        "Is there a proxy, or a replica that lags, behind this address?"
+    )

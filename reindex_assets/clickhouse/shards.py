@@ -146,6 +146,8 @@ class ShardConnection:
             },
         )
         try:
+            if not client.server_settings:
+                raise OperationalError("it has no settings, as no server does")
             for name, value in _NO_DEDUPLICATION.items():
                 if name in client.server_settings:
                     client.set_client_setting(name, value)
@@ -179,6 +181,20 @@ class ShardConnection:
         result = self._retrying(lambda: self.client.query(sql, parameters=dict(parameters or {})))
         return list(result.named_results())
 
+    def row(self, sql: str, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """The row of a query that always has exactly one: an aggregate over all of its rows.
+
+        Raises:
+            ShardUnreachableError: the answer has none, so it can't be the shard's own.
+        """
+        rows = self.rows(sql, parameters)
+        if len(rows) != 1:
+            raise ShardUnreachableError(
+                f"{self.label} answered a question that has one answer with {len(rows)} rows. "
+                "Is there a proxy that answers in its place?"
+            )
+        return rows[0]
+
     def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """The rows of a query as an Arrow table."""
         return self._retrying(lambda: self.client.query_arrow(sql, parameters=dict(parameters or {})))
@@ -202,7 +218,7 @@ class ShardConnection:
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
             answer = call()
-        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
+        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError, pa.ArrowInvalid) as error:
             translated = self._translated(error)
             self._has_failed = isinstance(translated, ShardUnreachableError)
             raise translated from None

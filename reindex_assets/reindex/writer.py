@@ -208,17 +208,13 @@ class GroupWriter:
         identities = quoted(names.identities)
         expect(shard, "identities", identities, SCORECARD.identity_columns, self._identities.sent)
 
-    def _has_upserts(self, shard: ShardConnection, table: Table) -> bool:
-        """Whether rows go from staging into the live table."""
-        written = any(writes[table.name, shard.index].written for writes in self._writes.values())
-        return written and not self._direct[shard.index]
-
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
-        if self._has_upserts(shard, table):
+        changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
+        if changes and not self._direct[shard.index]:
             difference.insert_upserts(shard, self._names, table, self._snapshot)
 
     def _expect_upserts(self, shard: ShardConnection, table: Table) -> None:
-        if self._has_upserts(shard, table):
+        if not self._direct[shard.index]:
             difference.expect_upserts(shard, self._names, table, self._group, self._snapshot)
 
     def _delete(self, shard: ShardConnection, table: Table) -> None:

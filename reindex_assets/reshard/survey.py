@@ -250,10 +250,7 @@ GROUP BY customer, reason""",
 
     def held_by(self, shard: ShardConnection) -> dict[str, int]:
         """All rows of a shard, by table name."""
-        return {
-            table.name: int(str(shard.rows(f"SELECT count() AS found FROM {table.name}")[0]["found"]))
-            for table in TABLES
-        }
+        return {table.name: shard.row(f"SELECT count() AS found FROM {table.name}")["found"] for table in TABLES}
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
         """All rows of each retiring shard, by label and table name."""

@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse import difference, evidence
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.reindex.job import ReindexOptions
@@ -60,8 +61,8 @@ def faulty(fleet: Fleet) -> Iterator[tuple[Fleet, FaultyShard]]:
         yield both
 
 
-def keys_of_all(shard_clients: list[Client]) -> set[tuple[object, ...]]:
-    """The keys that readers see."""
+def visible(shard_clients: list[Client]) -> set[tuple[object, ...]]:
+    """The scorecards, and the scorecards of scores, that readers see."""
     return {
         (table, *row)
         for client in shard_clients
@@ -130,6 +131,48 @@ def test_staging_that_holds_other_rows_than_were_sent_stops_the_group(
     shard.heal()
     reindex(fleet, SLICES)
     assert_equal(source, shard_clients, kind="process")
+
+
+#: Questions of a run, by a part of their text.
+QUESTIONS = {
+    "what is staged": "AS checksum FROM `reindex_staging",
+    "what differs": "countIf(is_upsert AND live_rows = 0)",
+    "what is not there": "WHERE is_upsert AND",
+    "what has to go": "AS has_right_row",
+    "versions": "min(version) AS oldest, max(version) AS newest FROM",
+}
+
+
+@pytest.mark.usefixtures("changed", "hasty")
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_empty_answer_is_no_answer(
+    faulty: tuple[Fleet, FaultyShard], source: Connection, shard_clients: list[Client], question: str
+) -> None:
+    fleet, shard = faulty
+    before = visible(shard_clients)
+    shard.always(QUESTIONS[question], Fault.NOT_DONE)
+
+    failures = errors(attempt(fleet, SLICES, ONCE))
+
+    assert shard.seen[Fault.NOT_DONE]
+    assert failures
+    assert all("shard 1 (" in failure for failure in failures)
+    meanwhile = visible(shard_clients)
+    shard.heal()
+    reindex(fleet, SLICES)
+    assert_equal(source, shard_clients, kind="process")
+    assert before & visible(shard_clients) <= meanwhile
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_shard_without_settings_is_none(faulty: tuple[Fleet, FaultyShard], shard_clients: list[Client]) -> None:
+    fleet, shard = faulty
+    before = content(shard_clients)
+    shard.always("FROM system.settings", Fault.NOT_DONE)
+    # What keeps deduplication from swallowing a repair is sent to servers that have the setting.
+    with pytest.raises(ShardUnreachableError, match=r"shard 1 .* it has no settings"):
+        attempt(fleet, SLICES, ONCE)
+    assert content(shard_clients) == before
 
 
 @pytest.mark.usefixtures("changed", "hasty")

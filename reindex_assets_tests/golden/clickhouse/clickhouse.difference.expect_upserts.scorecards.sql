@@ -12,4 +12,9 @@ WHERE is_upsert
         AND template_type = {template_type:UInt8}
         AND day IN {days:Array(Date32)}
         AND version >= {snapshot:UInt64}
+        AND (customer, day, profile, scorecard_id) IN (
+            SELECT customer, day, profile, scorecard_id
+            FROM `reindex_staging_{owner}_{group}_scorecard_difference`
+            WHERE is_upsert
+        )
   )

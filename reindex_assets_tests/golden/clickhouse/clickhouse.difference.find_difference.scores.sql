@@ -48,6 +48,7 @@ FROM (
         toUInt64(0) AS version,
         1 AS staged
     FROM `reindex_staging_{owner}_{group}_score`
+    WHERE true
     UNION ALL
     SELECT
         customer,
@@ -87,6 +88,7 @@ FROM (
       )
       AND template_type = {template_type:UInt8}
       AND day IN {days:Array(Date32)}
+      AND true
 )
 GROUP BY customer, day, profile, scorecard_id, score_id
 HAVING NOT (is_staged AND live_rows = 1 AND is_equal)
