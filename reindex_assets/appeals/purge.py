@@ -1,13 +1,13 @@
-"""The purge of appeals: looks for them in ClickHouse, deletes them, and looks again.
+"""The purge of appeals: finds them in ClickHouse, deletes them, and searches again.
 
 What lives here: its order and its safety. What does not: the statements (appeals/queries.py, clickhouse/deletes.py), the report
 (appeals/report.py), and Dagster (defs/assets/appeals.py).
 
-1. It reads every appeal of the customers from Postgres and matches them with the live rows on every shard. It is going to remove the rows
-   that are on one of the days, and, on whatever day, the rows of appeals whose day in Postgres is one of them. A dry run ends here.
+1. It reads every appeal of the customers from Postgres and matches them with the live rows on every shard. It selects the rows that
+   are on one of the days, and the rows, on any day, of appeals whose day in Postgres is one of them. A dry run ends here.
 2. It removes the first of them, by day and customer, in blocks. For each block it takes the locks of the slices that hold the rows, as runs
    do, and asks Postgres again which are still appeals. Their scorecards go first, on every shard, then their scores.
-3. It looks for everything again, on the real tables.
+3. It searches the real tables again for everything.
 
 It keeps nothing between runs: the next one finds out what is left. A row as new as the block's snapshot of Postgres, or newer, stays: its
 writer has seen a later Postgres, in which the scorecard may no longer be an appeal. The next run has a later snapshot.
@@ -26,8 +26,8 @@ from itertools import chain
 import pyarrow as pa
 
 from reindex_assets.appeals import queries as appeal_places
-from reindex_assets.appeals.queries import FoundRows, Identity, identity_of
-from reindex_assets.appeals.report import AppealLook, CustomerAppeals, PurgeReport
+from reindex_assets.appeals.queries import AppealCounts, Identity, identity_of
+from reindex_assets.appeals.report import AppealSnapshot, CustomerAppeals, PurgeReport
 from reindex_assets.clickhouse import deletes, staging
 from reindex_assets.clickhouse.deletes import KEYS_PER_DELETE
 from reindex_assets.clickhouse.insert_block import InsertBlock
@@ -48,7 +48,7 @@ from reindex_assets.selection.groups import MAX_SLICES, SliceGroup, slice_group
 from reindex_assets.selection.rectangles import plan_rectangles
 from reindex_assets.selection.source_sql import source_scope
 
-#: Places that a look names.
+#: The most places that a report names.
 _EXAMPLES = 20
 #: The appeals to remove are in memory: 100 bytes each, and a few hundred while their block is being removed.
 MAX_SCORECARDS = 500_000
@@ -118,7 +118,7 @@ class AppealPurge:
         self._run_id = run_id
         self._on_progress = on_progress
         self._on_retry = on_retry
-        self._looks = 0
+        self._searches = 0
         self._deleted: Counter[tuple[str, str]] = Counter()
         if not 1 <= self._options.max_scorecards <= MAX_SCORECARDS:
             raise ConfigurationError(
@@ -127,7 +127,7 @@ class AppealPurge:
             )
 
     def run(self) -> PurgeReport:
-        """Looks, deletes and looks again.
+        """Searches, deletes, and searches again.
 
         Raises:
             ReindexError: an engine can't be reached, another run holds the slices, or the schema is wrong. What was deleted until then
@@ -136,7 +136,7 @@ class AppealPurge:
         comment = f"reindex_assets purge {self._run_id}".rstrip()
         with Engines(self._cluster, comment, self._options.attempts, self._on_retry) as engines:
             engines.retrying("the check of the shards", lambda: self._check_shards(engines))
-            before, chosen = engines.retrying("the look for appeals", lambda: self._look(engines))
+            before, chosen = engines.retrying("the search for appeals", lambda: self._search(engines))
             report = PurgeReport(
                 cluster_name=self._cluster_name, group=self._group, dry_run=self._options.dry_run, before=before
             )
@@ -144,7 +144,7 @@ class AppealPurge:
                 return report
             assert chosen is not None
             self._delete(engines, chosen.places)
-            after, _ = engines.retrying("the proof", lambda: self._look(engines, chosen.identities))
+            after, _ = engines.retrying("the search for what is left", lambda: self._search(engines, chosen.identities))
             return replace(report, after=after, attempted=chosen.identities.num_rows, deleted=self._deleted)
 
     def _check_shards(self, engines: Engines) -> None:
@@ -157,17 +157,19 @@ class AppealPurge:
             raise refusal
         drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
 
-    # --- the look
+    # --- the search
 
-    def _look(self, engines: Engines, attempted: pa.RecordBatch | None = None) -> tuple[AppealLook, _Chosen | None]:
-        """What is there, and which appeals this run is to remove.
+    def _search(
+        self, engines: Engines, attempted: pa.RecordBatch | None = None
+    ) -> tuple[AppealSnapshot, _Chosen | None]:
+        """What is there, and which appeals this run will remove.
 
         Args:
-            attempted: the appeals that it has already removed: the look then shows whether they are gone, and chooses no others.
+            attempted: the appeals that it has already removed. The search then shows whether they are gone, and selects no others.
         """
         session, shards = engines.source, engines.shards
-        self._looks += 1
-        names = StagingNames(owner=session.owner, group=self._looks)
+        self._searches += 1
+        names = StagingNames(owner=session.owner, group=self._searches)
         try:
             shards.map(lambda shard: _create(shard, names))
             if attempted is not None:
@@ -180,10 +182,12 @@ class AppealPurge:
                     in_postgres.update(appeal_places.count_asked(batch))
                     _insert(shards, names.appeals, batch)
             shards.map(lambda shard: appeal_places.match(shard, names, self._group))
-            look = self._counted(shards, names, in_postgres, snapshot.microseconds, was_attempted=attempted is not None)
-            if attempted is not None or self._options.dry_run or not look.found.appeals:
-                return look, None
-            return look, self._first(shards, names)
+            appeals = self._counted(
+                shards, names, in_postgres, snapshot.microseconds, was_attempted=attempted is not None
+            )
+            if attempted is not None or self._options.dry_run or not appeals.found.appeals:
+                return appeals, None
+            return appeals, self._first(shards, names)
         finally:
             # A shard that can't be reached keeps its tables. The next run sees that their owner is gone, and drops them.
             tables = (names.appeals, names.appeal_places, names.identities)
@@ -198,7 +202,7 @@ class AppealPurge:
         snapshot: int,
         *,
         was_attempted: bool,
-    ) -> AppealLook:
+    ) -> AppealSnapshot:
         on_shards = shards.map(lambda shard: appeal_places.count_places(shard, names))
         stuck = shards.map(lambda shard: appeal_places.count_places(shard, names, attempted_only=True))
         examples = shards.map(
@@ -219,8 +223,8 @@ class AppealPurge:
             for customer in self._group.customer_names
         )
         first = sorted(chain.from_iterable(examples), key=lambda place: (place.day, place.customer))[:_EXAMPLES]
-        stuck_rows = sum((rows for counts in stuck for rows in counts.values()), FoundRows())
-        return AppealLook(snapshot, customers, stuck_rows, tuple(first))
+        stuck_rows = sum((rows for counts in stuck for rows in counts.values()), AppealCounts())
+        return AppealSnapshot(snapshot, customers, stuck_rows, tuple(first))
 
     def _first(self, shards: ShardSet, names: StagingNames) -> _Chosen:
         limit = self._options.max_scorecards

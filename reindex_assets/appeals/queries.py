@@ -48,15 +48,17 @@ def identity_of(key: Key) -> Identity:
 
 
 @dataclass(frozen=True)
-class FoundRows:
+class AppealCounts:
     """How many `appeals` have rows, and how many rows they have in the tables `scorecards` and `scores`."""
 
     appeals: int = 0
     scorecards: int = 0
     scores: int = 0
 
-    def __add__(self, other: FoundRows) -> FoundRows:
-        return FoundRows(self.appeals + other.appeals, self.scorecards + other.scorecards, self.scores + other.scores)
+    def __add__(self, other: AppealCounts) -> AppealCounts:
+        return AppealCounts(
+            self.appeals + other.appeals, self.scorecards + other.scorecards, self.scores + other.scores
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class AppealPlace:
     day: date
     template_type: int
     scorecard_type: int
-    rows: FoundRows
+    rows: AppealCounts
 
 
 # --- Postgres
@@ -162,7 +164,7 @@ GROUP BY {_KEY}""",
 
 def count_places(
     shard: ShardConnection, names: StagingNames, *, attempted_only: bool = False
-) -> dict[tuple[str, int], FoundRows]:
+) -> dict[tuple[str, int], AppealCounts]:
     """The appeals' rows on a shard, by customer and type."""
     rows = shard.rows(
         f"SELECT toString(customer) AS name, scorecard_type, uniqExact(profile, scorecard_id) AS appeals, "
@@ -171,7 +173,7 @@ def count_places(
         {"attempted_only": attempted_only},
     )
     return {
-        (row["name"], row["scorecard_type"]): FoundRows(row["appeals"], row["scorecards"], row["scores"])
+        (row["name"], row["scorecard_type"]): AppealCounts(row["appeals"], row["scorecards"], row["scores"])
         for row in rows
     }
 
@@ -198,7 +200,7 @@ LIMIT {{limit:UInt64}}""",
             day=row["day"],
             template_type=row["template_type"],
             scorecard_type=row["scorecard_type"],
-            rows=FoundRows(1, row["scorecards"], row["scores"]),
+            rows=AppealCounts(1, row["scorecards"], row["scores"]),
         )
         for row in rows
     ]

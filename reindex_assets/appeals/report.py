@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reindex_assets.appeals.queries import TYPE_NAMES, AppealPlace, FoundRows
+from reindex_assets.appeals.queries import TYPE_NAMES, AppealCounts, AppealPlace
 from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets.selection.groups import SliceGroup
 
@@ -25,39 +25,39 @@ class CustomerAppeals:
 
     customer: str
     in_postgres: Mapping[int, int]
-    on_shards: Mapping[tuple[int, int], FoundRows]
+    on_shards: Mapping[tuple[int, int], AppealCounts]
     shard_count: int
 
     @property
-    def found(self) -> FoundRows:
+    def found(self) -> AppealCounts:
         """On all shards. An appeal that is on two shards counts twice among the `appeals`."""
-        return sum(self.on_shards.values(), FoundRows())
+        return sum(self.on_shards.values(), AppealCounts())
 
-    def of_type(self, type_: int) -> FoundRows:
-        return sum((rows for (_, row_type), rows in self.on_shards.items() if row_type == type_), FoundRows())
+    def of_type(self, type_: int) -> AppealCounts:
+        return sum((rows for (_, row_type), rows in self.on_shards.items() if row_type == type_), AppealCounts())
 
-    def of_shard(self, shard: int) -> FoundRows:
-        return sum((rows for (on_shard, _), rows in self.on_shards.items() if on_shard == shard), FoundRows())
+    def of_shard(self, shard: int) -> AppealCounts:
+        return sum((rows for (on_shard, _), rows in self.on_shards.items() if on_shard == shard), AppealCounts())
 
 
 @dataclass(frozen=True)
-class AppealLook:
+class AppealSnapshot:
     """The appeals in both engines at one moment.
 
     Attributes:
-        snapshot: when Postgres was read, in microseconds.
-        stuck: the rows that this run has tried to remove and that are there.
+        read_at: when Postgres was read, in microseconds.
+        stuck: rows that this run has tried to remove and that are still there.
         examples: some places; after a purge, only of `stuck`.
     """
 
-    snapshot: int
+    read_at: int
     customers: tuple[CustomerAppeals, ...]
-    stuck: FoundRows
+    stuck: AppealCounts
     examples: tuple[AppealPlace, ...]
 
     @property
-    def found(self) -> FoundRows:
-        return sum((customer.found for customer in self.customers), FoundRows())
+    def found(self) -> AppealCounts:
+        return sum((customer.found for customer in self.customers), AppealCounts())
 
 
 class Outcome(StrEnum):
@@ -74,7 +74,7 @@ class PurgeReport:
     """One run over some customers and days of a cluster.
 
     Attributes:
-        after: what a second look found after the deletes; None when there was nothing to delete, and in a dry run.
+        after: what is there after the deletes; None when there was nothing to delete, and in a dry run.
         attempted: how many appeals the run tried to remove.
         deleted: how many rows, by customer and table.
     """
@@ -82,13 +82,13 @@ class PurgeReport:
     cluster_name: str
     group: SliceGroup
     dry_run: bool
-    before: AppealLook
-    after: AppealLook | None = None
+    before: AppealSnapshot
+    after: AppealSnapshot | None = None
     attempted: int = 0
     deleted: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @property
-    def latest(self) -> AppealLook:
+    def latest(self) -> AppealSnapshot:
         return self.after or self.before
 
     @property
@@ -128,9 +128,9 @@ class PurgeReport:
                 )
 
 
-def rows_words(rows: FoundRows) -> str:
+def rows_words(rows: AppealCounts) -> str:
     """
-    >>> rows_words(FoundRows(2, 2, 9)), rows_words(FoundRows(1, 0, 4))
+    >>> rows_words(AppealCounts(2, 2, 9)), rows_words(AppealCounts(1, 0, 4))
     ('2 appeals (2 scorecard rows, 9 score rows)', '1 appeal (0 scorecard rows, 4 score rows)')
     """
     noun = "appeal" if rows.appeals == 1 else "appeals"

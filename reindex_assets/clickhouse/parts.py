@@ -203,7 +203,7 @@ def of_months(parts: Parts, slices: Iterable[Slice]) -> dict[PartitionPlace, Map
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartsLook:
+class SliceChanges:
     """What has happened to the rows of some slices since a list of parts.
 
     Attributes:
@@ -217,9 +217,9 @@ class PartsLook:
     merged: frozenset[Slice]
 
 
-def look_at_parts(
+def changes_of_slices(
     shards: ShardSet, kind: Kind, groups: Collection[SliceGroup], before: Parts, listed: Parts
-) -> PartsLook:
+) -> SliceChanges:
     """Which slices of `groups` something has happened to between two lists of parts.
 
     Parts are merged at any time: whoever asks for a part's rows looks afterwards whether it was still there to answer. If it was not, the
@@ -242,7 +242,7 @@ def look_at_parts(
     in_doubt &= slices
     in_doubt |= {item for item in slices if changes.rewritten & {None, (item.day.year, item.day.month)}}
     merged = {item for item in slices - in_doubt if changes.merged & {None, (item.day.year, item.day.month)}}
-    return PartsLook(parts=listed, in_doubt=frozenset(in_doubt), merged=frozenset(merged))
+    return SliceChanges(parts=listed, in_doubt=frozenset(in_doubt), merged=frozenset(merged))
 
 
 def slices_in_parts(

@@ -36,7 +36,7 @@ from reindex_assets.selection.row_digest import MODULUS, digest_of_rows, rows_to
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 from reindex_assets.selection.source_sql import source_sql
 
-#: Seconds after which a difference can no longer be a row on its way.
+#: Seconds after which a difference can no longer be a row in flight.
 SETTLE_SECONDS = Watch().settle_seconds
 #: Seconds that ClickHouse has to merge an older version into the right one (Difference.UNMERGED).
 MERGE_PATIENCE_SECONDS = 600.0
@@ -105,7 +105,7 @@ class Comparison:
         """Compares slices by their sums, and those that differ by their rows: which still differ in the same way after `settle_seconds`?
 
         A busy slice always differs, but in other rows each time. That's why this compares rows twice instead of sums: by the second
-        time, a row on its way has arrived or has changed again.
+        time, a row in flight has arrived or has changed again.
 
         Args:
             samples: rows to show for each table and class of difference.
@@ -143,12 +143,12 @@ class Comparison:
         return list(compared.values())
 
 
-def _differences(rows: pa.Table, on_their_way: int, samples: tuple[RowSample, ...]) -> SliceDifferences:
+def _differences(rows: pa.Table, in_flight: int, samples: tuple[RowSample, ...]) -> SliceDifferences:
     counts = count_differences(rows)
     return SliceDifferences(
         {key: number for key, number in counts.items() if key[1] not in HARMLESS},
         {key: number for key, number in counts.items() if key[1] in HARMLESS},
-        on_their_way,
+        in_flight,
         drift_evidence(rows),
         samples,
     )

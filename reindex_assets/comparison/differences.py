@@ -1,6 +1,6 @@
 """Finds the rows of a group of slices that differ, and classifies how: compares every row of both engines by its digest.
 
-What lives here: the classes of differences, and telling lasting ones from rows on their way. What does not: the queries that read both
+What lives here: the classes of differences, and telling lasting ones from rows in flight. What does not: the queries that read both
 sides (comparison/row_queries.py), sums (comparison/comparison.py), and the values of sample rows (comparison/samples.py).
 
 Equal rows have equal digests, so a sorted comparison of 64-bit numbers settles most rows; only the rest is compared by key. Rows are Arrow
@@ -85,16 +85,16 @@ FOUND = pa.schema(
 
 
 @dataclass(frozen=True)
-class RowLook:
+class DifferingRows:
     """The differing rows of a group at one snapshot, in the schema `FOUND`."""
 
     snapshot: Snapshot
     rows: pa.Table
 
-    def lasting(self, earlier: RowLook) -> RowLook:
-        """The rows that differed in exactly the same way in an `earlier` look: the others were on their way."""
+    def lasting(self, earlier: DifferingRows) -> DifferingRows:
+        """The rows that differed in exactly the same way in an `earlier` look: the others were in flight."""
         seen = np.isin(_column(self.rows, "evidence"), _column(earlier.rows, "evidence"))
-        return RowLook(self.snapshot, self.rows.filter(pa.array(seen)))
+        return DifferingRows(self.snapshot, self.rows.filter(pa.array(seen)))
 
     def of_slices(self, group: SliceGroup) -> dict[Slice, pa.Table]:
         """The rows by slice; an empty table for a slice without any."""
@@ -126,7 +126,9 @@ def difference_of(row: dict[str, Any]) -> tuple[Table, Difference]:
     return TABLES[row["table"]], _BY_NUMBER[row["difference"]]
 
 
-def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, merge_patience_seconds: float) -> RowLook:
+def look_at_rows(
+    session: SourceSession, shards: ShardSet, group: SliceGroup, merge_patience_seconds: float
+) -> DifferingRows:
     """Compares every row of a group of slices.
 
     Args:
@@ -151,7 +153,7 @@ def look_at_rows(session: SourceSession, shards: ShardSet, group: SliceGroup, me
         for number, table in enumerate(TABLES):
             sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, folding_since)
             differing.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
-    return RowLook(snapshot, pa.concat_tables(differing))
+    return DifferingRows(snapshot, pa.concat_tables(differing))
 
 
 # --- the comparison

@@ -79,14 +79,14 @@ class SliceDifferences:
     Attributes:
         rows: exact numbers by table name and difference, of the rows that are drift.
         harmless: the same for the rows that are not: `UNMERGED` and `NEWER`.
-        on_their_way: rows that differed at first but not in the same way the second time.
+        in_flight: rows that differed at first but not in the same way the second time.
         evidence: a number for each drifted row (differences.FOUND): the same numbers later are the same rows in the same state.
         samples: some of the rows, capped for each table and difference.
     """
 
     rows: Mapping[tuple[str, Difference], int]
     harmless: Mapping[tuple[str, Difference], int]
-    on_their_way: int = 0
+    in_flight: int = 0
     evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(
         default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False
     )

@@ -30,7 +30,7 @@ class Depth(StrEnum):
     """How much is compared.
 
     COUNTS: numbers of rows by customer, day, template and shard; no values.
-    FINGERPRINT: every column of every row, by sums of digests; where these differ, the rows, to tell drift from rows on their way.
+    FINGERPRINT: every column of every row, by sums of digests; where these differ, the rows, to tell drift from rows in flight.
     ROWS: the same, and shows some of the differing rows with their values.
     """
 
@@ -210,7 +210,7 @@ def verify(
                 continue
             shown = samples if depth is Depth.ROWS else 0
             parities = tuple(comparison.settled(wanted, settle_seconds, shown))
-            # Rows that were on their way have arrived by now.
+            # Rows that were in flight have arrived by now.
             again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
             counted = {parity.slice: parity for parity in (*parities, *comparison.sums(again))}
             clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
@@ -229,7 +229,7 @@ def verify(
 
 
 def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seconds: float) -> Counts:
-    """The counts; counts those that disagree again later, as rows may have been on their way."""
+    """The counts; counts those that disagree again later, as rows may have been in flight."""
     counts = count_both_sides(comparison, slices)
     disagreeing = counts.disagreeing()
     if disagreeing and settle_seconds:
@@ -290,8 +290,8 @@ def _remark(parity: SliceParity) -> str:
     if parity.differences is None:
         return ""
     parts = [explain_rows(parity.differences.harmless)]
-    if parity.differences.on_their_way:
-        parts.append(f"{parity.differences.on_their_way:,} on their way")
+    if parity.differences.in_flight:
+        parts.append(f"{parity.differences.in_flight:,} rows in flight")
     return "; ".join(part for part in parts if part)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reindex_assets.clickhouse.checksums import read_shard_counts
-from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
+from reindex_assets.clickhouse.parts import Parts, changes_of_slices, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice, read_origin
 from reindex_assets.comparison.parity import SliceParity
@@ -74,9 +74,11 @@ class Unchanged:
     def _untouched_in_clickhouse(
         self, checkpoint: Checkpoint, equal: Mapping[Slice, EqualSlice], listed: Parts
     ) -> set[Slice]:
-        look = look_at_parts(self._shards, self._dataset.kind, self._groups(equal), dict(checkpoint.parts), listed)
-        untouched = set(equal) - look.in_doubt
-        for group in self._groups(look.merged):
+        changes = changes_of_slices(
+            self._shards, self._dataset.kind, self._groups(equal), dict(checkpoint.parts), listed
+        )
+        untouched = set(equal) - changes.in_doubt
+        for group in self._groups(changes.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
                 if any(counts[name] != versions.rows for name, versions in equal[item].versions.items()):
                     untouched.discard(item)

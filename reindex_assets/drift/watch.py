@@ -20,7 +20,7 @@ from datetime import date
 from typing import TypeVar
 
 from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
-from reindex_assets.clickhouse.parts import Parts, look_at_parts, read_parts
+from reindex_assets.clickhouse.parts import Parts, changes_of_slices, read_parts
 from reindex_assets.comparison.checkpoint import read_origin
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
@@ -40,13 +40,13 @@ _SCORES_A_SCORECARD = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchLook:
+class WatchResult:
     """The result of a look.
 
     Attributes:
         state: the state for the next look.
         drifted: slices that differ, with their rows, by day and then by customer.
-        equal: slices that were compared and are equal, apart from rows on their way or waiting for a merge.
+        equal: slices that were compared and are equal, apart from rows in flight or waiting for a merge.
         watched: how many slices the look-back has.
         touched: how many have changed since they were last found equal.
         waiting: how many are not known to be equal and were not compared this time.
@@ -70,7 +70,7 @@ def look(
     suspect: Collection[Slice] = (),
     in_flight: Collection[Slice] = (),
     paused: Collection[Slice] = (),
-) -> WatchLook:
+) -> WatchResult:
     """Looks once at some days of a dataset. Its rules limit how many rows one look reads and compares. Every look takes at least one
     slice from each queue, however large that is, so that every slice has its turn.
 
@@ -123,7 +123,7 @@ class _Look:
     def __exit__(self, *error: object) -> None:
         self._comparison.__exit__(None, None, None)
 
-    def run(self, suspect: frozenset[Slice], in_flight: frozenset[Slice]) -> WatchLook:
+    def run(self, suspect: frozenset[Slice], in_flight: frozenset[Slice]) -> WatchResult:
         self._remember()
         listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._dataset.kind))
         self._timed("postgres_versions", self._read_turns)
@@ -150,7 +150,7 @@ class _Look:
                 row_versions=row_versions, shard_checksum=shard_checksum, is_equal=parity.sums_agree, turn=turn
             )
         compared = {parity.slice for parity in parities}
-        return WatchLook(
+        return WatchResult(
             state=WatchState(slices, parts, self._looked, self._origin),
             drifted={parity.slice: parity for parity in sorted(parities, key=_by_day) if not parity.is_equal},
             equal=frozenset(parity.slice for parity in parities if parity.is_equal),
@@ -203,16 +203,16 @@ class _Look:
         groups = self._comparison.groups(
             [item for item in self._slices if item in self._settled], {}, 1, _SLICES_AT_ONCE
         )
-        parts = look_at_parts(self._comparison.shards, self._dataset.kind, groups, self._state.parts, listed)
+        changes = changes_of_slices(self._comparison.shards, self._dataset.kind, groups, self._state.parts, listed)
         # The expected number of rows is known only for slices that were equal.
-        in_doubt = parts.in_doubt | {item for item in parts.merged if not self._before[item].is_equal}
+        in_doubt = changes.in_doubt | {item for item in changes.merged if not self._before[item].is_equal}
         self._read_shard_checksums(in_doubt)
         touched = {item for item in in_doubt if self._shard_checksums[item] != self._before[item].shard_checksum}
-        for group in self._comparison.groups(parts.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
+        for group in self._comparison.groups(changes.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
                 if any(counts[table.name] != self._before[item].rows(table.name) for table in self._dataset.tables):
                     touched.add(item)
-        return touched, parts.parts
+        return touched, changes.parts
 
     def _read_shard_checksums(self, slices: Iterable[Slice]) -> None:
         wanted = [item for item in slices if item not in self._shard_checksums]

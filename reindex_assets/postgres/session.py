@@ -208,7 +208,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         return sql
 
     def assert_not_lagging(self, snapshot: Snapshot) -> None:
-        """Makes sure that a snapshot of this session is recent enough to tell drift from rows that are on their way here.
+        """Makes sure that a snapshot of this session is recent enough to tell drift from rows in flight.
 
         Raises:
             LaggingReplicaError: the server is a standby, and may be further behind than the fleet file allows.

@@ -348,8 +348,8 @@ def test_killed_at_any_request_it_is_made_good_by_one_more_run(
         command = [sys.executable, "-m", "reindex_assets_tests.support.crash_purge", str(stack.fleet_path), *moment]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
 
-    # In the look; when some scorecards are gone (a shard's second DELETE follows its first); when all are gone, and not their scores;
-    # in the proof.
+    # In the search; when some scorecards are gone (a shard's second DELETE follows its first); when all are gone, and not their scores;
+    # in the search after the deletes.
     found = []
     for begins, number in (
         ("CREATE", "10"),

@@ -24,7 +24,7 @@ from reindex_assets.config.cluster import Watch
 from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _compare
-from reindex_assets.drift.watch import WatchLook, look
+from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
@@ -232,7 +232,7 @@ def test_neither_a_proof_nor_the_watch_trusts_another_replica_with_what_it_knew_
         assert differences(source, lagging, kind="process") == []
 
 
-def look_at(fleet: Fleet, state: WatchState) -> WatchLook:
+def look_at(fleet: Fleet, state: WatchState) -> WatchResult:
     watched = watched_by(fleet.dataset(CLUSTER, PROCESS), Watch(settle_seconds=0))
     return look(watched, (PLAN.first_day, PLAN.last_day), state)
 

@@ -1,6 +1,6 @@
 """The rows that differ: each kind of drift named rightly, counted exactly, shown with its values, and nothing called drift that is none.
 
-What lives here: the comparison row by row against planted drift, edits in Postgres and rows on their way. What does not: sums
+What lives here: the comparison row by row against planted drift, edits in Postgres and rows in flight. What does not: sums
 (comparison/test_parity.py).
 """
 

@@ -1,4 +1,4 @@
-"""The comparison to the bit: the digest against an independent computation, values that are nearly equal, rows on their way.
+"""The comparison to the bit: the digest against an independent computation, values that are nearly equal, rows in flight.
 
 What lives here: rows made by hand, each with one trap. What does not: planted drift (comparison/test_parity.py).
 """
@@ -20,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison import comparison
-from reindex_assets.comparison.differences import RowLook, look_at_rows
+from reindex_assets.comparison.differences import DifferingRows, look_at_rows
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -265,7 +265,7 @@ def test_a_row_on_its_way_is_no_drift_when_it_arrives_in_time(
 
     assert [one.is_equal for one in found] == [True, True]
     assert found[0].differences is not None
-    assert found[0].differences.on_their_way == 1
+    assert found[0].differences.in_flight == 1
     # The rows are looked at where the sums differed, and nowhere else.
     assert looks == [slices[:1], slices[:1]]
 
@@ -278,7 +278,7 @@ def test_rows_that_are_late_one_after_the_other_are_no_drift(
     item = Slice("acme", NOON.date())
     late = [add_scorecard(source, NOON, scores=[])]
 
-    def writing_on(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> RowLook:
+    def writing_on(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> DifferingRows:
         # The one arrives, and the next one is committed: the slice differs at both looks, by other rows.
         look = look_at_rows(session, shards, group, patience)
         _write(shard_clients, late[-1])
@@ -293,9 +293,9 @@ def test_rows_that_are_late_one_after_the_other_are_no_drift(
 
 
 def _announced(
-    original: Callable[..., RowLook], looked: threading.Event, looks: list[list[Slice]]
-) -> Callable[..., RowLook]:
-    def announced(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> RowLook:
+    original: Callable[..., DifferingRows], looked: threading.Event, looks: list[list[Slice]]
+) -> Callable[..., DifferingRows]:
+    def announced(session: SourceSession, shards: ShardSet, group: SliceGroup, patience: float) -> DifferingRows:
         looks.append(group.slices)
         found = original(session, shards, group, patience)
         looked.set()

@@ -16,7 +16,7 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.watch import WatchLook, look
+from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -55,7 +55,7 @@ class Watching:
         in_flight: Collection[Slice] = (),
         paused: Collection[Slice] = (),
         days: tuple[date, date] = DAYS,
-    ) -> WatchLook:
+    ) -> WatchResult:
         self.compared.clear()
         found = look(
             watched_by(self.fleet.dataset(CLUSTER, PROCESS), limits),

@@ -120,7 +120,7 @@ def _differences_json(differences: SliceDifferences, report: Verification) -> di
     return {
         "different": _numbers_json(differences.rows),
         "no_drift": _numbers_json(differences.harmless),
-        "on_their_way": differences.on_their_way,
+        "on_their_way": differences.in_flight,
         "samples_limit": report.samples if report.depth is Depth.ROWS else 0,
         "samples": [asdict(sample) for sample in differences.samples],
     }

@@ -139,7 +139,7 @@ def report_metadata(report: PurgeReport) -> dict[str, Metadata]:
             [TableRecord(row) for row in customer_rows(report)], _columns(customer_rows(report))
         ),
         "days": range_text(report.group.first_day, report.group.days[-1]),
-        "snapshot": datetime.fromtimestamp(latest.snapshot / MICROSECONDS, UTC).isoformat(timespec="microseconds"),
+        "snapshot": datetime.fromtimestamp(latest.read_at / MICROSECONDS, UTC).isoformat(timespec="microseconds"),
         "appeals_in_postgres": sum(
             customer.in_postgres[type_] for customer in before.customers for type_ in TYPE_NAMES
         ),

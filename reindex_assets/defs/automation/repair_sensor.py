@@ -33,7 +33,7 @@ from reindex_assets.defs.history.runs_in_flight import slices_in_flight
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, decide, requested
-from reindex_assets.drift.watch import WatchLook, look
+from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchStore
 from reindex_assets.model import SCORE, Slice, Step
 from reindex_assets.placement.layout import layout_problem
@@ -115,7 +115,7 @@ class _Tick:
         suspect: Collection[Slice],
         busy: Collection[Slice],
         paused: Collection[Slice],
-    ) -> WatchLook:
+    ) -> WatchResult:
         store = WatchStore(self._dataset)
         hasty = self._dataset.with_connection_wait(_CONNECTION_WAIT_SECONDS)
         report = look(hasty, days, store.load(), suspect=suspect, in_flight=busy, paused=paused)
@@ -153,7 +153,7 @@ class _Tick:
         until = records[-1].storage_id if records else read.until
         return suspect, ResultsRead(until=until, since=min(read.until, until), red=tuple(different.values()))
 
-    def _rectangles(self, decision: Decision, busy: Collection[Slice], report: WatchLook) -> list[Rectangle]:
+    def _rectangles(self, decision: Decision, busy: Collection[Slice], report: WatchResult) -> list[Rectangle]:
         """The runs to request. Partitions that don't fit into `runs_a_tick` runs stay drifted, and are requested by a later tick."""
         avoid = {*busy, *decision.waiting, *decision.ledger.given_up} - set(decision.request)
         watched = report.state.slices
@@ -204,7 +204,7 @@ def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
     return drifts
 
 
-def _message(report: WatchLook, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
+def _message(report: WatchResult, decision: Decision, asked: Collection[Slice], busy: Collection[Slice]) -> str:
     """What a tick saw, requested and left, and why."""
     parts = [
         f"{report.watched:,} partitions watched, {report.touched:,} touched since the last look, "

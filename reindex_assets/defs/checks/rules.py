@@ -96,8 +96,8 @@ def _aside(parity: SliceParity) -> str:
     if differences is None:
         return ""
     parts = [explain_rows(differences.harmless)] if differences.harmless else []
-    if differences.on_their_way:
-        parts.append(f"{differences.on_their_way:,} rows in flight")
+    if differences.in_flight:
+        parts.append(f"{differences.in_flight:,} rows in flight")
     return f" (besides: {'; '.join(parts)})" if parts else ""
 
 
