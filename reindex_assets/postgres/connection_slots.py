@@ -1,18 +1,18 @@
-"""How many connections this project holds to one Postgres at once, over all its processes and machines: a cap, kept by slots.
+"""A cap on the connections that this project opens to one Postgres at once, across all its processes and machines.
 
-What lives here: taking a slot, waiting for one, and saying who holds them. What does not: the connection itself, and the locks of
+What lives here: taking a slot, waiting for one, and reporting who holds them. What does not: the connection itself, and the locks of
 slices (both postgres/session.py).
 
-A slot is an advisory lock of Postgres with two keys: ours, and the slot's number. (The locks of slices have one key, which is a space
-of its own.) The session itself holds it, from right after connecting until it ends: so whatever is killed leaves none behind. Such locks
-belong to one database of one server: a standby has its own. Who waits for a slot holds no connection, but connects for a moment
-whenever it asks; and there is no queue: who asks first after a slot has come free gets it.
+A slot is an advisory lock of Postgres with two keys: ours, and the slot's number. (Slice locks have a single key, which is a separate
+key space.) The session holds it from right after connecting until it ends, so a killed process leaves none behind. Advisory locks
+belong to one database of one server: a standby has its own. A process that waits for a slot holds no connection, but connects briefly
+for every try. There is no queue: the first to ask after a slot becomes free gets it.
 
-Nobody can wait for itself, nor two for each other. A session takes its slot before anything else, so who waits has no snapshot and no
-slice. And no process opens a session while it has another one: a run (reindex/job.py) has a single one, which it gives up before it
-pauses to try again, and before its checks begin; checks, watch and `verify` (comparison/comparison.py) open one after the other. So whoever
-holds a slot has all the connections that it needs to come to its end. Who wants several sessions at once must be able to go on
-with one: several of its kind, each with one slot, would wait for each other's next until they fail.
+This can't deadlock. A session takes its slot before anything else, so a waiting process holds no snapshot and no slice. And no process
+opens a session while it has another: a run (reindex/job.py) has one, which it closes before it pauses to try again and before its
+checks begin; checks, watch and `verify` (comparison/comparison.py) open one after the other. So a process that holds a slot has every
+connection that it needs to finish. Code that wants several sessions at once must be able to continue with one: otherwise several such
+processes, each with one slot, would wait for each other until they fail.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from reindex_assets.retry import CONNECTION_SLOT
 
 _log = logging.getLogger(__name__)
 
-#: Puts a statement with its parameters to Postgres.
+#: Runs a statement with its parameters.
 Ask = Callable[[str, tuple[str, ...]], Sequence[Mapping[str, Any]]]
 
 #: The first key of all slots: an arbitrary number ("reix" in ASCII) that no other application is likely to use.
 LOCK_CLASS = 0x72656978
 
-#: Recursive, for a defined order: the next slot is tried only when the one before it is taken. (`LIMIT 1` promises nothing of the kind.)
+#: Recursive, so that the next slot is tried only if the one before it is taken. `LIMIT 1` does not guarantee that.
 _TAKE = f"""\
 WITH RECURSIVE tried (slot, is_held) AS (
     SELECT 1, pg_try_advisory_lock({LOCK_CLASS}, 1)
@@ -45,7 +45,7 @@ WITH RECURSIVE tried (slot, is_held) AS (
 )
 SELECT slot FROM tried WHERE is_held"""
 
-#: Of another role's sessions an ordinary one sees the application, but not since when.
+#: An ordinary role sees the application of another role's session, but not when it began.
 _HOLDERS = f"""\
 SELECT l.pid,
        coalesce(a.application_name, 'gone') AS application,
@@ -57,28 +57,29 @@ WHERE l.locktype = 'advisory' AND l.granted
     AND l.classid = {LOCK_CLASS} AND l.objsubid = 2 AND l.objid <= $1::int
 ORDER BY l.objid"""
 
-#: From a pause of this length on, waiting is worth a word.
-_TELLING_PAUSE_SECONDS = 0.8
+#: Pauses shorter than this are not logged.
+_LOGGED_PAUSE_SECONDS = 0.8
 
+#: The most sessions that the error names.
 _NAMED = 10
 
 
 def hold_slot(
     connect: Callable[[], Ask], hang_up: Callable[[], None], address: str, slots: int, wait_seconds: float
 ) -> None:
-    """Connects, as often as it takes, until the new session holds a slot.
+    """Connects again and again until the new session holds a slot.
 
     Args:
-        connect: begins a session.
-        hang_up: ends it.
-        address: of the Postgres, for the operator.
-        wait_seconds: after this time without a slot it is given up.
+        connect: opens a session.
+        hang_up: closes it.
+        address: the Postgres server, for messages.
+        wait_seconds: how long to wait for a slot.
 
     Raises:
-        SourceBusyError: it was given up; no session is left.
+        SourceBusyError: no slot became free in time. No session is left open.
     """
     deadline = time.monotonic() + wait_seconds
-    is_told = False
+    is_logged = False
     for tries in itertools.count(1):
         ask = connect()
         try:
@@ -91,11 +92,11 @@ def hold_slot(
             hang_up()
             raise
         hang_up()
-        if not is_told and left > CONNECTION_SLOT.limit(tries) >= _TELLING_PAUSE_SECONDS:
+        if not is_logged and left > CONNECTION_SLOT.limit(tries) >= _LOGGED_PAUSE_SECONDS:
             text = "%s: all %d connections of max_connections are in use; waiting for up to %.0f s"
             _log.warning(text, address, slots, left)
-            is_told = True
-        # Short at first, as a session that has just been closed takes a moment to end.
+            is_logged = True
+        # Short at first: a session that has just been closed takes a moment to end.
         time.sleep(min(left, CONNECTION_SLOT.after(tries)))
 
 
@@ -106,8 +107,8 @@ def _explained(address: str, slots: int, wait_seconds: float, holders: Sequence[
     ]
     more = [f"and {len(holders) - _NAMED} more"] if len(holders) > _NAMED else []
     return (
-        f"{address}: all {slots} connections that the fleet file's max_connections grants this project are in use, and none came free "
-        f"within connection_wait_seconds ({wait_seconds:g} s). Held by {', '.join(named + more) or 'nobody any more'}. "
-        "Try again when one of these has ended; or run less at once, raise max_connections, or end one of them by "
-        "pg_terminate_backend(pid): its run can be run again"
+        f"{address}: all {slots} connections that the fleet file's max_connections allows this project are in use, and none became free "
+        f"within connection_wait_seconds ({wait_seconds:g} s). Held by {', '.join(named + more) or 'nobody now'}. "
+        "Try again when one of these has ended, run less at once, raise max_connections, or end one of them with "
+        "pg_terminate_backend(pid): its run can be repeated"
     )

@@ -34,8 +34,8 @@ SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS score
 FROM {SOURCE_SCORECARDS}
 WHERE {BELONGS}
 GROUP BY 1, 2"""
-#: Of whatever type, and of conversations whether graded or not: the index alone answers it, which takes a fifth of the time of a look
-#: at the rows.
+#: Scorecards of any type, and conversations with or without a scorecard: an index-only scan, which takes a fifth of the time of
+#: reading the rows.
 _SIZES = f"""\
 SELECT {{of_time}}.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS scorecards
 FROM {SOURCE_TIMES}
@@ -45,7 +45,7 @@ GROUP BY 1, 2"""
 
 @dataclass(frozen=True, kw_only=True)
 class QuarantinedRow:
-    """A scorecard that should reach ClickHouse and can't; it stays in Postgres, and is reported under `day`."""
+    """A scorecard that belongs in ClickHouse but can't be stored there. It stays in Postgres and is reported under `day`."""
 
     customer: str
     day: date
@@ -59,13 +59,13 @@ class QuarantinedRow:
 
 
 def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
-    """The statement that reads a ClickHouse table's rows out of Postgres, in the order of its columns."""
+    """The statement that reads a ClickHouse table's rows from Postgres, in the order of its columns."""
     columns = ",\n       ".join(f"{column.source} AS {column.name}" for column in table.columns)
     return source_sql(f"SELECT {columns}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}", relations, group)
 
 
 def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterator[pa.RecordBatch]:
-    """Streams a table's rows, in no order, in the schema `table.arrow_schema`; inside `group_snapshot(session, group)`."""
+    """Streams a table's rows, unordered, in the schema `table.arrow_schema`. Call it inside `group_snapshot(session, group)`."""
     schema = table.arrow_schema
     for batch in session.stream(select_rows(table, group, session.postgres.relations)):
         if batch.num_rows:
@@ -75,18 +75,18 @@ def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterat
 
 
 def read_quarantined(session: SourceSession, group: SliceGroup) -> list[QuarantinedRow]:
-    """The group's scorecards that can't leave Postgres; inside the same snapshot as `read_rows`."""
+    """The group's scorecards that can't leave Postgres. Call it inside the same snapshot as `read_rows`."""
     table = session.table(source_sql(QUARANTINED, session.postgres.relations, group))
     return [QuarantinedRow(**row) for row in table.to_pylist()]
 
 
 def count_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice, int]:
-    """Scorecards per slice, those without any left out."""
+    """Scorecards per slice, without the empty ones."""
     return _counted(session, group, _COUNTS)
 
 
 def estimate_scorecards(session: SourceSession, group: SliceGroup) -> dict[Slice, int]:
-    """About so many scorecards per slice: what a window will cost, before it is read."""
+    """About how many scorecards each slice has: estimates the cost of a window before it is read."""
     return _counted(session, group, _SIZES)
 
 

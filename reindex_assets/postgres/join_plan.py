@@ -1,10 +1,10 @@
-"""One snapshot of a group of slices in Postgres, and how Postgres is to join the group's scores.
+"""A snapshot for reading a group of slices, and how Postgres joins the group's scores.
 
 What lives here: the choice between looking up the scores of each scorecard and reading the score table once, and the memory for it. What
 does not: the statements (selection/source_sql.py), the session (postgres/session.py).
 
-The planner can't choose well: it takes the conditions of a join for independent, so it expects far too few scorecards and looks up
-the scores of each. For a window of 1.6 M scorecards that took 26 s, and reading the table once 5 s. What it estimates well is how many
+The planner chooses badly: it assumes that the conditions of a join are independent, so it expects far too few scorecards and looks up
+the scores of each. For a window of 1.6 M scorecards that took 26 s; reading the table once took 5 s. But it estimates well how many
 scorecards a window holds, because those conditions are plain ranges of one index.
 """
 
@@ -21,13 +21,13 @@ from reindex_assets.selection.source_sql import SOURCE_TIMES, TIMES_IN_SLICES, s
 #: Looking up the scores of a scorecard costs as much as reading this many rows of the score table (6 us against 0.6 us, in memory;
 #: on disk the table's advantage is larger).
 _ROWS_A_LOOK_UP = 10
-#: Of a statement's hash table; the default of 4 MB makes 32 passes over the scores of 1.6 M scorecards.
+#: For a statement's hash table. With the default of 4 MB, it makes 32 passes over the scores of 1.6 M scorecards.
 _WORK_MEMORY = "64MB"
 
 
 @contextmanager
 def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapshot]:
-    """`session.snapshot` for the statements of selection/source_sql.py on a group, that join as suits the group's size."""
+    """`session.snapshot` for the statements of selection/source_sql.py on a group, with the join that suits the group's size."""
     with session.snapshot(source_scope(group)) as snapshot:
         settings = {"work_mem": _WORK_MEMORY}
         if reads_the_table(session, group):
@@ -40,7 +40,7 @@ def group_snapshot(session: SourceSession, group: SliceGroup) -> Iterator[Snapsh
 
 
 def reads_the_table(session: SourceSession, group: SliceGroup) -> bool:
-    """Whether the group whose snapshot is open is so large that its scores are found by reading the score table once."""
+    """Whether the group is so large that reading the score table once is cheaper. Call it inside the group's snapshot."""
     relations = session.postgres.relations
     scorecards = source_sql(f"SELECT 1 FROM {SOURCE_TIMES} WHERE {TIMES_IN_SLICES}", relations, group)
     scores = source_sql("SELECT 1 FROM {scores}", relations, group)

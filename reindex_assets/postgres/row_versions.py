@@ -1,9 +1,9 @@
-"""Row versions: how Postgres can tell, cheaply, whether a slice has been touched since somebody looked.
+"""Row versions: a cheap way to see in Postgres whether a slice has changed since an earlier reading.
 
-What lives here: counts and checksums over (xmin, ctid) of the rows behind a slice: every insert, update and delete makes other versions,
+What lives here: counts and checksums over (xmin, ctid) of the rows behind a slice. Every insert, update and delete changes them,
 whatever the application does to `updated_at`. A rewrite of the table (VACUUM FULL, a restored dump) changes all of them, which costs a
-closer look and loses nothing. What does not: the checksums of ClickHouse (clickhouse/checksums.py), with which these have nothing in
-common, and who remembers them (drift/watch.py, drift/unchanged.py).
+comparison and misses nothing. What does not: the checksums of ClickHouse (clickhouse/checksums.py), which are unrelated, and remembering
+row versions (drift/watch.py, drift/unchanged.py).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from reindex_assets.selection.source_sql import BELONGS, relations_of, source_sq
 
 @dataclass(frozen=True, kw_only=True)
 class RowVersions:
-    """A table of a slice in Postgres: how many rows, and a checksum of their versions. While both are equal, nothing has touched it."""
+    """The number of rows of a slice in one table of Postgres, and a checksum of their versions. While both are equal, nothing changed."""
 
     rows: int = 0
     checksum: Annotated[int, Field(alias="mark")] = 0
 
     @staticmethod
     def of(rows: int, total: str | int) -> RowVersions:
-        """From a count and a sum of `VERSION`; Postgres sums without end."""
+        """From a count and a sum of `VERSION`. Postgres' sum does not wrap around."""
         return RowVersions(rows=rows, checksum=int(total) % MODULUS)
 
 
-#: The hash of the row versions behind a row of ClickHouse, as a Postgres expression by table name. A scorecard's kind and template
-#: come from its revision, and of some kinds the time from its conversation, so those are part of it.
+#: By table name: a Postgres expression that hashes the versions of the Postgres rows behind a row of ClickHouse. It includes the
+#: scorecard's revision, which holds its kind and template, and, for some kinds, its conversation, which holds its time.
 VERSION: Mapping[str, str] = MappingProxyType(
     {
         SCORECARD.name: "hash_record_extended(ROW(c.xmin, c.ctid, r.xmin, r.ctid{version_of_conversation}), 0)",
@@ -47,7 +47,7 @@ VERSION: Mapping[str, str] = MappingProxyType(
 
 
 def read_row_versions(session: SourceSession, group: SliceGroup, table: Table) -> dict[Slice, RowVersions]:
-    """The row versions of a table, of every slice of a group; inside `group_snapshot(session, group)`. The score table costs a join."""
+    """The row versions of every slice of a group in one table. Call it inside `group_snapshot(session, group)`. Scores cost a join."""
     sql = source_sql(
         f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS found,
@@ -65,9 +65,9 @@ GROUP BY 1, 2""",
 
 
 def read_table_versions(session: SourceSession, kind: Kind) -> str:
-    """The row versions of whole tables of Postgres, of any customer and day, in the snapshot that is open.
+    """The row versions of whole tables of Postgres, all customers and days, in the open snapshot.
 
-    While they are equal, those of every slice are equal too. It reads the tables without joining them: 0.1 s a million rows.
+    While they are equal, those of every slice are equal too. Reads the tables without a join: 0.1 s per million rows.
     """
     versions = []
     for relation in relations_of(session.postgres.relations, kind):
@@ -80,7 +80,7 @@ def read_table_versions(session: SourceSession, kind: Kind) -> str:
 
 
 def has_versions(session: SourceSession, kind: Kind) -> bool:
-    """Whether the relations are tables, whose rows have versions; a view's and a foreign table's have none that could be marked."""
+    """Whether all relations are tables. Rows of views and foreign tables have no versions."""
     relations = relations_of(session.postgres.relations, kind)
     [row] = session.rows(
         "SELECT count(*) AS tables FROM unnest(string_to_array($1, ',')) AS name "

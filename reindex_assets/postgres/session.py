@@ -13,11 +13,10 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import adbc_driver_manager
 import pyarrow as pa
 from adbc_driver_manager import dbapi
 from adbc_driver_postgresql import dbapi as postgresql
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 #: Bytes of rows in one Arrow batch: small enough to keep memory flat, large enough to amortize each call.
 BATCH_BYTES = 4 * 1024 * 1024
-#: About what a row is, to make a batch of what a limited session may read in a second.
+#: About the size of a row: a batch of a limited session holds what it may read in a second.
 _ROW_BYTES = 256
 
 #: SQLSTATE classes after which the same statement may succeed: connection, resources, operator intervention, conflict.
@@ -55,13 +54,13 @@ _SET_IF_KNOWN = "SELECT set_config(name, $2, $3::boolean) AS value FROM pg_setti
 
 
 class SourceSession(AbstractContextManager["SourceSession"]):
-    """One connection to a cluster's Postgres, one of the few that the fleet file grants. Not for sharing between threads.
+    """One connection to a cluster's Postgres, one of the few that the fleet file allows. Not for sharing between threads.
 
-    Don't open one while you hold another: postgres/connection_slots.py says why.
+    Don't open one while you hold another: postgres/connection_slots.py explains why.
 
     Raises:
-        SourceUnreachableError: on any failure to connect, or of the connection.
-        SourceBusyError: all the connections that the fleet file grants were in use for too long.
+        SourceUnreachableError: it can't connect, or the connection fails.
+        SourceBusyError: all connections that the fleet file allows were in use for too long.
         ConfigurationError: Postgres refuses the user or the password.
     """
 
@@ -106,13 +105,13 @@ class SourceSession(AbstractContextManager["SourceSession"]):
 
     def close(self) -> None:
         """Ends the session, and with it its transaction and its locks."""
-        # A broken connection may refuse to close in good order; it is gone all the same.
-        with _suppressed_driver_errors():
+        # A broken connection may fail to close properly, but it is gone all the same.
+        with suppress(dbapi.Error, ReindexError):
             self._connection.close()
 
     @property
     def owner(self) -> int:
-        """A number that this session holds a lock of while it lives: names what it leaves behind when it is killed."""
+        """A number that this session keeps locked while it lives. It marks what a killed session left behind."""
         if self._owner is None:
             owner = secrets.randbits(62)
             self.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (str(owner),))
@@ -130,11 +129,11 @@ class SourceSession(AbstractContextManager["SourceSession"]):
 
     @contextmanager
     def locked(self, scope: str, slices: Iterable[Slice]) -> Iterator[None]:
-        """Holds the slices against every other run, by advisory locks of this session.
+        """Locks the slices against every other run, with advisory locks of this session.
 
         Two runs on one slice could undo each other: the older snapshot may re-insert what the newer one saw deleted. The locks
-        end with the connection, so that a killed run leaves none. They are taken before the snapshot: a run that waited
-        for another must see what that one saw.
+        end with the connection, so a killed run leaves none. They are taken before the snapshot, so that a run that waited
+        for another sees what that one saw.
 
         Raises:
             SliceBusyError: another session holds one of them.
@@ -150,13 +149,13 @@ class SourceSession(AbstractContextManager["SourceSession"]):
             busy = sorted(str(names[row["number"]]) for row in rows if not row["held"])
             if busy:
                 raise SliceBusyError(
-                    f"another run is at work on {', '.join(busy[:5])}{' and more' if len(busy) > 5 else ''}: "
+                    f"another run is working on {', '.join(busy[:5])}{' and more' if len(busy) > 5 else ''}: "
                     "wait until it has ended, then run these partitions again"
                 )
             yield
         finally:
-            # When the connection is gone the locks are gone with it.
-            with _suppressed_driver_errors():
+            # When the connection is gone, so are the locks.
+            with suppress(dbapi.Error, ReindexError):
                 self.rows(
                     "SELECT pg_advisory_unlock(number) AS released "
                     "FROM unnest(string_to_array($1, ',')::bigint[]) AS number",
@@ -164,10 +163,10 @@ class SourceSession(AbstractContextManager["SourceSession"]):
                 )
 
     def assert_alive(self) -> None:
-        """Makes sure that the session, and so its locks, still live: without them nothing may be written.
+        """Makes sure that the session, and so its locks, are still alive. Without them nothing may be written.
 
         Raises:
-            SourceUnreachableError: it was lost.
+            SourceUnreachableError: the session was lost.
         """
         self.rows("SELECT 1 AS alive")
 
@@ -175,14 +174,14 @@ class SourceSession(AbstractContextManager["SourceSession"]):
     def snapshot(self, settings: Mapping[str, str]) -> Iterator[Snapshot]:
         """One REPEATABLE READ READ ONLY transaction. In its statements `current_setting('<name>')` stands for the value of a setting.
 
-        ADBC reads by COPY, which takes no parameters. So the values are bound to a question of its own, in which the server quotes
-        them, and are put into the statements as the literals that it answered. As settings they would be worked out again for
-        every row (a third of the time of a scan), and the planner could not see them.
+        ADBC reads by COPY, which takes no parameters. So a separate statement binds the values, the server returns them quoted, and
+        these literals replace the settings in the text of the statements. Real settings would be evaluated for every row (a third of
+        the time of a scan), and the planner could not see them.
 
-        A lagging standby is not refused here: what is written from an old snapshot is old, and no newer row gives way to it.
-        Who compares calls `assert_not_lagging`.
+        A lagging standby is not refused here: rows written from an old snapshot have an old version and replace no newer row. A
+        comparison calls `assert_not_lagging`.
         """
-        # Before it begins: a standby that replays a commit between the snapshot and the question would name a time too late.
+        # Before the transaction begins: if a standby replayed a commit in between, the time would be too late.
         snapshot = self._clock.read()
         self._run(lambda: self._connection.adbc_connection.set_autocommit(False))
         try:
@@ -198,7 +197,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
             yield snapshot
         finally:
             self._literals = {}
-            with _suppressed_driver_errors():
+            with suppress(dbapi.Error, ReindexError):
                 self._connection.rollback()
                 self._connection.adbc_connection.set_autocommit(True)
 
@@ -224,7 +223,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The rows of a statement as Arrow batches, uuids as 16 bytes; not faster than the fleet file allows.
 
-        While nobody takes the next batch, Postgres can't send more than the sockets hold, and stops reading.
+        While the caller does not take the next batch, Postgres can send only what fits into the sockets, and stops reading.
         """
         batch_bytes = min(BATCH_BYTES, _ROW_BYTES * (self.postgres.max_rows_per_second or BATCH_BYTES))
         # While the server waits for its reader it heeds neither statement_timeout nor any other of its own (tried on PostgreSQL 18): a
@@ -247,7 +246,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
     def explained(self, sql: str) -> str:
         """The planner's plan for a statement, as JSON; nothing is read."""
         with self._cursor() as cursor:
-            # The driver reads everything by COPY, which knows no EXPLAIN.
+            # The driver reads by COPY, which has no EXPLAIN.
             cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
             cursor.execute(f"EXPLAIN (FORMAT JSON) {self._with_literals(sql)}")
             return str(cursor.fetch_arrow_table().column(0)[0].as_py())
@@ -271,7 +270,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         except (dbapi.Error, pa.ArrowException, OSError) as error:
             raise self._translated(error) from None
         finally:
-            with _suppressed_driver_errors():
+            with suppress(dbapi.Error, ReindexError):
                 cursor.close()
 
     def _run(self, call: Callable[[], T]) -> T:
@@ -282,18 +281,18 @@ class SourceSession(AbstractContextManager["SourceSession"]):
 
     def _translated(self, error: Exception) -> ReindexError:
         text = _text(error)
-        # Errors in mid-stream come through Arrow, which keeps the text only.
+        # Errors in mid-stream come through Arrow, which keeps only the text.
         state = getattr(error, "sqlstate", None) or "".join(_SQLSTATE.findall(text)[:1])
         if "conflict with recovery" in text:
             return SourceUnreachableError(
-                f"{self.address} is a standby, and cancelled the query because it stood in the way of the replay: {text}. "
-                "When this recurs, set hot_standby_feedback there, or raise max_standby_streaming_delay"
+                f"{self.address} is a standby, and cancelled the query because it delayed the replay: {text}. "
+                "If this recurs, set hot_standby_feedback there, or raise max_standby_streaming_delay"
             )
         if "statement timeout" in text:
-            # Not passing: the same statement would take as long again. A run tries its slices one by one instead.
+            # Permanent: the same statement would take as long again. A run tries its slices one by one instead.
             return ReindexError(
                 f"{self.address} cancelled a statement that took longer than statement_timeout_seconds "
-                f"({self.postgres.statement_timeout_seconds} s): {text}. Have it read less at once (group_scorecards of a run, fewer days "
+                f"({self.postgres.statement_timeout_seconds} s): {text}. Read less at once (group_scorecards of a run, fewer days "
                 "of a comparison), or raise statement_timeout_seconds (or max_rows_per_second, if that is set) in the fleet file"
             )
         if state.startswith(_TRANSIENT) or not state:
@@ -351,11 +350,3 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _lock_number(scope: str, item: Slice) -> int:
     digest = hashlib.blake2b(f"reindex_assets/{scope}/{item.partition_key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-@contextmanager
-def _suppressed_driver_errors() -> Iterator[None]:
-    try:
-        yield
-    except (dbapi.Error, adbc_driver_manager.Error, ReindexError):
-        return

@@ -1,6 +1,6 @@
-"""How fast rows may be taken from somebody who must be spared: a limit in rows per second.
+"""A limit on the rows that a session reads per second, to spare Postgres.
 
-What lives here: the reckoning, and the sleeping. What does not: reading rows (postgres/session.py).
+What lives here: the arithmetic and the waiting. What does not: reading rows (postgres/session.py).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import time
 
 
 class RowRate:
-    """Keeps one reader to a number of rows a second, on average over any time.
+    """Limits one reader to a number of rows per second, on average.
 
-    A token bucket that saves nothing: time in which nothing was read earns no burst later. It may be overdrawn by one batch, which is
-    then waited for. Time that the reader spends on a batch counts.
+    A token bucket without savings: an idle reader earns no burst. One batch may overdraw it, and `wait` then makes up for that. The time
+    that the reader spends on a batch counts as waiting.
     """
 
     def __init__(self, rows_per_second: float | None) -> None:
@@ -25,7 +25,7 @@ class RowRate:
         self._paid_at = 0.0
 
     def spend(self, rows: int) -> None:
-        """Notes rows that have just been read."""
+        """Counts rows that have just been read."""
         self._paid_at = max(self._paid_at, time.monotonic()) + rows / self._rows_per_second
 
     def wait(self) -> None:

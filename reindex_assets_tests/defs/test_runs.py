@@ -182,7 +182,7 @@ def test_a_second_run_on_the_same_slices_is_refused_while_the_first_is_at_work(
         first.finish()
 
     assert len(errors(second)) == len(FEW)
-    assert all("another run is at work on globex" in (outcome.error or "") for outcome in second)
+    assert all("another run is working on globex" in (outcome.error or "") for outcome in second)
     assert errors(first.outcomes) == []
     assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []
@@ -205,7 +205,7 @@ def test_a_second_run_on_the_same_slices_waits_when_it_may_try_again(
     finally:
         first.finish()
 
-    assert "another run is at work on globex" in waits[0]
+    assert "another run is working on globex" in waits[0]
     assert errors(first.outcomes) + errors(second) == []
     assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []
