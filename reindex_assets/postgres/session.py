@@ -1,21 +1,19 @@
 """A read-only session with a cluster's Postgres.
 
 What lives here: connecting over ADBC, the snapshot (its time and lag: postgres/standby.py), the slice locks, streaming Arrow batches,
-and the translation of the driver's errors. What does not: any statement about scorecards (selection/source_sql.py, postgres/extract.py,
-comparison/comparison.py), how many sessions there may be (postgres/connection_slots.py) and how fast they read (postgres/throttle.py).
+and the translation of the driver's errors. What does not: what is set in a session (postgres/session_settings.py), any statement about
+scorecards (selection/source_sql.py, postgres/extract.py, comparison/comparison.py), how many sessions there may be
+(postgres/connection_slots.py) and how fast they read (postgres/throttle.py).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 from adbc_driver_manager import dbapi
@@ -31,6 +29,7 @@ from reindex_assets.errors import (
 )
 from reindex_assets.model import Slice
 from reindex_assets.postgres.connection_slots import Ask, hold_slot
+from reindex_assets.postgres.session_settings import connection_uri, pin_settings, policy_refusal
 from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
 from reindex_assets.retry import CONNECTION
@@ -49,8 +48,8 @@ _TRANSIENT = ("08", "53", "57", "58", "40")
 
 _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
 
-#: Not every server knows every setting; one named at connecting that it doesn't know would make it refuse the connection.
-_SET_IF_KNOWN = "SELECT set_config(name, $2, $3::boolean) AS value FROM pg_settings WHERE name = $1"
+#: For one transaction alone. From PostgreSQL 12 on.
+_SET_IF_KNOWN = "SELECT set_config(name, $2, true) AS value FROM pg_settings WHERE name = $1"
 
 
 class SourceSession(AbstractContextManager["SourceSession"]):
@@ -61,7 +60,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
     Raises:
         SourceUnreachableError: it can't connect, or the connection fails.
         SourceBusyError: all connections that the fleet file allows were in use for too long.
-        ConfigurationError: Postgres refuses the user or the password.
+        ConfigurationError: Postgres refuses the user or the password, or the database is not UTF-8.
     """
 
     def __init__(
@@ -73,16 +72,18 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         self._literals: dict[str, str] = {}
         self._clock = SnapshotClock(self.rows, postgres.max_replica_lag_seconds)
         self._rate = RowRate(postgres.max_rows_per_second)
-        uri = _uri(postgres, application)
+        uri = connection_uri(postgres, application)
 
         def connect() -> Ask:
             self._connection = CONNECTION.call(lambda: self._connected(uri), connect_attempts)
+            try:
+                pin_settings(self.rows, postgres, self.address)
+            except BaseException:
+                self.close()
+                raise
             return self.rows
 
         hold_slot(connect, self.close, self.address, postgres.max_connections, postgres.connection_wait_seconds)
-        # A server that works on a long statement looks so often whether its client still lives: else what a killed run held (its
-        # slot, its slices, its snapshot) would stay held until the statement's end. From PostgreSQL 14 on.
-        self.rows(_SET_IF_KNOWN, ("client_connection_check_interval", "5s", "false"))
 
     def _connected(self, uri: str) -> dbapi.Connection:
         try:
@@ -228,8 +229,8 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         batch_bytes = min(BATCH_BYTES, _ROW_BYTES * (self.postgres.max_rows_per_second or BATCH_BYTES))
         # While the server waits for its reader it heeds neither statement_timeout nor any other of its own (tried on PostgreSQL 18): a
         # process that stopped would hold the snapshot for ever. This does end it, when it has taken nothing for so long. It is set for
-        # this transaction alone, as it overrides the keepalives. From PostgreSQL 12 on.
-        self.rows(_SET_IF_KNOWN, ("tcp_user_timeout", f"{self.postgres.statement_timeout_seconds}s", "true"))
+        # this transaction alone, as it overrides the keepalives.
+        self.rows(_SET_IF_KNOWN, ("tcp_user_timeout", f"{self.postgres.statement_timeout_seconds}s"))
         with self._cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(batch_bytes)})
             cursor.execute(self._with_literals(sql))
@@ -295,6 +296,8 @@ class SourceSession(AbstractContextManager["SourceSession"]):
                 f"({self.postgres.statement_timeout_seconds} s): {text}. Read less at once (group_scorecards of a run, fewer days "
                 "of a comparison), or raise statement_timeout_seconds (or max_rows_per_second, if that is set) in the fleet file"
             )
+        if refusal := policy_refusal(text, self.postgres, self.address):
+            return refusal
         if state.startswith(_TRANSIENT) or not state:
             return SourceUnreachableError(f"{self.address} broke off: {text}")
         if state.startswith("42"):
@@ -303,36 +306,6 @@ class SourceSession(AbstractContextManager["SourceSession"]):
                 f"user {self.postgres.user!r} may read them"
             )
         return ReindexError(f"{self.address} answered with an error ({state}): {text}")
-
-
-def _uri(postgres: Postgres, application: str) -> str:
-    options = {
-        "connect_timeout": str(postgres.connect_timeout_seconds),
-        "sslmode": postgres.sslmode,
-        # Which process it is of, for whoever finds it among the sessions of a Postgres that is shared (Postgres cuts it at 63 bytes).
-        "application_name": f"{application} {os.getpid()}@{socket.gethostname()}",
-        # A dead peer is noticed within a minute instead of the kernel's two hours.
-        "keepalives_idle": "20",
-        "keepalives_interval": "10",
-        "keepalives_count": "4",
-        "options": (
-            f"-c statement_timeout={postgres.statement_timeout_seconds * 1000} "
-            # A process that hangs must not hold its snapshot for ever: no table could be vacuumed. As long as a statement may take,
-            # not less: a run asks for the next rows when the shards have taken the last ones (an insert on a slow one can last minutes),
-            # and the comparison of rows waits for the shards' answers inside its snapshot. What a run writes it writes after its
-            # snapshot, however long that takes. If this strikes all the same, the run tries again with a new session.
-            f"-c idle_in_transaction_session_timeout={postgres.statement_timeout_seconds * 1000} "
-            # The server's side of the above: a machine that vanished holds slots and slices for a minute instead of two hours.
-            "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=4 "
-            "-c default_transaction_read_only=on -c timezone=UTC -c jit=off"
-        ),
-    }
-    password = quote(postgres.password.resolve().get_secret_value(), safe="")
-    user = quote(postgres.user, safe="")
-    return (
-        f"postgresql://{user}:{password}@{postgres.host}:{postgres.port}/{quote(postgres.database)}"
-        f"?{urlencode(options, quote_via=quote)}"
-    )
 
 
 def _text(error: Exception) -> str:

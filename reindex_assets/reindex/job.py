@@ -172,8 +172,8 @@ class Reindex:
         rows_before = self._progress.rows
         try:
             outcomes = engines.retrying(str(group), lambda: self._run_group(group, chain, engines), attempts)
-        except LayoutError:
-            # No other group may be written either.
+        except (LayoutError, ConfigurationError):
+            # No other group may be written either, or can be.
             raise
         except Exception as error:  # noqa: BLE001 - isolates a failing slice from the others; the error is reported in full
             # The connections may be broken; the next group opens new ones.
