@@ -1,1 +1,1 @@
-"""On which shard a row belongs, and which shard is which."""
+"""Which shard a row belongs on, and which shard is which."""

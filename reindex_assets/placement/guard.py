@@ -1,4 +1,4 @@
-"""The refusal to write where the live rows contradict the fleet file's list of shards.
+"""Refuses to write when the live rows contradict the fleet file's list of shards.
 
 What lives here: the guard for shards that have no layout record yet. What does not: the records (placement/layout.py), and the rule itself
 (selection/shard_rule.py).
@@ -11,14 +11,13 @@ from reindex_assets.errors import PlacementError
 from reindex_assets.model import SCORECARD, Kind
 from reindex_assets.selection.shard_rule import shard_expression
 
-#: Below this share of rows in their place, and from this many rows on, it is the fleet file that is wrong and not the rows.
+#: If a smaller share of the rows is in place, and there are at least this many rows, the fleet file is wrong and not the rows.
 _PLACED_SHARE = 0.8
-
 _PLACED_ROWS = 20
 
 _LIVE = f"SELECT scorecard_time, false AS is_held FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}"
 
-#: Beside its conversation a scorecard stands rightly, however many shards there are. A sample: the conversations may be many.
+#: A scorecard on the shard of its conversation is in place, however many shards there are. A sample, as there may be many conversations.
 _LIVE_CONVERSATIONS = f"""\
 WITH sample AS
 (
@@ -35,16 +34,17 @@ FROM sample"""
 
 
 def check_placement(shards: ShardSet, kind: Kind) -> None:
-    """Refuses a fleet file when the live rows stand where another list of shards would put them: for shards without a record
+    """Refuses a fleet file when the live rows are where another list of shards would put them. For shards without a record
     (placement/layout.py).
 
     Raises:
-        PlacementError: fewer than 80 % of the rows (of 20 or more) stand on the shard that the fleet file gives them.
+        PlacementError: there are at least 20 rows, and fewer than 80 % of them are on the shard that the fleet file gives them.
     """
     count = len(shards)
+    candidates = range(1, 2 * count + 9)
     columns = ", ".join(
-        f"countIf(is_held OR {shard_expression(other)} = {{shard:UInt16}}) AS placed_{other}"
-        for other in range(1, 2 * count + 9)
+        f"countIf(is_held OR {shard_expression(shard_count)} = {{shard:UInt16}}) AS placed_{shard_count}"
+        for shard_count in candidates
     )
     counts = shards.map(
         lambda shard: shard.rows(
@@ -59,15 +59,15 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     rows, placed = total("total"), total(f"placed_{count}")
     if rows < _PLACED_ROWS or placed >= rows * _PLACED_SHARE:
         return
-    best = max(range(1, 2 * count + 9), key=lambda other: (total(f"placed_{other}"), -other))
+    best = max(candidates, key=lambda shard_count: (total(f"placed_{shard_count}"), -shard_count))
     better = total(f"placed_{best}")
     hint = (
         f"a list of {best} shards would explain {better / rows:.0%} of them"
         if better >= rows * _PLACED_SHARE
-        else "the shards may stand in another order than before"
+        else "the shards may be in another order than before"
     )
     raise PlacementError(
-        f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) stand where the fleet file's {count} shards "
+        f"only {placed} of {rows} live {kind.name} scorecards ({placed / rows:.0%}) are where the fleet file's {count} shards "
         f"put them; {hint}. Nothing was written. Correct 'shards' in the fleet file; if the shards really were changed, 'reindex-assets "
-        "reshard --from-shards N' moves the rows, where N is how many there were (the first N of 'shards' and 'retiring')"
+        "reshard --from-shards N' moves the rows, where N is the former number of shards (the first N of 'shards' and 'retiring')"
     )

@@ -1,11 +1,11 @@
-"""The layout: what the shards themselves say of their places, so that no fleet file can be wrong about them unnoticed.
+"""The layout: records on the shards themselves of which shard is which, so that a wrong fleet file is noticed.
 
-What lives here: what the records say against a fleet file, and their first writing (adoption). What does not: the record itself
-(placement/records.py), how one layout becomes another (reshard/transition.py), and the rule of placement (selection/shard_rule.py).
+What lives here: comparing the records with a fleet file, and writing the first ones (adoption). What does not: the record itself
+(placement/records.py), changing a layout (reshard/transition.py), and the rule of placement (selection/shard_rule.py).
 
-Each shard holds a table `reindex_layout` with the number that its rows were placed by, and how many shards there were. Whoever writes
-rows asks all shards for it under the locks of its slices (`assert_layout`), so a changed count, another order, or the shard of another
-cluster is seen before anything is written. During a reshard each record says from where to where; then only the reshard may write.
+Each shard has a table `reindex_layout` with the shard number that its rows were placed by, and the number of shards. Every writer reads
+it from all shards while it holds the locks of its slices (`assert_layout`), so a changed number or order of shards, or a shard of another
+cluster, is noticed before anything is written. During a reshard each record has the old and the new layout, and only the reshard may write.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from reindex_assets.placement.records import (
 )
 from reindex_assets.postgres.session import SourceSession
 
-# --- what the records say against a fleet file
+# --- comparing the records with a fleet file
 
 
 def assert_layout(shards: ShardSet, cluster_name: str, *, resharding: bool = False) -> None:
-    """Makes sure that the shards are those of the fleet file, in its order and number, and that nothing moves them just now.
+    """Makes sure that the shards are those of the fleet file, in its order and number, and that no other reshard is under way.
 
-    Costs one small query on each shard. Called with the locks of the slices that are going to be written: a reshard waits for those.
+    Costs one small query on each shard. Call it while holding the locks of the slices to write: a reshard waits for those.
 
     Args:
-        resharding: the caller is the reshard to just this fleet file, and goes on when it is under way.
+        resharding: the caller is the reshard to this fleet file, and may continue while it is under way.
 
     Raises:
-        LayoutError: they are not.
+        LayoutError: they are not, or one is.
         ShardUnreachableError: a shard could not be asked.
     """
     error = contradiction(shards, cluster_name, read_records(shards), resharding=resharding)
@@ -57,7 +57,7 @@ def assert_layout(shards: ShardSet, cluster_name: str, *, resharding: bool = Fal
 def contradiction(
     shards: ShardSet, cluster_name: str, records: Records, *, resharding: bool = False
 ) -> LayoutError | None:
-    """What speaks against writing to these shards; None when nothing does."""
+    """Why these shards must not be written to; None if they may be."""
     labels = [connection.label for connection in shards.connections]
     stranger = foreign(cluster_name, labels, records)
     if stranger is not None:
@@ -76,7 +76,7 @@ def contradiction(
         )
         return LayoutError(
             f"cluster {cluster_name}: a reshard from {latest.shards} to {latest.next_shards} shards is under way, and until it has ended "
-            f"nothing else is written there. {command} goes on with it and ends it{hint}",
+            f"nothing else is written there. {command} continues and finishes it{hint}",
             is_moving=True,
         )
     counts = sorted(
@@ -104,14 +104,14 @@ def contradiction(
         if record.shard != expected:
             was = "an emptied one" if record.shard == NOWHERE else f"number {record.shard}"
             return LayoutError(
-                f"cluster {cluster_name}: the shards stand in another order than the rows were placed by: {label} was {was}. Nothing was "
+                f"cluster {cluster_name}: the shards are in another order than the rows were placed by: {label} was {was}. Nothing was "
                 f"written. Put 'shards' in the fleet file back in order; if the order really was changed, {command} moves the rows"
             )
     version = max(record.version for record in valid)
     for label, record in list(zip(labels, records, strict=True))[: len(shards)]:
         if record is not None and record.version != version:
             return LayoutError(
-                f"cluster {cluster_name}: {label} was left out when the shards were last told which is which: another machine has its "
+                f"cluster {cluster_name}: {label} was left out when the shards' records were last written: another machine has its "
                 "number now. Nothing was written. Correct 'shards' in the fleet file; if it is to take the number back, "
                 f"{command} --lost fills it from Postgres"
             )
@@ -129,27 +129,27 @@ def _is_of_this_reshard(records: Records, count: int) -> bool:
 
 
 def foreign(cluster_name: str, labels: Sequence[str], records: Records) -> LayoutError | None:
-    """Shards of another cluster, or of another layout."""
+    """The error about a shard that belongs to another cluster or another layout; None if there is none."""
     ids = Counter(record.layout_id for record in records if record is not None and record.counts)
     for label, record in zip(labels, records, strict=True):
         if record is None or not record.counts:
             continue
         if record.cluster != cluster_name:
             return LayoutError(
-                f"cluster {cluster_name}: {label} says that it belongs to cluster {record.cluster}. Nothing was written. Correct 'shards' "
-                f"in the fleet file; if the cluster was renamed, say so on each of its shards: ALTER TABLE {LAYOUT_TABLE} UPDATE cluster = "
-                f"'{cluster_name}' WHERE true"
+                f"cluster {cluster_name}: {label} belongs to cluster {record.cluster} by its own record. Nothing was written. Correct "
+                f"'shards' in the fleet file; if the cluster was renamed, rename it on each of its shards: ALTER TABLE {LAYOUT_TABLE} "
+                f"UPDATE cluster = '{cluster_name}' WHERE true"
             )
         if record.layout_id != ids.most_common(1)[0][0]:
             return LayoutError(
-                f"cluster {cluster_name}: {label} is of another {cluster_name} than most of its shards (their layouts have different ids). "
+                f"cluster {cluster_name}: {label} has another layout id than most shards, so it belongs to another cluster of that name. "
                 "Nothing was written. Correct 'shards' in the fleet file"
             )
     return None
 
 
 def layout_problem(cluster_name: str, cluster: Cluster) -> LayoutError | None:
-    """What keeps every writer from a cluster; None when nothing does. Connects for it.
+    """Why nobody may write to a cluster; None if they may. Connects to the shards to find out.
 
     Raises:
         ShardUnreachableError: a shard could not be asked.
@@ -169,15 +169,15 @@ def settle_layout(
     *,
     dry_run: bool,
 ) -> None:
-    """Writes the records of a cluster that has none yet, where its live rows don't speak against the fleet file. Otherwise does nothing.
+    """Writes the first records of a cluster, unless its live rows contradict the fleet file. Does nothing if there are records.
 
     Args:
-        dataset: of the run that comes first; the other kinds are asked too, where they can be.
-        dry_run: only look.
+        dataset: of the first run. The other kinds are checked too, where possible.
+        dry_run: check, and write nothing.
 
     Raises:
-        PlacementError: too many rows stand elsewhere.
-        SliceBusyError: another process is writing them.
+        PlacementError: too many rows are on other shards.
+        SliceBusyError: another process is writing the records.
     """
     if not is_unknown(read_records(shards)):
         return
@@ -191,9 +191,9 @@ def settle_layout(
 
 
 def check_every_kind(shards: ShardSet, asked: Kind | None = None) -> None:
-    """Runs `check_placement` for every kind of scorecards, that of the run first.
+    """Runs `check_placement` for every kind of scorecards, beginning with `asked`.
 
-    Without the product's table of conversations nobody knows where their scorecards belong: they are left out, unless they were asked for.
+    Without the product's table of conversations, it can't check their scorecards: it leaves them out unless they are `asked` for.
     """
     for kind in sorted(KINDS, key=lambda kind: kind != asked):
         with suppress(SchemaMismatchError) if kind.is_of_conversations and kind != asked else nullcontext():
@@ -203,7 +203,7 @@ def check_every_kind(shards: ShardSet, asked: Kind | None = None) -> None:
 def adopt(shards: ShardSet, cluster_name: str, cluster: Cluster, count: int, version: int) -> None:
     """Writes the first records: the first `count` shards are the layout, any others are new.
 
-    Twice: what says `settled` on one shard is on its way on all of them. So a shard without a record is never a crash of this.
+    Writes them twice: a record is `settled` only when every shard has one. So a shard without a record is never the result of a crash here.
     """
     layout_id = str(uuid4())
     for state in (LayoutState.ADOPTING, LayoutState.SETTLED):

@@ -1,9 +1,9 @@
-"""Who may change a layout, and when: advisory locks of Postgres that all processes of this project on all machines share.
+"""Locks on a layout: advisory locks of Postgres, shared by all processes of this project on all machines.
 
 What lives here: the locks. What does not: the layout (placement/layout.py), and the locks of slices (postgres/session.py).
 
-Whoever writes rows shares the lock of the writers while it asks the layout and writes (`writing`). A reshard writes its records first, and
-then waits once until nobody is left who may have asked before (`wait_for_writers`): whoever asks later finds them.
+A writer of rows holds a shared lock while it reads the layout and writes (`writing`). A reshard writes its records first, and then waits
+once for all writers that may have read the layout before (`wait_for_writers`). Later writers see the new records.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from reindex_assets.postgres.session import SourceSession
 
 @contextmanager
 def writing(session: SourceSession, cluster_name: str) -> Iterator[None]:
-    """Holds the lock of the writers together with the others.
+    """Holds the writers' shared lock.
 
     Raises:
-        SliceBusyError: a reshard is waiting for them to end.
+        SliceBusyError: a reshard is waiting for the writers to finish.
     """
     with _held(session, "pg_try_advisory_lock_shared", "pg_advisory_unlock_shared", f"writers/{cluster_name}") as held:
         if not held:
             raise SliceBusyError(
-                f"cluster {cluster_name}: a reshard begins as soon as those who write there have ended: run this again after it"
+                f"cluster {cluster_name}: a reshard is waiting for the runs that write there: run this again after the reshard"
             )
         yield
 
 
 def wait_for_writers(session: SourceSession, cluster_name: str) -> None:
-    """Waits until nobody holds the lock of the writers who does now.
+    """Waits for every process that holds the writers' lock now.
 
     Raises:
-        ReindexError: it took longer than `statement_timeout_seconds`.
+        ReindexError: it takes longer than `statement_timeout_seconds`.
     """
     number = _number(f"writers/{cluster_name}")
     session.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (number,))
@@ -44,10 +44,10 @@ def wait_for_writers(session: SourceSession, cluster_name: str) -> None:
 
 @contextmanager
 def changing_layout(session: SourceSession, cluster_name: str) -> Iterator[None]:
-    """Holds the layout alone: while it is read in order to be written.
+    """Holds the layout's exclusive lock, for reading the records and then writing them.
 
     Raises:
-        SliceBusyError: another process does.
+        SliceBusyError: another process holds it.
     """
     with _held(session, "pg_try_advisory_lock", "pg_advisory_unlock", f"layout/{cluster_name}") as held:
         if not held:
@@ -63,7 +63,7 @@ def _held(session: SourceSession, take: str, leave: str, name: str) -> Iterator[
         yield bool(row["held"])
     finally:
         if row["held"]:
-            # When the connection is gone the lock is gone with it.
+            # When the connection is gone, so is the lock.
             with suppress(ReindexError):
                 session.rows(f"SELECT {leave}($1::bigint) AS released", (number,))
 

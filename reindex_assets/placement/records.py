@@ -1,6 +1,6 @@
-"""The record of the layout on one shard: its table, its reading and its writing.
+"""The layout record of a shard: its table, and reading and writing it.
 
-What lives here: the record, and how it gets onto a shard. What does not: what records say against a fleet file, and who writes them when
+What lives here: the record and its statements. What does not: comparing records with a fleet file, and deciding when to write them
 (placement/layout.py, reshard/transition.py).
 
 The latest row of the table counts; the others are the shard's history.
@@ -19,12 +19,12 @@ from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import LayoutError, SchemaMismatchError
 from reindex_assets.model import LAYOUT_TABLE, SCORECARD
 
-#: The number of a shard that has none: it is new, or has been emptied.
+#: The number of a shard without one: it is new, or has been emptied.
 NOWHERE = -1
 
 
 class LayoutState(StrEnum):
-    """How far the records are. While they are being written for the first time, they say nothing yet."""
+    """The state of the records. `ADOPTING` ones, from the first round of the first writing, don't count yet."""
 
     ADOPTING = "adopting"
     SETTLED = "settled"
@@ -33,7 +33,7 @@ class LayoutState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutRecord:
-    """What a shard says of its place.
+    """A shard's place in the layout.
 
     Attributes:
         layout_id: the same on all shards of a cluster, and on no other.
@@ -41,9 +41,9 @@ class LayoutRecord:
         shard: the number that its rows are placed by.
         shards: how many shards they are placed on.
         next_shard: its number after the reshard that is under way.
-        next_shards: how many there will be then; 0 while none is under way.
-        members: shards that take part in the reshard, those that are being emptied included.
-        version: the later one counts. Records that are written together share it.
+        next_shards: how many there will be after it; 0 while none is under way.
+        members: how many shards take part in the reshard, including those that it empties.
+        version: the latest one counts. Records that are written together share it.
     """
 
     layout_id: str
@@ -71,7 +71,7 @@ _SELECT = (
 
 
 def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
-    """What each shard says; None where it says nothing.
+    """Each shard's record; None if it has none.
 
     Raises:
         ShardUnreachableError: a shard could not be asked.
@@ -79,7 +79,7 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
 
     def read(shard: ShardConnection) -> LayoutRecord | None:
         try:
-            # Of replicas, one that has been away must not answer with what it knew then.
+            # A replica that has been away must not answer with an old record.
             rows = shard.rows(f"{_SELECT} SETTINGS select_sequential_consistency = 1")
         except SchemaMismatchError:
             if has_layout_table(shard):
@@ -93,7 +93,7 @@ def read_records(shards: ShardSet) -> list[LayoutRecord | None]:
 def write_records(
     shards: ShardSet, cluster: Cluster, records: Sequence[LayoutRecord], *, last_first: bool = False
 ) -> None:
-    """Writes a record on each shard, one after the other, and makes sure that each is there.
+    """Writes a record on each shard, one after the other, and reads them back.
 
     Args:
         last_first: begin with the last shard.
@@ -115,8 +115,8 @@ def write_records(
         shards.submit(connection.index, write).result()
     if read_records(shards) != list(records):
         raise LayoutError(
-            f"cluster {records[0].cluster}: a shard does not say what was just written there. Do two addresses of the fleet file lead to "
-            "the same server? Nothing else was written"
+            f"cluster {records[0].cluster}: a shard does not return the record that was just written to it. Do two addresses of the "
+            "fleet file lead to the same server? Nothing else was written"
         )
 
 
@@ -124,14 +124,14 @@ _TYPES = ("UUID", "String", "String", "Int32", "Int32", "Int32", "Int32", "Int32
 
 
 def is_unknown(records: Records) -> bool:
-    """Whether no shard knows its place yet."""
+    """Whether no shard has a record that counts."""
     return not any(record is not None and record.counts for record in records)
 
 
 def _decided(records: Records) -> list[LayoutRecord | None]:
-    """The records, with those that the second round of the first writing (`adopt`) has not reached yet as it will write them.
+    """The records, in which those of the first round of the first writing (`adopt`) are as the second round will write them.
 
-    Once it has reached any shard, all shards have the same layout: a run that comes meanwhile, or after a crash, need not wait.
+    Once the second round has reached any shard, all shards have the same layout: a run in the meantime, or after a crash, need not wait.
     """
     settled = {(r.layout_id, r.shards, r.version) for r in records if r is not None and r.state is LayoutState.SETTLED}
     return [

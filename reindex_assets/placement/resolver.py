@@ -1,11 +1,11 @@
 """The shard of each row of a group of slices: by its time, or the shard that holds its conversation.
 
-What lives here: that answer for both kinds, and asking the shards which conversations they hold. What does not: the rule by time
+What lives here: the shards for both kinds, and reading which conversations each shard holds. What does not: the rule by time
 (selection/shard_rule.py), and cutting rows by shard (reindex/rows.py).
 
-The shards are asked once for all conversations of a window. Their table `conversation` belongs to the product and is only ever read. A
-conversation that starts on a different day there than in Postgres is missing from that answer, so what is still missing is asked for by
-its id. A scorecard whose conversation is on no shard is placed by the conversation's time.
+One query per shard reads all conversations of a window. The table `conversation` belongs to the product and is only read. A conversation
+that starts on a different day there than in Postgres is missing from the result, so whatever is still missing is looked up by its id. A
+scorecard whose conversation is on no shard is placed by the conversation's time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_sc
 
 _Numbers = np.ndarray[Any, np.dtype[Any]]
 
-#: How many days the engines may differ about the start of a conversation before it has to be asked for by its id.
+#: By how many days the engines may differ about the start of a conversation before it is looked up by its id.
 _MARGIN = timedelta(days=1)
 _IDS_A_QUESTION = 25_000
 _KEY = ("customer", "profile", "conversation_id")
@@ -38,7 +38,7 @@ _IN_WINDOW = """\
 toDate32(conversation_start_time) BETWEEN {near_days:Array(Date32)}[1] AND {near_days:Array(Date32)}[-1]
   AND toDate32(conversation_start_time) IN {near_days:Array(Date32)}"""
 _BY_ID = "conversation_id IN {ids:Array(String)}"
-#: Rows on a shard that may not hold their conversation; `resolve` tells.
+#: Rows whose conversation may be on another shard; `resolve` finds out.
 MAY_BE_ELSEWHERE = (
     f"(({', '.join(_KEY)}) NOT IN ({_SELECT}{_IN_WINDOW}) OR conversation_id IN {{several:Array(String)}})"
 )
@@ -94,7 +94,7 @@ class GroupPlacement:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """The columns by which a Postgres statement has to group its sums so that `by_shard` can tell their shards."""
+        """The columns by which a Postgres statement has to group its sums, for `by_shard`."""
         columns = (f"{source_shard_expression(self.shard_count)} AS shard",)
         return (*columns, "c.profile", "c.conversation_id") if self._is_looked_up else columns
 
@@ -124,8 +124,8 @@ class GroupPlacement:
 
     @property
     def misplaced(self) -> str:
-        """How many rows belong on another shard, as a ClickHouse expression; 0 for kinds with conversations, where `ask_misplaced`
-        tells."""
+        """How many rows belong on another shard, as a ClickHouse expression; 0 for kinds with conversations, which `ask_misplaced`
+        counts."""
         if self._is_looked_up:
             return "toUInt64(0)"
         return f"countIf({shard_expression(self.shard_count)} != {{shard:UInt16}})"
@@ -136,7 +136,7 @@ class GroupPlacement:
         return {**shard_scope(self._group), **self._window(), "several": self._several}
 
     def ask_misplaced(self, table: Table) -> Mapping[str, Callable[[ShardConnection], pa.Table]]:
-        """A further question for each shard: its rows whose conversation it may not hold."""
+        """Another query for each shard: its rows whose conversation may be on another shard."""
         if not self._is_looked_up:
             return {}
         sql = f"""\
@@ -150,7 +150,7 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
         return {_misplaced(table): lambda shard: shard.table(sql, scope)}
 
     def misplaced_in(self, answers: Mapping[tuple[str, int], Any]) -> Iterator[tuple[tuple[Slice, str], str, int, int]]:
-        """Reads the answers to `ask_misplaced`: (slice and template, table name, shard, number of rows that belong elsewhere)."""
+        """Reads the results of `ask_misplaced`: (slice and template, table name, shard, number of rows that belong elsewhere)."""
         for table in TABLES if self._is_looked_up else ():
             for shard in range(self.shard_count):
                 rows: pa.Table = answers[_misplaced(table), shard]

@@ -277,7 +277,7 @@ def test_rows_of_profiles_that_are_not_listed_are_neither_read_nor_touched(
     ("numbers", "words"),
     [
         ([0, 1, 2], "a list of 4 shards would explain 100% of them"),
-        ([1, 0, 3, 2], "the shards may stand in another order than before"),
+        ([1, 0, 3, 2], "the shards may be in another order than before"),
     ],
     ids=["a shard is left out", "the shards are swapped"],
 )

@@ -115,12 +115,12 @@ CASES: dict[str, tuple[Callable[[Fleet], Fleet], Callable[[list[Client]], object
     "a shard of another cluster": (
         lambda fleet: fleet,
         lambda clients: edit(clients[2], cluster="'elsewhere'"),
-        "shard 2 .* says that it belongs to cluster elsewhere",
+        "shard 2 .* belongs to cluster elsewhere by its own record",
     ),
     "a shard of another cluster of this name": (
         lambda fleet: fleet,
         lambda clients: edit(clients[2], layout_id="generateUUIDv4()"),
-        "shard 2 .* is of another local than most of its shards",
+        "shard 2 .* has another layout id than most shards, so it belongs to another cluster of that name",
     ),
     "another machine": (
         lambda fleet: fleet,
@@ -140,7 +140,7 @@ CASES: dict[str, tuple[Callable[[Fleet], Fleet], Callable[[list[Client]], object
     "a shard that was replaced, and is back": (
         lambda fleet: fleet,
         lambda clients: edit(*clients[:3]),
-        "shard 3 .* was left out when the shards were last told which is which",
+        "shard 3 .* was left out when the shards' records were last written",
     ),
     "one shard is moving": (
         lambda fleet: fleet,
