@@ -62,6 +62,10 @@ class LayoutError(PlacementError):
         self.is_moving = is_moving
 
 
+class MassDeletionError(ReindexError):
+    """Much of what ClickHouse holds is not in Postgres. Nothing was deleted: somebody has to confirm that Postgres is right."""
+
+
 class SliceBusyError(TransientError):
     """Another run holds the slice. Writing now would mix its result with ours."""
 

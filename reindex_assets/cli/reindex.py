@@ -37,6 +37,12 @@ def reindex(
         bool,
         typer.Option("--clean-up", help="Delete the slices first, then rebuild them. Readers see a hole meanwhile."),
     ] = False,
+    allow_deletes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-deletes", help="Postgres is right: delete whatever it doesn't have, however much that is."
+        ),
+    ] = False,
     everything: Annotated[
         bool,
         typer.Option("--everything", help="Process even the slices that are unchanged since they were proved equal."),
@@ -45,7 +51,7 @@ def reindex(
     fleet: options.FleetFile = None,
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days. The runs appear in the Dagster UI."""
-    config = {"dry_run": dry_run, "clean_up": clean_up, "everything": everything}
+    config = {"dry_run": dry_run, "clean_up": clean_up, "allow_deletes": allow_deletes, "everything": everything}
     reports = reindex_range(
         options.open_fleet(fleet),
         customer or [],

@@ -10,12 +10,15 @@ from datetime import date
 
 from reindex_assets.clickhouse.keys import Key, key_columns, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection
+from reindex_assets.errors import ReindexError
 from reindex_assets.model import Slice, Table
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 #: Keys in one DELETE statement: a replicated mutation is stored in Keeper, whose nodes hold 1 MB.
 KEYS_PER_DELETE = 4_000
+#: No fleet begins before it.
+_MONTH_WITHOUT_ROWS = 190001
 
 
 def older_copies(shard: ShardConnection, table: Table, below: Mapping[Key, int]) -> list[Key]:
@@ -45,6 +48,33 @@ def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], old
         )
         counts |= dict(zip(key_columns(rows, table, columns), rows.column("found").to_pylist(), strict=True))
     return counts
+
+
+def expect_deletable(shard: ShardConnection, table: Table) -> None:
+    """Makes sure that a shard can delete rows, before others are inserted in their place: else readers would see both.
+
+    A deletion of nothing, in a month without rows, is refused like any other: for want of the privilege, because of a projection, or
+    because too many mutations are unfinished. It takes 3 ms, as nothing waits for it.
+
+    Raises:
+        ReindexError: it refuses, or a mutation has failed, behind which every later one waits.
+    """
+    try:
+        shard.command(
+            f"DELETE FROM {table.name} IN PARTITION {_MONTH_WITHOUT_ROWS} WHERE version = 0 SETTINGS lightweight_deletes_sync = 0"
+        )
+        failed = shard.row(
+            "SELECT count() AS mutations, any(mutation_id) AS id, any(latest_fail_reason) AS reason FROM system.mutations "
+            "WHERE database = {database:String} AND table = {table:String} AND NOT is_done AND latest_fail_reason != ''",
+            {"database": shard.database, "table": table.name},
+        )
+        if failed["mutations"]:
+            raise ReindexError(
+                f"{shard.label}: the mutation {failed['id']} of {table.name} fails, and every later one waits for it: {failed['reason']}. "
+                "Mend its cause, or end it with KILL MUTATION"
+            )
+    except ReindexError as error:
+        raise type(error)(f"{error}. Nothing was written: what is wrong in {table.name} could not be deleted") from None
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:

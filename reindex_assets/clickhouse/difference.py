@@ -16,7 +16,7 @@ from reindex_assets.clickhouse.evidence import unconfirmed
 from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames
-from reindex_assets.model import Slice, Table
+from reindex_assets.model import SCORECARD, Slice, Table
 from reindex_assets.retry import EVIDENCE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import fast_digest
@@ -31,6 +31,7 @@ class SliceChange:
         missing: expected, and not there.
         changed: there, but not exactly once with exactly these values.
         extra: there, and not expected; or older copies of a row whose newest copy is right.
+        unexpected: there, and not expected on this shard in this slice; the others of `extra` are copies.
         newer: left alone, because the live row is newer than the snapshot.
         copied: there more than once.
     """
@@ -39,6 +40,7 @@ class SliceChange:
     missing: int = 0
     changed: int = 0
     extra: int = 0
+    unexpected: int = 0
     newer: int = 0
     copied: int = 0
 
@@ -123,6 +125,7 @@ SELECT customer, day,
        countIf(is_upsert AND live_rows = 0) AS missing,
        countIf(is_upsert AND live_rows > 0) AS changed,
        countIf(delete_below > 0 AND NOT is_upsert AND (NOT is_staged OR newest < {{snapshot:UInt64}})) AS extra,
+       countIf(delete_below > 0 AND NOT is_staged) AS unexpected,
        countIf(NOT is_upsert AND NOT is_copied AND newest >= {{snapshot:UInt64}}) AS newer,
        countIf(is_copied) AS copied
 FROM {quoted(names.difference(table))}
@@ -131,6 +134,26 @@ GROUP BY customer, day""",
     )
     numbers = [field.name for field in fields(SliceChange) if field.name != "slice"]
     return [SliceChange(slice=Slice.of_row(row), **{name: row[name] for name in numbers}) for row in rows]
+
+
+def count_vanished(shard: ShardConnection, names: StagingNames, table: Table) -> dict[Slice, int]:
+    """The unexpected rows of each slice that are expected nowhere: their scorecard is in no slice of the group, on no shard.
+
+    A score has vanished, too, if its scorecard is expected just there, without this score.
+    """
+    scorecard = ", ".join(SCORECARD.identity)
+    vanished = f"({scorecard}) NOT IN (SELECT {scorecard} FROM {quoted(names.identities)})"
+    if table is not SCORECARD:
+        here = f"day, {scorecard}"
+        vanished = f"({vanished} OR ({here}) IN (SELECT {here} FROM {quoted(names.rows(SCORECARD))}))"
+    rows = shard.rows(
+        f"""\
+SELECT customer, day, count() AS vanished
+FROM {quoted(names.difference(table))}
+WHERE delete_below > 0 AND NOT is_staged AND {vanished}
+GROUP BY customer, day"""
+    )
+    return {Slice.of_row(row): row["vanished"] for row in rows}
 
 
 def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:

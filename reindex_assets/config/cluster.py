@@ -77,6 +77,26 @@ class Schedule(Strict):
     _timezone = field_validator("timezone")(checked_timezone)
 
 
+class Deletions(Strict):
+    """Which deletions a run may not decide by itself. Deleted means: ClickHouse has the row, and Postgres doesn't have it at all."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2,
+        description="A run stops before it deletes more than this share of what ClickHouse holds of a partition's scorecards or scores, "
+        "or of those of all its partitions.",
+    )
+    rows: Annotated[int, Field(ge=1)] = Field(
+        default=1_000, description="Fewer rows than this are no reason to stop, however large their share."
+    )
+    emptied_rows: Annotated[int, Field(ge=1)] = Field(
+        default=100,
+        description="A run stops before it empties a partition that holds at least so many scorecards, or so many scores.",
+    )
+    allowed: bool = Field(
+        default=False, description="Delete whatever Postgres doesn't have, without a question. Repairs do so, too."
+    )
+
+
 class ClusterRules(Strict):
     """The rules of one cluster: its own where it has them, else the fleet's."""
 
@@ -85,6 +105,7 @@ class ClusterRules(Strict):
     look_back_days: int
     reindex_days: int
     watch: Watch
+    deletions: Deletions
 
 
 Days = Annotated[int, Field(ge=1, le=366)]
@@ -101,8 +122,9 @@ class Cluster(Strict):
     look_back_days: Days | None = Field(default=None, description="Overrides the fleet's.")
     reindex_days: Days | None = Field(default=None, description="Overrides the fleet's.")
     watch: Watch | None = Field(default=None, description="Keys given here override the fleet's.")
+    deletions: Deletions | None = Field(default=None, description="Keys given here override the fleet's.")
 
-    @field_serializer("schedule", "watch")
-    def _given(self, value: Schedule | Watch | None) -> dict[str, object] | None:
+    @field_serializer("schedule", "watch", "deletions")
+    def _given(self, value: Schedule | Watch | Deletions | None) -> dict[str, object] | None:
         # Keys that are not given stay out: written down as defaults, they would override the fleet's.
         return None if value is None else value.model_dump(mode="json", exclude_unset=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from reindex_assets.config.cluster import Cluster, ClusterRules, Days, Schedule, Watch
+from reindex_assets.config.cluster import Cluster, ClusterRules, Days, Deletions, Schedule, Watch
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.engines import Strict
 from reindex_assets.config.fleet_errors import describe, misplaced
@@ -66,6 +66,7 @@ class Fleet(Strict):
     )
     reindex_days: Days = Field(default=3, description="How many past days the daily schedule reindexes.")
     watch: Watch = Watch()
+    deletions: Deletions = Deletions()
     slices: str = Field(
         default=".local/slices",
         description="Where the steps hand over Parquet files: a path or a URL that fsspec supports.",
@@ -126,6 +127,7 @@ class Fleet(Strict):
             look_back_days=cluster.look_back_days or self.look_back_days,
             reindex_days=cluster.reindex_days or self.reindex_days,
             watch=_overridden(self.watch, cluster.watch),
+            deletions=_overridden(self.deletions, cluster.deletions),
         )
 
     def dataset(self, cluster_name: str, kind: Kind) -> Dataset:

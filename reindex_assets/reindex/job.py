@@ -27,6 +27,7 @@ from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import estimate_scorecards, read_quarantined, read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.reindex.connections import Engines
+from reindex_assets.reindex.mass_deletion import DeletionGuard
 from reindex_assets.reindex.pipeline import GroupPipeline, SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions, drop_orphaned_staging_tables
 from reindex_assets.retry import STEP
@@ -45,6 +46,7 @@ class ReindexOptions:
         group_scorecards: the most scorecards that one query reads and that are written together; bounds a run's memory.
         attempts: how often a group is tried after transient faults.
         allow_reshard: the run is part of the reshard to the fleet file's shards, and may write while it is under way.
+        allow_deletes: delete whatever Postgres doesn't have, however much that is (reindex/mass_deletion.py).
         everything: also process the slices that nothing has touched since they were proved equal.
     """
 
@@ -52,6 +54,7 @@ class ReindexOptions:
     group_scorecards: int = 2_000_000
     attempts: int = STEP.attempts
     allow_reshard: bool = False
+    allow_deletes: bool = False
     everything: bool = False
 
 
@@ -94,6 +97,7 @@ class Reindex:
         self._checkpoints = CheckpointStore(dataset)
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
+        self._deletions = DeletionGuard(dataset.rules.deletions, allowed=self._options.allow_deletes)
 
     def run(self, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step)) -> list[SliceOutcome]:
         """Runs the steps on the slices; returns one outcome per slice. A slice that fails is an outcome, not an exception.
@@ -243,7 +247,16 @@ class Reindex:
         names = StagingNames(owner=engines.source.owner, group=self._groups_begun)
         placement = GroupPlacement(engines.shards, group)
         return GroupPipeline(
-            self._store, engines.shards, group, placement, chain, extract, names, self._options.write, self._count_rows
+            self._store,
+            engines.shards,
+            group,
+            placement,
+            chain,
+            extract,
+            names,
+            self._options.write,
+            self._deletions,
+            self._count_rows,
         )
 
     def _count_rows(self, rows: int) -> None:

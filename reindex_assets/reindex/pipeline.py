@@ -20,6 +20,7 @@ from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.model import SCORECARD, SHARD, TABLES, Slice, Step, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import QuarantinedRow
+from reindex_assets.reindex.mass_deletion import DeletionGuard
 from reindex_assets.reindex.rows import cut_by_slice, non_finite, with_shards
 from reindex_assets.reindex.writer import GroupWriter, SliceWrites, TableWrite, WriteOptions
 from reindex_assets.selection.groups import SliceGroup
@@ -77,6 +78,7 @@ class GroupPipeline:
         extract: ExtractInfo,
         names: StagingNames,
         options: WriteOptions,
+        deletions: DeletionGuard,
         on_rows: Callable[[int], None],
     ) -> None:
         self._store = store
@@ -86,6 +88,7 @@ class GroupPipeline:
         self._extract = extract
         self._names = names
         self._options = options
+        self._deletions = deletions
         self._on_rows = on_rows
         self._seconds: dict[Step, float] = defaultdict(float)
         self._placement = placement
@@ -100,7 +103,14 @@ class GroupPipeline:
             if Step.WRITE in self._chain:
                 with self._timed(Step.WRITE):
                     self._writer = opening.enter_context(
-                        GroupWriter(self._shards, self._group, self._extract.snapshot, self._names, self._options)
+                        GroupWriter(
+                            self._shards,
+                            self._group,
+                            self._extract.snapshot,
+                            self._names,
+                            self._options,
+                            self._deletions,
+                        )
                     )
             for step in (Step.EXTRACT, Step.ROWS):
                 if step in self._chain:

@@ -13,7 +13,7 @@ clickhouse/deletes.py), placement (selection/shard_rule.py).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from reindex_assets.clickhouse.keys import Key
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, quoted, results
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Column, Slice, Table
+from reindex_assets.reindex.mass_deletion import DeletionGuard, Loss
 from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
@@ -103,13 +104,20 @@ class GroupWriter:
     """
 
     def __init__(
-        self, shards: ShardSet, group: SliceGroup, snapshot: int, names: StagingNames, options: WriteOptions
+        self,
+        shards: ShardSet,
+        group: SliceGroup,
+        snapshot: int,
+        names: StagingNames,
+        options: WriteOptions,
+        deletions: DeletionGuard,
     ) -> None:
         self._shards = shards
         self._group = group
         self._snapshot = snapshot
         self._names = names
         self._options = options
+        self._deletions = deletions
         self._waiting: dict[tuple[str, int], _Waiting] = defaultdict(_Waiting)
         #: Every scorecard goes to every shard, as its former row may be on any.
         self._identities = _Waiting()
@@ -119,6 +127,8 @@ class GroupWriter:
         }
         self._direct: list[bool] = []
         self._moved: dict[tuple[str, int], list[Key]] = {}
+        #: By table name, and shards by number.
+        self._changed: dict[str, list[list[difference.SliceChange]]] = {}
 
     def __enter__(self) -> GroupWriter:
         try:
@@ -161,7 +171,10 @@ class GroupWriter:
         self._compare()
         if self._options.dry_run:
             return self._writes
+        self._deletions.permit(self._losses())
         before_write()
+        for table in TABLES:
+            self._on_every_shard(self._expect_deletable, table)
         for table in TABLES:
             self._on_every_shard(self._upsert, table)
         for table in TABLES:
@@ -207,6 +220,11 @@ class GroupWriter:
                 expect(shard, f"staged rows of {table.name}", quoted(names.rows(table)), table.columns, sent)
         identities = quoted(names.identities)
         expect(shard, "identities", identities, SCORECARD.identity_columns, self._identities.sent)
+
+    def _expect_deletable(self, shard: ShardConnection, table: Table) -> None:
+        of_table = [writes[table.name, shard.index] for writes in self._writes.values()]
+        if any(write.changed or write.deleted for write in of_table):
+            deletes.expect_deletable(shard, table)
 
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
@@ -262,7 +280,8 @@ class GroupWriter:
 
     def _compare(self) -> None:
         for table in TABLES:
-            for shard, changes in enumerate(self._on_every_shard(self._changes, table)):
+            self._changed[table.name] = self._on_every_shard(self._changes, table)
+            for shard, changes in enumerate(self._changed[table.name]):
                 for change in changes:
                     write = self._writes[change.slice][table.name, shard]
                     write.missing, write.changed = change.missing, change.changed
@@ -271,6 +290,38 @@ class GroupWriter:
             for shard, moved in enumerate(self._on_every_shard(self._moved_keys, table)):
                 self._moved[table.name, shard] = moved
                 self._count_moved(table, shard, moved)
+
+    def _losses(self) -> dict[tuple[Slice, str], Loss]:
+        """What each slice would lose; empty if every row that has to go is a copy or has moved."""
+        losses = {}
+        for table in TABLES:
+            unexpected_rows: Counter[Slice] = Counter()
+            vanished: Counter[Slice] = Counter()
+            for changes in self._changed[table.name]:
+                unexpected_rows.update({change.slice: change.unexpected for change in changes if change.unexpected})
+            if not unexpected_rows:
+                continue
+            if any(
+                writes[table.name, shard].read for writes in self._writes.values() for shard in range(len(self._shards))
+            ):
+                for of_shard in self._on_every_shard(self._vanished, table):
+                    vanished.update(of_shard)
+            else:
+                # Where nothing is expected, nothing has moved: scorecards whose scores are all hidden may still be there.
+                vanished = unexpected_rows
+            for item, writes in self._writes.items():
+                of_table = [writes[table.name, shard] for shard in range(len(self._shards))]
+                expected = sum(write.read for write in of_table)
+                missing = sum(write.missing for write in of_table)
+                losses[item, table.name] = Loss(
+                    held=expected - missing + unexpected_rows[item], vanished=vanished[item], expected=expected
+                )
+        return losses
+
+    def _vanished(self, shard: ShardConnection, table: Table) -> dict[Slice, int]:
+        if not any(change.unexpected for change in self._changed[table.name][shard.index]):
+            return {}
+        return difference.count_vanished(shard, self._names, table)
 
     def _moved_keys(self, shard: ShardConnection, table: Table) -> list[Key]:
         return difference.moved_keys(shard, self._names, table, self._group, self._snapshot)

@@ -291,7 +291,7 @@ def test_every_key_of_an_engine_is_in_the_page_of_the_fleet_file_with_its_defaul
 
 def test_every_other_key_is_in_the_page_of_the_fleet_file() -> None:
     text = section("docs/fleet-file.md", "Keys")
-    for block in ("", "Cluster", "Defaults", "Relations", "Schedule", "Shard", "Customer"):
+    for block in ("", "Cluster", "Defaults", "Relations", "Schedule", "Shard", "Customer", "Deletions"):
         for key in schema_of(block):
             assert re.search(rf"\b{key}\b", text), f"{block}: {key}"
 

@@ -5,7 +5,8 @@ What lives here: single faults of the statements of a run. What does not: kills 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.model import Slice
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.retry import EVIDENCE
 from reindex_assets_tests.support.faulty_shard import Fault, FaultyShard, faulty_shard
@@ -59,6 +61,10 @@ def changed(clean: None, source: Connection, shard_clients: list[Client]) -> Ite
 def faulty(fleet: Fleet) -> Iterator[tuple[Fleet, FaultyShard]]:
     with faulty_shard(fleet) as both:
         yield both
+
+
+def where(item: Slice) -> str:
+    return f"customer = '{item.customer}' AND day = '{item.day}'"
 
 
 def visible(shard_clients: list[Client]) -> set[tuple[object, ...]]:
@@ -181,7 +187,8 @@ def test_a_run_that_can_insert_and_not_delete_inserts_once_however_often_it_is_t
     faulty: tuple[Fleet, FaultyShard], source: Connection, shard_clients: list[Client], table: str
 ) -> None:
     fleet, shard = faulty
-    shard.always(f"DELETE FROM {table} ", Fault.REFUSED)
+    # Those of real months: that nothing can be deleted from the table at all would be found before.
+    shard.always(f"DELETE FROM {table} IN PARTITION 2", Fault.REFUSED)
     held = []
     for _ in range(3):
         assert errors(attempt(fleet, SLICES, ONCE))
@@ -191,6 +198,81 @@ def test_a_run_that_can_insert_and_not_delete_inserts_once_however_often_it_is_t
 
     shard.heal()
     assert reported(reindex(fleet, SLICES)).written == 0
+    assert_equal(source, shard_clients, kind="process")
+
+
+def a_projection(client: Client) -> Callable[[], None]:
+    """A projection that lightweight deletes are refused for."""
+    client.command("ALTER TABLE score MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild'")
+    client.command("ALTER TABLE score ADD PROJECTION by_value (SELECT * ORDER BY numeric_value)")
+
+    def mend() -> None:
+        client.command("ALTER TABLE score DROP PROJECTION by_value")
+        client.command("ALTER TABLE score RESET SETTING deduplicate_merge_projection_mode")
+
+    return mend
+
+
+def too_many_mutations(client: Client) -> Callable[[], None]:
+    """A mutation that waits, where one is too many."""
+    client.command("ALTER TABLE score MODIFY SETTING number_of_mutations_to_throw = 1")
+    client.command(
+        "ALTER TABLE score UPDATE numeric_value = numeric_value + sleepEachRow(3) WHERE 1",
+        settings={"mutations_sync": 0},
+    )
+
+    def mend() -> None:
+        client.command("KILL MUTATION WHERE table = 'score' SYNC")
+        client.command("ALTER TABLE score RESET SETTING number_of_mutations_to_throw")
+
+    return mend
+
+
+def a_mutation_that_fails(client: Client) -> Callable[[], None]:
+    """Every later one waits for it."""
+    client.command(
+        "ALTER TABLE score UPDATE numeric_value = throwIf(1, 'for ever') WHERE 1", settings={"mutations_sync": 0}
+    )
+    deadline = time.monotonic() + 60
+    while not client.query("SELECT 1 FROM system.mutations WHERE latest_fail_reason != '' AND NOT is_done").result_rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    def mend() -> None:
+        client.command("KILL MUTATION WHERE table = 'score' SYNC")
+
+    return mend
+
+
+@pytest.mark.usefixtures("changed")
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        (a_projection, "projection"),
+        (too_many_mutations, "Too many unfinished mutations"),
+        (a_mutation_that_fails, "for ever"),
+    ],
+)
+def test_nothing_is_inserted_where_nothing_can_be_deleted(
+    fleet: Fleet,
+    source: Connection,
+    shard_clients: list[Client],
+    obstacle: Callable[[Client], Callable[[], None]],
+    words: str,
+) -> None:
+    before = {item: content(shard_clients, where(item)) for item in SLICES}
+    mend = obstacle(shard_clients[1])
+    try:
+        outcomes = attempt(fleet, SLICES, ONCE)
+    finally:
+        mend()
+
+    failures = errors(outcomes)
+    assert failures
+    assert all("shard 1" in failure and words in failure and "Nothing was written" in failure for failure in failures)
+    failed = [outcome.slice for outcome in outcomes if outcome.error is not None]
+    assert {item: content(shard_clients, where(item)) for item in failed} == {item: before[item] for item in failed}
+    reindex(fleet, SLICES)
     assert_equal(source, shard_clients, kind="process")
 
 

@@ -67,6 +67,11 @@ class ReindexConfig(Config):
         description="The run is part of the reshard to the fleet file's shards, and may write while that is under way. "
         "`reindex-assets reshard` sets it; without a reshard under way it changes nothing.",
     )
+    allow_deletes: bool = Field(
+        default=False,
+        description="Delete the rows that Postgres doesn't have, however many they are. Without it, a run stops before a mass deletion "
+        "(key `deletions` of the fleet file). Set it once you know that Postgres is right.",
+    )
     everything: bool = Field(
         default=False,
         description="Also read, compare and write the partitions that nothing has touched since a run left them equal to the bit. "
@@ -87,5 +92,6 @@ class ReindexConfig(Config):
             group_scorecards=self.group_scorecards,
             attempts=self.attempts,
             allow_reshard=self.allow_reshard,
+            allow_deletes=self.allow_deletes or self.allow_reshard,
             everything=self.everything or is_repair or self.allow_reshard,
         )
