@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from reindex_assets.config.engines import Replica
@@ -28,10 +27,6 @@ PAUSE_SECONDS = 60.0
 #: How old what a replica has caught up with may be when it is read: far less than the time that a row has to arrive.
 CAUGHT_UP_SECONDS = 1.0
 _POLL_SECONDS = 0.1
-
-#: Of Replicated tables only. Waiting for all replicas (2) fails as soon as one of them is away (error 341), when the others are there to
-#: go on: this one has deleted when the statement returns, and every other one has before it is read.
-REPLICATED_SETTINGS: Mapping[str, object] = MappingProxyType({"mutations_sync": 1, "lightweight_deletes_sync": 1})
 
 #: Tables whose rows are read: ours, and the product's.
 _READ = (*(table.name for table in TABLES), LAYOUT_TABLE, "conversation")

@@ -1,7 +1,7 @@
 """The shards of a cluster: connections, settings, and one call on all of them at once.
 
-What lives here: how a shard is reached, which settings every statement carries, what an error means, identifier quoting.
-What does not: any statement about scorecards (clickhouse/schema.py, reindex/writer.py, comparison/comparison.py).
+What lives here: how a shard is reached, what an error means, identifier quoting. What does not: which settings every statement carries
+(clickhouse/session_settings.py), and any statement about scorecards (clickhouse/schema.py, reindex/writer.py, comparison/comparison.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from reindex_assets.clickhouse.insert_block import ArrowStream
 from reindex_assets.clickhouse.replicas import (
     CAUGHT_UP_SECONDS,
-    REPLICATED_SETTINGS,
     catch_up,
     check_replicas,
     in_order,
     note_failure,
 )
+from reindex_assets.clickhouse.session_settings import pin_settings
 from reindex_assets.config.engines import ClickHouse, Replica, Shard
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
 from reindex_assets.retry import QUESTION
@@ -35,34 +35,11 @@ from reindex_assets.retry import QUESTION
 T = TypeVar("T")
 
 #: Codes after which the same work may succeed: time-outs, network, load, memory, parts, read-only replicas, Keeper.
-TRANSIENT_CODES = frozenset({159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 289, 319, 425, 439, 999})
+TRANSIENT_CODES = frozenset({159, 202, 203, 209, 210, 241, 242, 252, 285, 289, 319, 425, 439, 999})
 _AUTHENTICATION_CODES = frozenset({192, 193, 194, 497, 516})
 _UNKNOWN_TABLE_CODES = frozenset({60, 81})
-
-SETTINGS: Mapping[str, object] = {
-    # On by default since 26.2: an insert would be acknowledged later, out of our order, and batched with strangers' rows.
-    "async_insert": 0,
-    # A delete has happened when the statement returns, on every replica.
-    "mutations_sync": 2,
-    "lightweight_deletes_sync": 2,
-    # On by default: the rows of an insert would be merged before they are written, for keys that stand in it twice. Ours never do.
-    "optimize_on_insert": 0,
-    # A group of slices spans at most as many months as it has days; the default of 100 guards against an accident of another kind.
-    "max_partitions_per_insert_block": 1000,
-    # Deletes name their rows; see shards.DELETE_ROWS for the size.
-    "max_query_size": 4 * 1024 * 1024,
-    "max_ast_elements": 1_000_000,
-    "max_expanded_ast_elements": 1_000_000,
-}
-
-#: Block deduplication would swallow the re-insert of rows that were deleted, in silence. Its settings changed their names:
-#: `insert_deduplicate = 0` has no effect any more where `deduplicate_insert` exists (measured on engine 26.9), which older ones
-#: don't know. Each is sent to servers that have it.
-_NO_DEDUPLICATION: Mapping[str, object] = {
-    "insert_deduplicate": 0,
-    "deduplicate_insert": "disable",
-    "deduplicate_insert_select": "disable",
-}
+#: The user's profile says "readonly", constrains a setting, or forbids to create tables.
+_PROFILE_CODES = frozenset({164, 392, 452})
 
 
 class ShardConnection:
@@ -139,18 +116,11 @@ class ShardConnection:
             send_receive_timeout=clickhouse.query_timeout_seconds,
             autogenerate_session_id=False,
             client_name="reindex_assets",
-            settings={
-                **SETTINGS,
-                **(REPLICATED_SETTINGS if clickhouse.replicated else {}),
-                "log_comment": self._comment,
-            },
         )
         try:
             if not client.server_settings:
                 raise OperationalError("it has no settings, as no server does")
-            for name, value in _NO_DEDUPLICATION.items():
-                if name in client.server_settings:
-                    client.set_client_setting(name, value)
+            pin_settings(client, self.label, self._comment, clickhouse.replicated)
             if clickhouse.replicated:
                 self._replicated = check_replicas(client, self.label, self.database, len(self._addresses))
                 self._catch_up(client)
@@ -235,6 +205,11 @@ class ShardConnection:
             return ConfigurationError(
                 f"{self.label} refuses user {self._clickhouse.user!r}: {text}. "
                 f"Check the user, and the environment variable {self._clickhouse.password.env}"
+            )
+        if code in _PROFILE_CODES:
+            return ConfigurationError(
+                f"{self.label} forbids user {self._clickhouse.user!r} what every run needs: {text}. "
+                "Change the settings profile of this user: its 'readonly', or its constraint on the setting that is named"
             )
         if code in _UNKNOWN_TABLE_CODES:
             return SchemaMismatchError(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -42,10 +42,12 @@ class FaultyShard:
     """Decides about every statement; `decide` gets its text.
 
     Attributes:
+        profile: settings that a statement has unless it sets them itself, as those of a user's settings profile.
         seen: how often a fault was committed.
     """
 
     port: int
+    profile: dict[str, str] = field(default_factory=dict)
     decide: Callable[[str], Fault | None] = lambda statement: None
     late_seconds: float = 1.0
     seen: dict[Fault, int] = field(default_factory=dict)
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         shard = cast(_Server, self.server).shard
+        if shard.profile:
+            self.path = _with_profile(self.path, shard.profile)
         body = self._body()
         statement = unquote_plus(self.path) + " " + body[:100_000].decode(errors="replace")
         fault = shard.decide(statement)
@@ -134,6 +138,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _with_profile(path: str, profile: Mapping[str, str]) -> str:
+    """A profile's settings come first: what the request says itself holds, also of two names of one setting."""
+    address, _, query = path.partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    added = urlencode({name: value for name, value in profile.items() if name not in given})
+    return f"{address}?{'&'.join(part for part in (added, query) if part)}"
 
 
 def _later(shard: FaultyShard, command: str, path: str, headers: Message, body: bytes) -> None:

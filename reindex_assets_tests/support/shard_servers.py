@@ -51,12 +51,17 @@ class Shard:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
 
 
-def spawn(path: Path, port: int, *, password: str | None = PASSWORD) -> subprocess.Popen[str]:
+def spawn(
+    path: Path, port: int, *, password: str | None = PASSWORD, users: Path | None = None
+) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
     if password is not None:
         environment[PASSWORD_VARIABLE] = password
     return subprocess.Popen(
-        [sys.executable, "-m", "reindex_assets.local.shard_server", "--path", str(path), "--port", str(port)],
+        [
+            *(sys.executable, "-m", "reindex_assets.local.shard_server", "--path", str(path), "--port", str(port)),
+            *(("--users", str(users)) if users else ()),
+        ],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,9 +69,9 @@ def spawn(path: Path, port: int, *, password: str | None = PASSWORD) -> subproce
     )
 
 
-def start(path: Path, port: int = 0) -> Shard:
+def start(path: Path, port: int = 0, users: Path | None = None) -> Shard:
     port = port or free_port()
-    shard = Shard(path, port, spawn(path, port))
+    shard = Shard(path, port, spawn(path, port, users=users))
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if shard.process.poll() is not None:

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="the HTTP port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--name", default="shard-0", help="the shard's name, also its {shard} macro")
     parser.add_argument("--user", default="default", help="the only user")
+    parser.add_argument("--users", type=Path, help="a users.xml with what holds for the engine's user `default`")
     parser.add_argument("--log-level", default="WARNING", help="of the messages on stderr")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The engine reads the process's time zone when it is loaded.
     os.environ["TZ"] = "UTC"
     time.tzset()
-    engine = Engine(options.path, options.name)
+    engine = Engine(options.path, options.name, options.users)
     try:
         engine.open()
     except (PathInUse, ValueError) as error:

@@ -27,7 +27,7 @@ _CONFIG = """<clickhouse>
   <part_log>
     <database>system</database><table>part_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds>
   </part_log>
-</clickhouse>
+{users}</clickhouse>
 """
 # chdb opens its default database as an overlay that serves any file of the machine as a table. The configuration gives that overlay
 # another name, this statement makes `default` an ordinary Atomic database, and open() drops the overlay.
@@ -57,9 +57,14 @@ class PathInUse(Exception):
 class Engine:
     """An open chdb engine."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, users: Path | None = None) -> None:
+        """
+        Args:
+            users: a users.xml of ClickHouse, with the settings profile, constraints and row policies of the user `default`.
+        """
         self.path = path.resolve()
         self.name = name
+        self._users = users
         self.version = "unknown"
         self.pipes = self.path / "pipes"
         self._connection_string = f"{self.path / 'engine'}?config-file={self.path / 'shard.xml'}"
@@ -101,7 +106,13 @@ class Engine:
         self._lock.flush()
 
     def _write_files(self) -> None:
-        (self.path / "shard.xml").write_text(_CONFIG.format(overlay=_OVERLAY, name=escape(self.name)))
+        (self.path / "shard.xml").write_text(
+            _CONFIG.format(
+                overlay=_OVERLAY,
+                name=escape(self.name),
+                users=f"  <users_config>{escape(str(self._users.resolve()))}</users_config>\n" if self._users else "",
+            )
+        )
         metadata = self.path / "engine" / "metadata"
         metadata.mkdir(parents=True, exist_ok=True)
         (self.path / "engine" / "store" / _DEFAULT_UUID[:3] / _DEFAULT_UUID).mkdir(parents=True, exist_ok=True)
