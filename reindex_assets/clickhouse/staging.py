@@ -54,6 +54,10 @@ class StagingNames:
     def appeal_places(self) -> str:
         return f"{_PREFIX}_{self.owner}_{self.group}_appeal_places"
 
+    @property
+    def canary(self) -> str:
+        return f"{_PREFIX}_{self.owner}_{self.group}_canary"
+
     def all(self, tables: Iterable[Table]) -> list[str]:
         return [name for table in tables for name in (self.rows(table), self.difference(table))] + [self.identities]
 

@@ -12,7 +12,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from reindex_assets.clickhouse.canary import prove
 from reindex_assets.clickhouse.schema import check_conversations, check_schema
+from reindex_assets.clickhouse.shards import ShardConnection
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
@@ -98,6 +100,9 @@ class Reindex:
         self._groups_begun = 0
         self._progress = Progress(0, 0, 0, 0)
         self._deletions = DeletionGuard(dataset.rules.deletions, allowed=self._options.allow_deletes)
+        self._wanted: list[Slice] = []
+        #: The replicas that have passed the canary.
+        self._proved: set[str] = set()
 
     def run(self, slices: Iterable[Slice], steps: Iterable[Step] = tuple(Step)) -> list[SliceOutcome]:
         """Runs the steps on the slices; returns one outcome per slice. A slice that fails is an outcome, not an exception.
@@ -110,6 +115,7 @@ class Reindex:
         chain = tuple(step for step in Step if step in chosen)
         if chain == (Step.EXTRACT, Step.WRITE):
             raise ConfigurationError(f"{Step.ROWS} lies between {Step.EXTRACT} and {Step.WRITE}: select it too")
+        self._wanted = wanted
         self._progress = Progress(0, 0, len(wanted), 0)
         comment = f"reindex_assets run {self._run_id}".rstrip()
         options = self._options
@@ -234,11 +240,23 @@ class Reindex:
         try:
             with writing(engines.source, self._dataset.cluster_name):
                 assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
+                self._prove_shards(engines)
                 yield
         except SliceBusyError:
             # A reshard is waiting for the writers: the shards' records already say so.
             assert_layout(engines.shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
             raise
+
+    def _prove_shards(self, engines: Engines) -> None:
+        """Before the first write of the run on each of them."""
+        names = StagingNames(owner=engines.source.owner, group=0)
+
+        def once(shard: ShardConnection) -> None:
+            if shard.replica not in self._proved:
+                prove(shard, names, self._wanted)
+                self._proved.add(shard.replica)
+
+        engines.shards.map(once)
 
     def _pipeline(
         self, group: SliceGroup, chain: tuple[Step, ...], engines: Engines, extract: ExtractInfo

@@ -1,0 +1,115 @@
+"""The canary: before a run writes, each shard proves that it shows what it is given, deletes what it is told to, and hides no row.
+
+What lives here: the proofs. What does not: settings that are known to hide rows (clickhouse/session_settings.py), and the evidence of each
+write (clickhouse/evidence.py).
+
+A row policy, or a setting that nobody had thought of, could hide rows: they would be taken for missing and written again, and what replaces
+them would be deleted or not. A data part says how many rows it holds, whoever asks; so a count of the rows of a part that says less is one
+that hides some. Not seen is what hides no row of the parts that are counted: those of the run's months, up to a number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from reindex_assets.clickhouse.deletes import delete_rows
+from reindex_assets.clickhouse.evidence import unconfirmed
+from reindex_assets.clickhouse.schema import create_table
+from reindex_assets.clickhouse.shards import ShardConnection, quoted
+from reindex_assets.clickhouse.staging import StagingNames, drop
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import SCORECARD, TABLES, Slice, Table
+from reindex_assets.retry import EVIDENCE
+
+#: Counting them takes a tenth of a second.
+_COUNTED_ROWS = 20_000_000
+#: Their names are part of a statement.
+_COUNTED_PARTS = 100
+#: How often parts that were merged meanwhile are listed anew.
+_LISTINGS = 5
+
+_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_STAYS, _GOES = UUID(int=1), UUID(int=2)
+_VERSION = 1
+
+
+def prove(shard: ShardConnection, names: StagingNames, slices: Collection[Slice]) -> None:
+    """Makes sure that a shard does what is relied on.
+
+    Args:
+        names: of the canary's own table.
+        slices: those that are to be written.
+
+    Raises:
+        UnconfirmedWriteError: it doesn't show a row that it has acknowledged, or shows one that was deleted.
+        ConfigurationError: it hides rows of its tables.
+    """
+    _prove_writing(shard, replace(SCORECARD, name=names.canary))
+    months = sorted({f"{item.day:%Y%m}" for item in slices})
+    for table in TABLES:
+        _prove_reading(shard, table, months)
+
+
+def _prove_writing(shard: ShardConnection, canary: Table) -> None:
+    """In a table of its own, by statements of the kind that a run sends."""
+    shard.command(create_table(canary))
+    try:
+        shard.command(
+            f"INSERT INTO {quoted(canary.name)} (scorecard_id, scorecard_time, version) "
+            "SELECT arrayJoin({ids:Array(UUID)}), {time:DateTime64(6, 'UTC')}, {version:UInt64}",
+            {"ids": [str(_STAYS), str(_GOES)], "time": _DAY, "version": _VERSION},
+        )
+        _expect(shard, canary, {_STAYS, _GOES}, "two rows of a canary table")
+        key = {"customer": "", "profile": "", "template_type": 0, "scorecard_id": str(_GOES), "day": _DAY.date()}
+        delete_rows(shard, canary, [tuple(key[name] for name in canary.key)], _VERSION + 1)
+        _expect(shard, canary, {_STAYS}, "the deletion of one of two rows of a canary table")
+    finally:
+        drop(shard, [canary.name])
+
+
+def _expect(shard: ShardConnection, canary: Table, ids: set[UUID], what: str) -> None:
+    def look() -> None:
+        found = [row["scorecard_id"] for row in shard.rows(f"SELECT scorecard_id FROM {quoted(canary.name)}")]
+        if len(found) != len(ids) or set(found) != ids:
+            raise unconfirmed(shard, what, f"it shows {len(found)}")
+
+    EVIDENCE.call(look)
+
+
+def _prove_reading(shard: ShardConnection, table: Table, months: list[str]) -> None:
+    """Whether as many rows are shown of some parts as they hold, deleted ones included."""
+    for _ in range(_LISTINGS):
+        parts = _parts(shard, table, months)
+        if not parts:
+            return
+        held = sum(parts.values())
+        # A setting of the statement: we pin the opposite for all others.
+        shown = shard.row(
+            f"SELECT count() AS found FROM {table.name} WHERE _part IN {{parts:Array(String)}} SETTINGS apply_deleted_mask = 0",
+            {"parts": list(parts)},
+        )["found"]
+        if shown == held:
+            return
+        # A part that was merged meanwhile shows nothing any more.
+        if _parts(shard, table, months).keys() >= parts.keys():
+            raise ConfigurationError(
+                f"{shard.label} shows {shown:,} of the {held:,} rows in some parts of table {table.name}: a row policy, or a filter in a "
+                "settings profile, hides the others. They would be taken for missing and be written again. "
+                "Let the user of the fleet file see every row"
+            )
+
+
+def _parts(shard: ShardConnection, table: Table, months: list[str]) -> dict[str, int]:
+    rows = shard.rows(
+        "SELECT name, rows FROM system.parts WHERE active AND rows > 0 AND database = {database:String} AND table = {table:String} "
+        "AND partition_id IN {months:Array(String)} ORDER BY rows, name LIMIT {most:UInt32}",
+        {"database": shard.database, "table": table.name, "months": months, "most": _COUNTED_PARTS},
+    )
+    parts: dict[str, int] = {}
+    for row in rows:
+        if sum(parts.values()) + row["rows"] <= _COUNTED_ROWS or not parts:
+            parts[row["name"]] = row["rows"]
+    return parts

@@ -1,0 +1,9 @@
+SELECT name, rows
+FROM system.parts
+WHERE active
+  AND rows > 0
+  AND database = {database:String}
+  AND table = {table:String}
+  AND partition_id IN {months:Array(String)}
+ORDER BY rows, name
+LIMIT {most:UInt32}

@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS `reindex_staging_{owner}_{group}_canary` SYNC
