@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from reindex_assets.cli.render.tables import printable
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import use_local_environment
 from reindex_assets.config.modes import Mode
@@ -44,6 +46,11 @@ Settle = Annotated[
         "--settle", min=0, help="Seconds after which a difference is looked at again. Only what still differs counts."
     ),
 ]
+
+
+def note(sentence: str) -> None:
+    """Says what a command waits for, or tries again: beside its output, also when that is JSON."""
+    Console(stderr=True).print(printable(sentence, "yellow"), soft_wrap=True)
 
 
 def open_fleet(option: Path | None) -> Fleet:

@@ -95,5 +95,5 @@ def reindex_range(
             def show(progress: Progress, task: TaskID = task) -> None:
                 bar.update(task, completed=progress.processed + progress.failed, rows=progress.rows)
 
-            reports.append(launch(instance, rectangle, config, show))
+            reports.append(launch(instance, rectangle, config, show, options.note))
     return reports

@@ -85,7 +85,7 @@ def reshard(
 
     with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
         work = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell)
-        outcome = work.run(partial(launch, instance))
+        outcome = work.run(partial(launch, instance, on_note=options.note))
     print_outcome(console, plan, outcome)
     if as_json:
         print_json(plan_json(plan) | outcome_json(outcome))

@@ -8,7 +8,7 @@ Dagster (defs/assets/reindex.py), the flow of one group (reindex/pipeline.py), a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -20,7 +20,14 @@ from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
-from reindex_assets.errors import ConfigurationError, LayoutError, ReindexError, SliceBusyError, UnreachableError
+from reindex_assets.errors import (
+    ConfigurationError,
+    LayoutError,
+    ReindexError,
+    SliceBusyError,
+    TransientError,
+    UnreachableError,
+)
 from reindex_assets.model import Slice, Step
 from reindex_assets.placement.layout import assert_layout, settle_layout
 from reindex_assets.placement.locks import writing
@@ -68,6 +75,22 @@ class Progress:
     failed: int
     total: int
     rows: int
+
+
+def refuse(dataset: Dataset, options: ReindexOptions) -> None:
+    """Raises what would end a run before it reads its first row, and does not pass by itself. Writes nothing.
+
+    For whoever is going to wait until the run may begin: it might wait for long, and then be refused.
+    """
+    # What passes by itself is for the run, which tries again.
+    with (
+        suppress(TransientError),
+        Engines(
+            dataset.cluster, "reindex_assets", 1, lambda message: None, with_retiring=options.allow_reshard
+        ) as engines,
+    ):
+        engines.source.assert_alive()
+        _check_shards(dataset, engines, options, look_only=True)
 
 
 class Reindex:
@@ -137,15 +160,8 @@ class Reindex:
             return outcomes
 
     def _check_shards(self, engines: Engines) -> None:
-        shards = engines.shards
-        check_schema(shards)
-        if self._dataset.kind.is_of_conversations:
-            check_conversations(shards)
-        dry_run = self._options.write.dry_run
-        settle_layout(shards, lambda: engines.source, self._dataset, dry_run=dry_run)
-        if not dry_run or not is_unknown(read_records(shards)):
-            assert_layout(shards, self._dataset.cluster_name, resharding=self._options.allow_reshard)
-        drop_orphaned_staging_tables(shards, engines.source.is_owner_alive)
+        _check_shards(self._dataset, engines, self._options, look_only=self._options.write.dry_run)
+        drop_orphaned_staging_tables(engines.shards, engines.source.is_owner_alive)
 
     def _unchanged(self, slices: Sequence[Slice], engines: Engines) -> list[SliceOutcome]:
         """The outcomes of slices that nothing has touched since they were proved equal, and whose files are still there."""
@@ -280,3 +296,14 @@ class Reindex:
     def _count_rows(self, rows: int) -> None:
         self._progress = replace(self._progress, rows=self._progress.rows + rows)
         self._on_progress(self._progress)
+
+
+def _check_shards(dataset: Dataset, engines: Engines, options: ReindexOptions, *, look_only: bool) -> None:
+    """Makes sure that the shards may be written to. Without `look_only`, a cluster without records of its layout gets them."""
+    shards = engines.shards
+    check_schema(shards)
+    if dataset.kind.is_of_conversations:
+        check_conversations(shards)
+    settle_layout(shards, lambda: engines.source, dataset, dry_run=look_only)
+    if not look_only or not is_unknown(read_records(shards)):
+        assert_layout(shards, dataset.cluster_name, resharding=options.allow_reshard)

@@ -25,7 +25,7 @@ from reindex_assets.config.cluster import Watch
 from reindex_assets.config.effective import effective, fleet_schema
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.modes import Mode
-from reindex_assets.defs.automation.stalled_runs import end_silent_runs
+from reindex_assets.defs.automation.stalled_runs import end_dead_runs
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.keys.names import checks_job_name, job_name, op_name, repair_sensor_name
 from reindex_assets.defs.keys.partitions import PARTITION_TAG, range_tags
@@ -156,7 +156,7 @@ def test_a_run_is_silent_by_the_limit_of_its_cluster(own: Fleet, instance: Dagst
     later = time.time() + 400
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: later)
-        ended = end_silent_runs(instance, own)
+        ended = end_dead_runs(instance, own)
     assert [run.run_id for run in ended] == [runs[VOICE].run_id]
 
 

@@ -35,8 +35,16 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.background import in_background
 from reindex_assets.defs.checks.rules import Metadata
 from reindex_assets.defs.dagster_private import UnresolvedAssetJobDefinition
+from reindex_assets.defs.history.run_process import note_process
 from reindex_assets.defs.instance.opening import hold_connections
-from reindex_assets.defs.keys.names import OWNERS, purge_asset_key, purge_group_name, purge_job_name, purge_op_name
+from reindex_assets.defs.keys.names import (
+    OWNERS,
+    pool_name,
+    purge_asset_key,
+    purge_group_name,
+    purge_job_name,
+    purge_op_name,
+)
 from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 from reindex_assets.selection.days import range_text
@@ -66,10 +74,11 @@ def build_purge(fleet: Fleet, cluster_name: str) -> AssetsDefinition:
                 tags={"cluster": cluster_name},
             )
         ],
-        pool=f"clickhouse_{cluster_name}",
+        pool=pool_name(cluster_name),
     )
     def purge(context: AssetExecutionContext, config: PurgeConfig) -> Iterator[object]:
         hold_connections(context.instance)
+        note_process(context.instance, context.run)
         try:
             first, last = config.days(fleet, datetime.now(UTC).date())
             groups = plan_purges(fleet, config.customers or list(fleet.clusters[cluster_name].customers), first, last)

@@ -30,8 +30,9 @@ from reindex_assets.defs.assets.run_checks import CheckPlan, run_checks
 from reindex_assets.defs.assets.run_config import ReindexConfig, ReindexScope
 from reindex_assets.defs.assets.run_events import heartbeat, partial_failure, store_step_events
 from reindex_assets.defs.checks.specs import check_specs
+from reindex_assets.defs.history.run_process import note_process
 from reindex_assets.defs.instance.opening import hold_connections
-from reindex_assets.defs.keys.names import OWNERS, asset_key, group_name, op_name
+from reindex_assets.defs.keys.names import OWNERS, asset_key, group_name, op_name, pool_name
 from reindex_assets.defs.keys.partitions import customer_days, slices_of_run
 from reindex_assets.errors import ReindexError
 from reindex_assets.model import Step
@@ -82,7 +83,7 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
             partitions_def=partitions,
             backfill_policy=BackfillPolicy.single_run(),
             can_subset=True,
-            pool=f"clickhouse_{dataset.cluster_name}",
+            pool=pool_name(dataset.cluster_name),
             resource_defs={"scope": _SCOPE},
         )
 
@@ -99,6 +100,7 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
 
     def _reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
         hold_connections(context.instance)
+        note_process(context.instance, context.run)
         slices = slices_of_run(dataset.cluster, context.partition_keys, context.run.tags)
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []

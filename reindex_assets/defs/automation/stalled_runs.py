@@ -1,19 +1,17 @@
-"""The janitor: fails runs that have stopped giving signs of life, so that a dead machine can't block repairs.
+"""The janitor: fails runs that are dead, so that they can't block repairs.
 
-What lives here: the sensor and its rule. What does not: the signs of life (defs/assets/background.py, defs/assets/run_events.py).
+What lives here: the sensor. What does not: the rule (defs/history/dead_runs.py), and the signs of life (defs/assets/background.py,
+defs/assets/run_events.py).
 
-Dagster's own run monitoring sees a dead process on the machine of its daemon within a second. A run whose whole machine died, or
-that hangs, stays STARTED for ever with the default launcher, and holds its slots (Dagster 1.13).
+Dagster's own run monitoring sees the death of a process that its daemon launched within a second. A run of the command line that was
+killed, or whose whole machine died, stays STARTED for ever with the default launcher, and holds its slots (Dagster 1.13).
 """
 
 from __future__ import annotations
 
-import time
-
 from dagster import (
     DagsterInstance,
     DagsterRun,
-    DagsterRunStatus,
     DefaultSensorStatus,
     RunsFilter,
     SensorDefinition,
@@ -23,10 +21,10 @@ from dagster import (
 )
 
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.history.dead_runs import WITH_PROCESS, end_if_dead
 from reindex_assets.defs.history.runs_in_flight import clusters_of_run
 
 JANITOR = "stalled_run_janitor"
-_AT_WORK = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
 def build_janitor(fleet: Fleet) -> SensorDefinition:
@@ -39,44 +37,33 @@ def build_janitor(fleet: Fleet) -> SensorDefinition:
         minimum_interval_seconds=30,
         default_status=DefaultSensorStatus.RUNNING,
         description=(
-            f"Fails runs of this project that have given no sign of life for {silent_seconds} (they give one every 10 s): their machine "
-            "is dead or cut off. Their partitions are free for repair again; rerunning them is always safe."
+            "Fails runs of this project whose process is gone; and those whose process can't be seen from here, once they have given no "
+            f"sign of life for {silent_seconds} (they give one every 10 s): their machine is dead or cut off. Their partitions are free "
+            "for repair again; rerunning them is always safe."
         ),
     )
     def janitor(context: SensorEvaluationContext) -> SkipReason:
-        ended = end_silent_runs(context.instance, fleet)
+        ended = end_dead_runs(context.instance, fleet)
         runs = ", ".join(run.run_id for run in ended)
-        return SkipReason(f"failed {len(ended)} silent runs: {runs}" if ended else "every run gives signs of life")
+        return SkipReason(f"failed {len(ended)} dead runs: {runs}" if ended else "every run is alive")
 
     return janitor
 
 
-def end_silent_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: float | None = None) -> list[DagsterRun]:
-    """Fails the silent runs of a fleet's assets and checks; returns them.
+def end_dead_runs(instance: DagsterInstance, fleet: Fleet, silent_seconds: float | None = None) -> list[DagsterRun]:
+    """Fails the dead runs of a fleet's assets and checks, and frees their slots; returns them.
 
     Args:
-        silent_seconds: the limit; without it, that of the run's cluster.
+        silent_seconds: the limit for runs whose process can't be seen; without it, that of the run's cluster.
     """
     ended = []
-    for run in instance.get_runs(RunsFilter(statuses=_AT_WORK)):
+    for run in instance.get_runs(RunsFilter(statuses=list(WITH_PROCESS))):
         clusters = clusters_of_run(run, fleet)
         if not clusters:
             continue
         limit = silent_seconds
         if limit is None:
             limit = max(fleet.rules(name).watch.silent_seconds for name in clusters)
-        records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        if not records:
-            continue
-        silent = time.time() - records[0].event_log_entry.timestamp
-        if silent > limit:
-            message = (
-                f"No sign of life for {silent:.0f} s (limit {limit:g} s): the machine of this run is dead, cut off, or hangs. "
-                "Its partitions are free again; rerunning them is safe, no matter how far it got."
-            )
-            if run.status is DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, message)
-            else:
-                instance.report_run_failed(run, message)
+        if end_if_dead(instance, run, limit):
             ended.append(run)
     return ended

@@ -71,6 +71,11 @@ def repair_sensor_name(dataset: Dataset) -> str:
     return f"{job_name(dataset)}_drift_repair_sensor"
 
 
+def pool_name(cluster_name: str) -> str:
+    """The pool whose slots limit how many runs work on a cluster's shards at once."""
+    return f"clickhouse_{cluster_name}"
+
+
 def _dagster_name(cluster_name: str) -> str:
     """A cluster's name in the characters that Dagster allows.
 

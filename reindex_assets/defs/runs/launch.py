@@ -5,28 +5,41 @@ What lives here: running a rectangle, and reading the run's progress and report 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from dagster import AssetKey, DagsterEventType, DagsterInstance, Definitions, TableMetadataValue
+from dagster import (
+    AssetKey,
+    DagsterEventType,
+    DagsterInstance,
+    Definitions,
+    LoggerDefinition,
+    TableMetadataValue,
+)
 
 from reindex_assets.comparison.count_queries import count_clickhouse
 from reindex_assets.defs.assets.reindex import build_assets
+from reindex_assets.defs.assets.run_config import ReindexConfig
 from reindex_assets.defs.automation.schedules import build_job
+from reindex_assets.defs.history.dead_runs import PoolQueue
+from reindex_assets.defs.history.run_process import process_tags
 from reindex_assets.defs.instance.opening import hold_connections
-from reindex_assets.defs.keys.names import asset_key, job_name, op_name
+from reindex_assets.defs.keys.names import asset_key, job_name, op_name, pool_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
 from reindex_assets.errors import ReindexError
 from reindex_assets.model import Step
-from reindex_assets.reindex.job import Progress
+from reindex_assets.reindex.job import Progress, refuse
 from reindex_assets.reindex.run_report import RunReport
 from reindex_assets.selection.rectangles import Rectangle
 
 POLL_SECONDS = 0.25
+#: Between two looks at whom a run waits for.
+_LOOK_SECONDS = 1.0
 
 #: Totals of a report, each with its names in the metadata: a dry run has names of its own.
 _TOTALS = {
@@ -43,13 +56,28 @@ def launch(
     rectangle: Rectangle,
     config: Mapping[str, object],
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> RunReport:
-    """Runs the assets of a rectangle in this process; returns when the run has ended, successfully or not."""
+    """Runs the assets of a rectangle in this process; returns when the run has ended, successfully or not.
+
+    Args:
+        on_note: called with a sentence when the run waits for others, or tries something again.
+
+    Raises:
+        ReindexError: the run would have to wait, and then be refused: it was not begun.
+    """
     dataset = rectangle.dataset
-    job = Definitions(assets=[build_assets(dataset)], jobs=[build_job(dataset)]).resolve_job_def(job_name(dataset))
+    # Instead of Dagster's own logger, which prints every event.
+    loggers = {"notes": _warnings_to(on_note)}
+    definitions = Definitions(assets=[build_assets(dataset)], jobs=[build_job(dataset)], loggers=loggers)
+    job = definitions.resolve_job_def(job_name(dataset))
     hold_connections(instance)
     run_id = str(uuid.uuid4())
     write_key = asset_key(dataset, Step.WRITE)
+    silent_seconds = dataset.rules.watch.silent_seconds
+    queue = PoolQueue(instance, pool_name(dataset.cluster_name), run_id, silent_seconds, on_note)
+    if queue.is_full():
+        refuse(dataset, ReindexConfig.model_validate(config).options(is_repair=False))
     before = _counted(rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
@@ -60,11 +88,11 @@ def launch(
             result = job.execute_in_process(
                 run_config={
                     "ops": {op_name(dataset): {"config": dict(config)}},
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "loggers": {"notes": {}},
                 },
                 instance=instance,
                 run_id=run_id,
-                tags=_tags(rectangle),
+                tags={**_tags(rectangle), **process_tags(run_id)},
                 raise_on_error=False,
             )
             outcome.append(result.success)
@@ -74,21 +102,42 @@ def launch(
     thread = threading.Thread(target=work, name="dagster-run", daemon=True)
     thread.start()
     reader = _ProgressReader(instance, run_id, write_key, len(rectangle.slices))
+    may_wait = True
+    next_look = begun + _LOOK_SECONDS
     try:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             on_progress(reader.read())
+            if may_wait and time.monotonic() >= next_look:
+                may_wait = queue.look()
+                next_look = time.monotonic() + _LOOK_SECONDS
     except KeyboardInterrupt:
         # The thread dies with this process. Without this, the run would look alive for ever.
         unfinished = instance.get_run_by_id(run_id)
         if unfinished is not None and not unfinished.is_finished:
             instance.report_run_canceled(unfinished, "Interrupted on the command line. Run it again to continue.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
         raise
     if errors:
         raise errors[0]
     on_progress(reader.read())
     report = _report(instance, run_id, rectangle, success=outcome[0], seconds=time.monotonic() - begun)
     return replace(report, before=before, after=_counted(rectangle))
+
+
+def _warnings_to(on_note: Callable[[str], None]) -> LoggerDefinition:
+    """A logger that passes on the warnings of a run: what it tries again, and why."""
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            on_note(str(getattr(record, "dagster_meta", {}).get("orig_message", record.getMessage())))
+
+    def notes(context: object) -> logging.Logger:
+        log = logging.Logger("notes", logging.WARNING)
+        log.addHandler(Notes(logging.WARNING))
+        return log
+
+    return LoggerDefinition(notes)
 
 
 def _tags(rectangle: Rectangle) -> dict[str, str]:
