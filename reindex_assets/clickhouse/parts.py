@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, results
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice
 from reindex_assets.selection.groups import SliceGroup
-from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
+from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_scope
 
 #: partition, first and last block, level, and the mutation if there was one. Patch parts ("patch-...") have other names: their rows
 #: show under the names of the parts that they patch.
@@ -70,15 +70,17 @@ class PartChanges:
         inserted: parts that hold rows of new inserts (and perhaps old ones), by shard and table.
         rewritten: months in which rows may have changed or vanished anywhere, as (year, month); None among them means all.
         merged: months in which parts were merged: no row has changed there, but some may have been left out.
+        has_moved_conversations: conversations may have left their shard: rows of any month may belong elsewhere now.
     """
 
     inserted: Mapping[tuple[int, str], tuple[str, ...]]
     rewritten: frozenset[tuple[int, int] | None]
     merged: frozenset[tuple[int, int] | None] = frozenset()
+    has_moved_conversations: bool = False
 
     @property
     def nothing(self) -> bool:
-        return not self.inserted and not self.rewritten and not self.merged
+        return not self.inserted and not self.rewritten and not self.merged and not self.has_moved_conversations
 
     def are_still_there(self, now: Parts) -> bool:
         """Whether all the `inserted` parts are in a later list: then they were there in between, and could be asked for."""
@@ -94,6 +96,7 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
     inserted: dict[tuple[int, str], list[str]] = {}
     rewritten: set[tuple[int, int] | None] = set()
     merged: set[tuple[int, int] | None] = set()
+    has_moved_conversations = False
     for place in {*before, *now}:
         old, new = before.get(place, {}), now.get(place, {})
         if old == new:
@@ -114,18 +117,22 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
             continue
         touched = _touched_parts(old, new)
         if touched is None:
-            # Conversations that went or wandered: rows of any month may belong elsewhere now.
-            rewritten.add(None if table == _CONVERSATION else _month(partition))
-            continue
-        if table == _CONVERSATION:
-            # New ones move no row that has a shard already.
+            if table == _CONVERSATION:
+                has_moved_conversations = True
+            else:
+                rewritten.add(_month(partition))
             continue
         if touched:
             inserted.setdefault((shard, table), []).extend(touched)
-        if not new.keys() >= old.keys():
+        if table != _CONVERSATION and not new.keys() >= old.keys():
             merged.add(_month(partition))
     names = {key: tuple(sorted(names)) for key, names in inserted.items()}
-    return PartChanges(inserted=names, rewritten=frozenset(rewritten), merged=frozenset(merged - rewritten))
+    return PartChanges(
+        inserted=names,
+        rewritten=frozenset(rewritten),
+        merged=frozenset(merged - rewritten),
+        has_moved_conversations=has_moved_conversations,
+    )
 
 
 def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] | None:
@@ -210,11 +217,14 @@ class SliceChanges:
         parts: the list to compare with the next time.
         in_doubt: slices in which rows may have come, changed or gone.
         merged: others, where parts were merged: no row has changed there, but some may have been left out.
+        placement_in_doubt: those in doubt whose rows may belong on another shard now, though none of them has changed: a conversation has
+            come to a shard or left one.
     """
 
     parts: Parts
     in_doubt: frozenset[Slice]
     merged: frozenset[Slice]
+    placement_in_doubt: frozenset[Slice] = frozenset()
 
 
 def changes_of_slices(
@@ -227,22 +237,32 @@ def changes_of_slices(
     """
     slices = {item for group in groups for item in group.slices}
     in_doubt: set[Slice] = set()
+    placement_in_doubt: set[Slice] = set()
     for _ in range(_LISTINGS):
         changes = compare_parts(of_months(before, slices), of_months(listed, slices))
         if not changes.inserted:
             break
         for group in groups:
             in_doubt |= slices_in_parts(shards, group, changes.inserted)
+            placement_in_doubt |= slices_of_conversations_in_parts(shards, group, changes.inserted)
         later = read_parts(shards, kind)
         if changes.are_still_there(later):
             break
         listed = later
     else:
-        changes = PartChanges(inserted={}, rewritten=frozenset({None}))
-    in_doubt &= slices
+        changes = PartChanges(
+            inserted={}, rewritten=frozenset({None}), has_moved_conversations=kind.is_of_conversations
+        )
+    placement_in_doubt = slices if changes.has_moved_conversations else placement_in_doubt & slices
+    in_doubt = (in_doubt | placement_in_doubt) & slices
     in_doubt |= {item for item in slices if changes.rewritten & {None, (item.day.year, item.day.month)}}
     merged = {item for item in slices - in_doubt if changes.merged & {None, (item.day.year, item.day.month)}}
-    return SliceChanges(parts=listed, in_doubt=frozenset(in_doubt), merged=frozenset(merged))
+    return SliceChanges(
+        parts=listed,
+        in_doubt=frozenset(in_doubt),
+        merged=frozenset(merged),
+        placement_in_doubt=frozenset(placement_in_doubt),
+    )
 
 
 def slices_in_parts(
@@ -258,4 +278,20 @@ def slices_in_parts(
 
     tables = {table.name for table in (SCORECARD, SCORE)}
     futures = [shards.submit(shard, ask(table, names)) for (shard, table), names in inserted.items() if table in tables]
+    return {Slice.of_row(row) for rows in results(futures) for row in rows}
+
+
+def slices_of_conversations_in_parts(
+    shards: ShardSet, group: SliceGroup, inserted: Mapping[tuple[int, str], Iterable[str]]
+) -> set[Slice]:
+    """The slices of a group on whose days conversations in certain parts begin: their scorecards may belong on that shard now."""
+
+    def ask(names: Iterable[str]) -> Callable[[ShardConnection], list[dict[str, object]]]:
+        return lambda shard: shard.rows(
+            f"SELECT DISTINCT customer, toDate32(conversation_start_time) AS day FROM {_CONVERSATION}\n"
+            f"WHERE {OF_CUSTOMERS}\n  AND _part IN {{parts:Array(String)}}",
+            {**shard_scope(group), "parts": list(names)},
+        )
+
+    futures = [shards.submit(shard, ask(names)) for (shard, table), names in inserted.items() if table == _CONVERSATION]
     return {Slice.of_row(row) for rows in results(futures) for row in rows}

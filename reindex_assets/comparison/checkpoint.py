@@ -1,12 +1,11 @@
 """A checkpoint: the slices that a comparison found equal, with their row versions and parts at that time.
 
-What lives here: the value, and where it is valid (`read_origin`). What does not: its file (drift/checkpoint_store.py), and whether
+What lives here: the value. What does not: where it is valid (comparison/origin.py), its file (drift/checkpoint_store.py), and whether
 anything has touched the slices since (drift/unchanged.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -15,36 +14,10 @@ from pydantic import Field
 
 from reindex_assets.clickhouse.parts import PartitionPlace, Parts, of_months
 from reindex_assets.comparison.counts import TableCounts
+from reindex_assets.comparison.origin import Origin
 from reindex_assets.comparison.parity import SliceParity, TableParity
-from reindex_assets.config.dataset import Dataset
 from reindex_assets.model import Slice
 from reindex_assets.postgres.row_versions import RowVersions
-from reindex_assets.postgres.session import SourceSession
-from reindex_assets.selection.row_digest import shard_digest, source_digest
-
-
-def read_origin(session: SourceSession, dataset: Dataset) -> dict[str, str]:
-    """The origin of row versions: each customer's profiles by its name, and the rest by "". Versions of another origin mean nothing here.
-
-    Includes the timeline: after a failover that lost transactions, their numbers (xmin) are given to others.
-    """
-    [server] = session.rows(
-        "SELECT system_identifier::text AS system, timeline_id::text AS timeline "
-        "FROM pg_control_system(), pg_control_checkpoint()"
-    )
-    return origin_of(server["system"], server["timeline"], dataset)
-
-
-def origin_of(system: str, timeline: str, dataset: Dataset) -> dict[str, str]:
-    """The same, for a given Postgres. Changing a single letter of what is hashed makes every deployment read everything again."""
-    postgres, clickhouse = dataset.cluster.postgres, dataset.cluster.clickhouse
-    everything = (
-        (system, timeline, postgres.host, postgres.port, postgres.database, postgres.relations),
-        (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
-        (dataset.kind, [(source_digest(table), shard_digest(table)) for table in dataset.tables]),
-    )
-    profiles = {name: repr(customer.profiles) for name, customer in dataset.cluster.customers.items()}
-    return {"": hashlib.sha256(repr(everything).encode()).hexdigest(), **profiles}
 
 
 @dataclass(frozen=True)
@@ -67,13 +40,13 @@ class Checkpoint:
 
     Attributes:
         snapshot: when Postgres was read, microseconds.
-        origin: of the versions (`read_origin`).
+        origin: of the versions.
         table_versions: of the three whole tables in the same snapshot; empty if it was not worth reading.
         parts: the parts of each shard in the months of the slices, listed before ClickHouse was queried.
     """
 
     snapshot: int
-    origin: Mapping[str, str]
+    origin: Origin
     table_versions: Annotated[str, Field(alias="table_mark")]
     parts: tuple[tuple[PartitionPlace, Mapping[str, str]], ...]
     slices: tuple[EqualSlice, ...] = field(repr=False)
@@ -82,7 +55,7 @@ class Checkpoint:
     def of(
         parities: Iterable[tuple[SliceParity, Mapping[str, RowVersions]]],
         snapshot: int,
-        origin: Mapping[str, str],
+        origin: Origin,
         table_versions: str,
         parts: Parts,
     ) -> Checkpoint:
@@ -96,15 +69,15 @@ class Checkpoint:
         )
         near = of_months(parts, {entry.slice for entry in equal})
         placed = tuple((place, dict(names)) for place, names in near.items())
-        return Checkpoint(snapshot, dict(origin), table_versions, placed, equal)
+        return Checkpoint(snapshot, origin, table_versions, placed, equal)
 
     def without(self, slices: Collection[Slice]) -> Checkpoint:
         """The same checkpoint without some slices."""
         return replace(self, slices=tuple(entry for entry in self.slices if entry.slice not in slices))
 
-    def holds_for(self, slices: Collection[Slice], origin: Mapping[str, str]) -> dict[Slice, EqualSlice]:
-        """Its entries for some slices, as far as their versions are of this origin."""
-        same = {name for name, value in self.origin.items() if origin.get(name) == value}
+    def holds_for(self, slices: Collection[Slice], origin: Origin) -> dict[Slice, EqualSlice]:
+        """Its entries for some slices, as far as their versions can be compared with those of `origin`."""
+        customers = origin.customers_of(self.origin)
         return {
-            entry.slice: entry for entry in self.slices if entry.slice in slices and {"", entry.slice.customer} <= same
+            entry.slice: entry for entry in self.slices if entry.slice in slices and entry.slice.customer in customers
         }

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.comparison.checkpoint import Checkpoint, read_origin
+from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.counts import TableTally
 from reindex_assets.comparison.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
+from reindex_assets.comparison.origin import Origin, read_origin
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.comparison.samples import RowSample, read_samples
 from reindex_assets.config.cluster import Watch
@@ -29,7 +30,7 @@ from reindex_assets.model import SCORECARD, TABLES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
-from reindex_assets.postgres.row_versions import VERSION, RowVersions, has_versions, read_table_versions
+from reindex_assets.postgres.row_versions import VERSION, RowVersions, read_table_versions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets.selection.row_digest import MODULUS, digest_of_rows, rows_to_digest, shard_digest
@@ -86,9 +87,7 @@ class Comparison:
         """
         wanted = sorted(set(slices))
         compared: dict[Slice, SliceParity] = {}
-        origin = None
-        if self._with_checkpoint and has_versions(self.session, self.dataset.kind):
-            origin = read_origin(self.session, self.dataset)
+        origin = read_origin(self.session, self.dataset) if self._with_checkpoint else None
         for group in self.groups(wanted, {}, 1, max_slices):
             parities, checkpoint = _compare_group(self.session, self.shards, group, origin)
             compared |= {parity.slice: parity for parity in parities}
@@ -176,7 +175,7 @@ class _Sums:
 
 
 def _compare_group(
-    session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Mapping[str, str] | None
+    session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Origin | None
 ) -> tuple[list[SliceParity], Checkpoint | None]:
     """The parities of a group and, if the origin of row versions is given, a checkpoint of the equal slices."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}

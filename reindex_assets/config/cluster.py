@@ -58,6 +58,10 @@ class Watch(Strict):
         default=400_000,
         description="Scores that a tick compares bit by bit. Changed slices come first; the others wait for later ticks.",
     )
+    prove_every_hours: Annotated[float, Field(gt=0, le=8760)] = Field(
+        default=24,
+        description="Every partition is compared bit by bit at least this often, whatever its row versions and parts say.",
+    )
     silent_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
         default=180,
         description="Mark a run as failed when it has shown no sign of life for so long, so that it does not block repairs.",

@@ -4,29 +4,34 @@ What lives here: the look at both engines that tells. What does not: the checkpo
 (drift/checkpoint_store.py), row versions (postgres/row_versions.py) and lists of parts (clickhouse/parts.py).
 
 A slice is unchanged when its row versions in Postgres are the same, and no ClickHouse part with rows of it has come or gone. Every run asks
-both engines again, and reindexes a slice like any other when in doubt.
+both engines again, and reindexes a slice like any other when in doubt. What neither can show is found by a limit of age: a checkpoint that
+is older than `prove_every_hours` counts for nothing.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reindex_assets.clickhouse.checksums import read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, changes_of_slices, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice, read_origin
+from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice
+from reindex_assets.comparison.origin import read_origin
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.model import Slice
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
-from reindex_assets.postgres.row_versions import has_versions, read_row_versions, read_table_versions
+from reindex_assets.postgres.row_versions import read_row_versions, read_table_versions
 from reindex_assets.postgres.session import Snapshot, SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
 
 #: Slices whose row versions one statement reads: its answer is two numbers for each.
 _SLICES_AT_ONCE = 20_000
+#: By how much the clocks of Postgres and of this machine may differ.
+_CLOCK_SKEW_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -53,20 +58,26 @@ class Unchanged:
             SourceUnreachableError, ShardUnreachableError, LaggingReplicaError: there is no answer.
         """
         wanted = set(slices)
-        if not any(
-            equal.slice in wanted for checkpoint in checkpoints for equal in checkpoint.slices
-        ) or not has_versions(self._session, self._dataset.kind):
+        valid = [checkpoint for checkpoint in checkpoints if not self._is_too_old(checkpoint)]
+        if not any(equal.slice in wanted for checkpoint in valid for equal in checkpoint.slices):
             return {}
         origin = read_origin(self._session, self._dataset)
+        if origin is None:
+            return {}
         # Before Postgres is read: the next look sees what changes in between.
         listed = read_parts(self._shards, self._dataset.kind)
         unchanged: dict[Slice, SliceParity] = {}
-        for checkpoint in checkpoints:
+        for checkpoint in valid:
             equal = checkpoint.holds_for(wanted, origin)
             untouched = self._untouched_in_clickhouse(checkpoint, equal, listed)
             for group in self._groups(untouched):
                 unchanged |= self._untouched_in_postgres(checkpoint, equal, group)
         return unchanged
+
+    def _is_too_old(self, checkpoint: Checkpoint) -> bool:
+        """Whether the slices are due to be compared again, whatever their row versions say. A time in the future is of a wrong clock."""
+        age = time.time() - checkpoint.snapshot / 1_000_000
+        return not 0 <= age + _CLOCK_SKEW_SECONDS <= self._dataset.rules.watch.prove_every_hours * 3_600
 
     def _groups(self, slices: Iterable[Slice]) -> list[SliceGroup]:
         return group_slices(slices, self._dataset, {}, 1, _SLICES_AT_ONCE)

@@ -8,6 +8,9 @@ equal. Nothing but that comparison, which covers every bit, makes a slice count 
 scores alone, on a day whose turn has not come. Reading the versions of all scores (and, where there are very many, of all scorecards)
 would cost too much, so each look reads those of some days.
 
+What versions and parts can't show, if there is such a thing, is found by comparing every slice again in `prove_every_hours`. Where a
+relation is a view, its rows have no versions: then all slices are compared in turn.
+
 Versions and checksums are read before the comparison, so the next look sees whatever changes in between.
 """
 
@@ -21,12 +24,13 @@ from typing import TypeVar
 
 from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, changes_of_slices, read_parts
-from reindex_assets.comparison.checkpoint import read_origin
 from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.comparison.origin import Origin, read_origin
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.watch_state import SliceState, WatchState
 from reindex_assets.model import SCORE, SCORECARD, Slice, Table, days_between
+from reindex_assets.postgres.extract import estimate_scorecards
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 
@@ -35,6 +39,8 @@ K = TypeVar("K")
 
 #: Slices in one statement that groups by slice: its answer is a few numbers for each.
 _SLICES_AT_ONCE = 20_000
+#: The share of `prove_every_hours` after which a slice is due.
+_DUE_SHARE = 0.9
 #: A scorecard has three to nine scores.
 _SCORES_A_SCORECARD = 6
 
@@ -50,6 +56,7 @@ class WatchResult:
         watched: how many slices the look-back has.
         touched: how many have changed since they were last found equal.
         waiting: how many are not known to be equal and were not compared this time.
+        oldest: the slice that was compared longest ago, and when, seconds since the epoch; None until every slice has been compared.
         seconds: the time that each part took.
     """
 
@@ -59,6 +66,7 @@ class WatchResult:
     watched: int
     touched: int
     waiting: int
+    oldest: tuple[Slice, float] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -103,8 +111,10 @@ class _Look:
 
     def _remember(self) -> None:
         """Takes over what is still valid in the state of the last look."""
-        self._origin = read_origin(self._comparison.session, self._dataset)
-        remembered = self._state.slices_of(self._origin)
+        origin = read_origin(self._comparison.session, self._dataset)
+        self._has_versions = origin is not None
+        self._origin = origin or Origin()
+        remembered = self._state.slices_of(self._origin) if self._has_versions else dict(self._state.slices)
         self._before: dict[Slice, SliceState] = {item: remembered.get(item, SliceState()) for item in self._slices}
         # Slices that need no comparison while nothing changes them.
         self._settled = {
@@ -113,6 +123,12 @@ class _Look:
             if state.is_equal or (item in self._paused and state.row_versions and not state.is_touched)
         }
         days, now = {day.isoformat() for day in self._days}, time.time()
+        #: Equal ones that are due to be compared again.
+        self._due = {
+            item
+            for item in self._settled
+            if not self._has_versions or self._is_due(self._before[item].compared_at, now)
+        }
         # A time in the future comes from a clock that was wrong; keeping it would make its day wait until then.
         self._looked = {key: at for key, at in self._state.looked.items() if key[1] in days and at <= now}
 
@@ -123,11 +139,15 @@ class _Look:
     def __exit__(self, *error: object) -> None:
         self._comparison.__exit__(None, None, None)
 
+    def _is_due(self, compared_at: float, now: float) -> bool:
+        """Some time before the limit, as not all of them can be compared at once."""
+        return not 0 <= now - compared_at <= self._limits.prove_every_hours * 3_600 * _DUE_SHARE
+
     def run(self, suspect: frozenset[Slice], in_flight: frozenset[Slice]) -> WatchResult:
         self._remember()
         listed = self._timed("parts", lambda: read_parts(self._comparison.shards, self._dataset.kind))
         self._timed("postgres_versions", self._read_turns)
-        touched = {item for item in self._slices if self._has_moved(item)} | (suspect & set(self._slices))
+        touched = {item for item in self._slices if self._is_changed(item)} | (suspect & set(self._slices))
         in_clickhouse, parts = self._timed("clickhouse_checksums", lambda: self._touched_in_clickhouse(listed))
         touched |= in_clickhouse
         chosen = self._chosen(touched, in_flight)
@@ -145,11 +165,15 @@ class _Look:
         slices = {item: state.as_touched() if item in touched else state for item, state in self._before.items()}
         turn = 1 + max((state.turn for state in self._before.values()), default=0)
         for parity in parities:
-            row_versions, shard_checksum = dict(self._fresh[parity.slice]), self._shard_checksums[parity.slice]
             slices[parity.slice] = SliceState(
-                row_versions=row_versions, shard_checksum=shard_checksum, is_equal=parity.sums_agree, turn=turn
+                row_versions=dict(self._fresh[parity.slice]) if self._has_versions else _row_counts(parity),
+                shard_checksum=self._shard_checksums[parity.slice],
+                is_equal=parity.sums_agree,
+                turn=turn,
+                compared_at=parity.snapshot / 1_000_000,
             )
         compared = {parity.slice for parity in parities}
+        oldest = min(slices, key=lambda item: slices[item].compared_at, default=None)
         return WatchResult(
             state=WatchState(slices, parts, self._looked, self._origin),
             drifted={parity.slice: parity for parity in sorted(parities, key=_by_day) if not parity.is_equal},
@@ -157,6 +181,7 @@ class _Look:
             watched=len(self._slices),
             touched=len(touched),
             waiting=sum(not state.is_equal and item not in compared for item, state in slices.items()),
+            oldest=(oldest, slices[oldest].compared_at) if oldest and slices[oldest].compared_at else None,
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
         )
 
@@ -164,6 +189,13 @@ class _Look:
 
     def _read_turns(self) -> None:
         """Reads the row versions of the days whose turn it is, beginning with the latest two days."""
+        if not self._has_versions:
+            # Only how large the slices are that were never compared.
+            unknown = [item for item in self._slices if not self._before[item].row_versions]
+            for group in self._comparison.groups(unknown, {}, 1, _SLICES_AT_ONCE):
+                for item, scorecards in estimate_scorecards(self._comparison.session, group).items():
+                    self._fresh[item][SCORECARD.name] = RowVersions(rows=scorecards)
+            return
         for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
             # Slices that are not settled are compared anyway; the versions of their scorecards tell how large they are.
             wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
@@ -184,6 +216,8 @@ class _Look:
     def _read_row_versions(
         self, slices: Iterable[Slice], tables: Iterable[Table], *, missing_only: bool = False
     ) -> None:
+        if not self._has_versions:
+            return
         for table in tables:
             wanted = [item for item in slices if not missing_only or table.name not in self._fresh[item]]
             for group in self._comparison.groups(wanted, {}, 1, _SLICES_AT_ONCE):
@@ -192,10 +226,12 @@ class _Look:
                     for item, versions in read_row_versions(self._comparison.session, group, table).items():
                         self._fresh[item][table.name] = versions
 
-    def _has_moved(self, item: Slice) -> bool:
+    def _is_changed(self, item: Slice) -> bool:
         before = self._before[item]
-        return item in self._settled and any(
-            before.row_versions.get(name) != versions for name, versions in self._fresh[item].items()
+        return (
+            self._has_versions
+            and item in self._settled
+            and any(before.row_versions.get(name) != versions for name, versions in self._fresh[item].items())
         )
 
     def _touched_in_clickhouse(self, listed: Parts) -> tuple[set[Slice], Parts]:
@@ -208,6 +244,7 @@ class _Look:
         in_doubt = changes.in_doubt | {item for item in changes.merged if not self._before[item].is_equal}
         self._read_shard_checksums(in_doubt)
         touched = {item for item in in_doubt if self._shard_checksums[item] != self._before[item].shard_checksum}
+        touched |= changes.placement_in_doubt
         for group in self._comparison.groups(changes.merged - in_doubt, {}, 1, _SLICES_AT_ONCE):
             for item, counts in read_shard_counts(self._comparison.shards, group).items():
                 if any(counts[table.name] != self._before[item].rows(table.name) for table in self._dataset.tables):
@@ -224,10 +261,15 @@ class _Look:
     def _chosen(self, touched: set[Slice], in_flight: frozenset[Slice]) -> list[Slice]:
         """The slices to compare this time: first those that changed, then those that were never found equal; latest days first."""
         candidates = [
-            item for item in self._slices if (item in touched or item not in self._settled) and item not in in_flight
+            item
+            for item in self._slices
+            if (item in touched or item in self._due or item not in self._settled) and item not in in_flight
         ]
         rows = {item: self._rows(item) for item in candidates}
-        by_need = sorted(candidates, key=lambda item: (item not in touched, -item.day.toordinal(), item.customer))
+        by_need = sorted(
+            candidates,
+            key=lambda item: (item not in touched, item in self._due, -item.day.toordinal(), item.customer),
+        )
         chosen = _first_within(by_need, rows, self._limits.compared_scores // 2)
         # A busy day changes at every look, so half of the limit is for those that have waited longest.
         by_turn = sorted(
@@ -263,6 +305,11 @@ def _first_within(queue: Sequence[K], rows: Mapping[K, int], limit: int) -> list
         if position and total > limit:
             return list(queue[:position])
     return list(queue)
+
+
+def _row_counts(parity: SliceParity) -> dict[str, RowVersions]:
+    """How many rows Postgres had, where they have no versions: they tell how large the slice is."""
+    return {name: RowVersions(rows=table.postgres_rows) for name, table in parity.tables.items()}
 
 
 def _by_day(parity: SliceParity) -> tuple[date, str]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from reindex_assets.clickhouse.parts import PartitionPlace
+from reindex_assets.comparison.origin import Origin
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.model import SCORE, SCORECARD, Slice
 from reindex_assets.postgres.row_versions import RowVersions
@@ -23,8 +25,9 @@ from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
 
 #: Raise it whenever the shape or the meaning of a column changes: files of other versions are ignored.
-_VERSION = "3"
+_VERSION = "4"
 _META = b"reindex_assets.watch"
+_ORIGIN = TypeAdapter(Origin)
 _SCHEMA = pa.schema(
     [
         ("slice", pa.string()),
@@ -36,6 +39,7 @@ _SCHEMA = pa.schema(
         ("is_equal", pa.bool_()),
         ("is_touched", pa.bool_()),
         ("turn", pa.int64()),
+        ("compared_at", pa.float64()),
     ]
 )
 
@@ -48,6 +52,7 @@ class SliceState:
         is_equal: it was equal to the bit, and no change has been seen since.
         is_touched: a change has been seen since, and it has not been compared again. Versions and checksums show a change only once.
         turn: a counter of comparisons: the higher, the later it was compared; 0 if it never was.
+        compared_at: the Postgres snapshot of the last comparison, seconds since the epoch; 0 if there was none.
     """
 
     row_versions: Mapping[str, RowVersions] = field(default_factory=dict)
@@ -55,6 +60,7 @@ class SliceState:
     is_equal: bool = False
     is_touched: bool = False
     turn: int = 0
+    compared_at: float = 0.0
 
     def rows(self, table: str) -> int:
         return self.row_versions.get(table, RowVersions()).rows
@@ -70,18 +76,18 @@ class WatchState:
     Attributes:
         parts: the parts of every shard as they were listed before the last look.
         looked: when each day's row versions of each table were last read in Postgres, seconds since the epoch, by table name and day.
-        origin: where the row versions are from (comparison/checkpoint.py).
+        origin: where the row versions are from.
     """
 
     slices: Mapping[Slice, SliceState] = field(default_factory=dict)
     parts: Mapping[PartitionPlace, Mapping[str, str]] = field(default_factory=dict)
     looked: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
-    def slices_of(self, origin: Mapping[str, str]) -> dict[Slice, SliceState]:
-        """The slices whose row versions are of this origin."""
-        same = {name for name, value in self.origin.items() if origin.get(name) == value}
-        return {item: state for item, state in self.slices.items() if {"", item.customer} <= same}
+    def slices_of(self, origin: Origin) -> dict[Slice, SliceState]:
+        """The slices whose row versions can be compared with those of `origin`."""
+        customers = origin.customers_of(self.origin)
+        return {item: state for item, state in self.slices.items() if item.customer in customers}
 
 
 class WatchStore:
@@ -105,7 +111,7 @@ class WatchStore:
         meta = {
             "parts": [[*place, names] for place, names in state.parts.items()],
             "looked": [[*place, time] for place, time in state.looked.items()],
-            "origin": dict(state.origin),
+            "origin": _ORIGIN.dump_python(state.origin),
         }
         rows = [_row(item, slice_state) for item, slice_state in sorted(state.slices.items())]
         content = io.BytesIO()
@@ -118,7 +124,8 @@ def _read(content: bytes) -> WatchState:
     meta = json.loads(table.schema.metadata[_META])
     parts = {(int(shard), name, uuid, partition): dict(names) for shard, name, uuid, partition, names in meta["parts"]}
     looked = {(name, day): float(time) for name, day, time in meta["looked"]}
-    return WatchState({Slice.of(row["slice"]): _state(row) for row in table.to_pylist()}, parts, looked, meta["origin"])
+    slices = {Slice.of(row["slice"]): _state(row) for row in table.to_pylist()}
+    return WatchState(slices, parts, looked, _ORIGIN.validate_python(meta["origin"]))
 
 
 def _row(item: Slice, state: SliceState) -> dict[str, object]:
@@ -133,6 +140,7 @@ def _row(item: Slice, state: SliceState) -> dict[str, object]:
         "is_equal": state.is_equal,
         "is_touched": state.is_touched,
         "turn": state.turn,
+        "compared_at": state.compared_at,
     }
 
 
@@ -149,4 +157,5 @@ def _state(row: Mapping[str, object]) -> SliceState:
         is_equal=bool(row["is_equal"]),
         is_touched=bool(row["is_touched"]),
         turn=turn,
+        compared_at=float(str(row["compared_at"])),
     )

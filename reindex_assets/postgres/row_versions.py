@@ -77,14 +77,3 @@ def read_table_versions(session: SourceSession, kind: Kind) -> str:
         of_relation = RowVersions.of(row["found"], row["mark"])
         versions.append(f"{of_relation.rows}:{of_relation.checksum}")
     return ",".join(versions)
-
-
-def has_versions(session: SourceSession, kind: Kind) -> bool:
-    """Whether all relations are tables. Rows of views and foreign tables have no versions."""
-    relations = relations_of(session.postgres.relations, kind)
-    [row] = session.rows(
-        "SELECT count(*) AS tables FROM unnest(string_to_array($1, ',')) AS name "
-        "JOIN pg_class AS c ON c.oid = to_regclass(name) WHERE c.relkind IN ('r', 'p', 'm')",
-        (",".join(relations),),
-    )
-    return bool(row["tables"] == len(relations))

@@ -31,7 +31,7 @@ from reindex_assets.defs.history.repairs import ask_again
 from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import GivenUp
-from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
+from reindex_assets.drift.watch_state import WatchState, WatchStore
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
@@ -260,14 +260,8 @@ def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(
 
 def blind_for(item: Slice, state: WatchState) -> WatchState:
     """The state of a watch that takes what it sees now for what equal data looks like."""
-    now = state.slices[item]
-    return dataclasses.replace(
-        state,
-        slices={
-            **state.slices,
-            item: SliceState(row_versions=now.row_versions, shard_checksum=now.shard_checksum, is_equal=True),
-        },
-    )
+    blind = dataclasses.replace(state.slices[item], is_equal=True)
+    return dataclasses.replace(state, slices={**state.slices, item: blind})
 
 
 def test_an_engine_out_of_reach_fails_the_tick_and_what_was_known_stays_known(

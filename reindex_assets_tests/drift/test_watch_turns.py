@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison.origin import Origin
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
@@ -103,10 +104,15 @@ def test_a_clock_that_was_wrong_once_takes_no_turn_away(watching: Watching, sour
 
 
 def _of_another_server(state: WatchState) -> WatchState:
-    return replace(state, origin={**state.origin, "": "another timeline"})
+    return replace(state, origin=replace(state.origin, digest="another timeline"))
 
 
-@pytest.mark.parametrize("made", [WatchState, _of_another_server])
+def _of_a_later_time(state: WatchState) -> WatchState:
+    """The server has an older state now than when the versions were read."""
+    return replace(state, origin=replace(state.origin, next_xid=state.origin.next_xid + 10**6))
+
+
+@pytest.mark.parametrize("made", [WatchState, _of_another_server, _of_a_later_time])
 def test_without_marks_of_this_origin_everything_is_proved_again(
     watching: Watching, made: Callable[..., WatchState]
 ) -> None:
@@ -161,12 +167,15 @@ states = st.builds(
             is_equal=st.booleans(),
             is_touched=st.booleans(),
             turn=st.integers(0, 2**62),
+            compared_at=st.floats(0, 1e12),
         ),
         max_size=4,
     ),
     st.dictionaries(st.tuples(st.integers(0, 99), names, names, names), st.dictionaries(names, names), max_size=3),
     st.dictionaries(st.tuples(names, names), st.floats(0, 1e12), max_size=3),
-    st.dictionaries(names, names, max_size=3),
+    st.builds(
+        Origin, digest=names, profiles=st.dictionaries(names, names, max_size=3), next_xid=st.integers(0, 2**63 - 1)
+    ),
 )
 
 

@@ -143,7 +143,7 @@ class Scenario:
         return look(dataset, (DAY, DAY), state).state
 
     def insert_beside(self) -> None:
-        for table in ("score", "scorecard"):
+        for table in ("score", "scorecard", "conversation"):
             self.clients[0].command(f"INSERT INTO {table} SELECT * FROM {table} LIMIT 1")
 
     def leave_older_copies(self) -> None:

@@ -226,6 +226,9 @@ def _message(report: WatchResult, decision: Decision, asked: Collection[Slice], 
         parts.append(_named("GIVEN UP in this tick", decision.given_up))
     if decision.ledger.given_up:
         parts.append(_named("given up", decision.ledger.given_up))
+    if report.oldest:
+        item, compared_at = report.oldest
+        parts.append(f"the oldest comparison is of {item}, {(time.time() - compared_at) / 3600:.1f} h ago")
     parts.append(
         f"{sum(report.seconds.values()):.1f} s ({', '.join(f'{name} {took:.1f}' for name, took in report.seconds.items())})"
     )
