@@ -6,6 +6,7 @@ local stack (local/commands.py, local/demo/commands.py), which `__main__` adds.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -27,16 +28,34 @@ from reindex_assets.errors import ReindexError
 
 
 class Commands(TyperGroup):
-    """Shows an error that this project raises on purpose as a sentence. Any other error keeps its traceback."""
+    """Shows an error as a sentence, and ends with the status that claims nothing: 1 would say that something differs.
+
+    REINDEX_DEBUG adds the trace of an error that nobody expected.
+    """
 
     exit_status = options.COULD_NOT_TELL
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.Abort:
+            # Somebody ended a question, or the input did.
+            sentence = "aborted"
         except ReindexError as error:
-            Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(self.exit_status) from None
+            sentence = str(error)
+        except Exception as error:
+            if hasattr(error, "exit_code"):
+                # An exit, or a mistake in the arguments, which typer shows.
+                raise
+            console = Console(stderr=True)
+            if os.environ.get("REINDEX_DEBUG"):
+                console.print_exception()
+            sentence = (
+                f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:600]}. Nothing was found out. Run it again; if that "
+                "doesn't help, report this with the trace, which REINDEX_DEBUG=1 shows"
+            )
+        Console(stderr=True).print(f"[red]error:[/red] {escape(sentence)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(self.exit_status)
 
 
 schema_app = typer.Typer(help="The ClickHouse tables.", no_args_is_help=True)

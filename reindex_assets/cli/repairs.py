@@ -20,7 +20,7 @@ def repairs(
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some."""
+    """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some, 2 could not tell."""
     from reindex_assets.defs.history.repairs import ask_again, given_up_repairs
     from reindex_assets.defs.instance.opening import open_instance
 
