@@ -26,6 +26,7 @@ from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import Snapshot, SourceSession
 from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.row_keys import joined_keys
 
 _Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -302,11 +303,8 @@ def _is_newest(keys: pa.Array, versions: _Numbers) -> _Numbers:
 
 
 def _keys(rows: pa.Table, table: Table) -> pa.Array:
-    """One binary value per row, which identifies it in any slice. The profile comes last, as its length varies."""
-    parts = [rows.column(name).cast(pa.binary()) for name in table.id_columns]
-    parts += [rows.column(name).cast(pa.binary()) for name in ("customer", "profile")]
-    joined = pc.binary_join_element_wise(*parts, b"\x1f")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+    """One binary value per row, which identifies it in any slice."""
+    return joined_keys(rows, (*table.id_columns, "customer", "profile"))
 
 
 def _evidence(rows: pa.Table, expected: _Place, kinds: _Numbers) -> _Numbers:

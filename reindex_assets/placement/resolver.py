@@ -4,8 +4,9 @@ What lives here: the shards for both kinds, and reading which conversations each
 (selection/shard_rule.py), and cutting rows by shard (reindex/rows.py).
 
 One query per shard reads all conversations of a window. The table `conversation` belongs to the product and is only read. A conversation
-that starts on a different day there than in Postgres is missing from the result, so whatever is still missing is looked up by its id. A
-scorecard whose conversation is on no shard is placed by the conversation's time.
+that starts on a different day there than in Postgres is missing from the result, so whatever is still missing is looked up by its id. So is
+what an earlier shard may hold on another day: the first shard with a conversation counts, whichever days were asked for. A scorecard whose
+conversation is on no shard is placed by the conversation's time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.model import TABLES, Slice, Table
 from reindex_assets.selection.groups import SliceGroup
+from reindex_assets.selection.row_keys import joined_keys
 from reindex_assets.selection.shard_rule import shard_expression, source_shard_expression
 from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_scope
 
@@ -51,7 +53,9 @@ class GroupPlacement:
         self._shards = shards
         self._group = group
         self._is_looked_up = group.kind.is_of_conversations
-        self._keys: pa.Array = pa.array([], pa.string())
+        self._keys: pa.Array = pa.array([], pa.binary())
+        #: The conversation's id of each key; null if no shard holds it.
+        self._ids: pa.Array = pa.array([], pa.string())
         self._shard_of_key: _Numbers = np.empty(0, dtype=np.int64)
         #: Conversations that are on several shards: their scorecards belong on the first of these.
         self._several: list[str] = []
@@ -59,6 +63,7 @@ class GroupPlacement:
         self.without_conversation_shard: set[Slice] = set()
         if self._is_looked_up:
             self._look_up(_SELECT + _IN_WINDOW, {})
+            self._ask_earlier_shards()
 
     @property
     def shard_count(self) -> int:
@@ -75,11 +80,11 @@ class GroupPlacement:
         """
         if not self._is_looked_up or not rows.num_rows:
             return by_time, np.zeros(rows.num_rows, dtype=bool)
-        keys = _keys(rows)
+        keys = joined_keys(rows, _KEY)
         positions = self._positions(keys)
         if (positions < 0).any():
             missing = pc.unique(rows.column("conversation_id").filter(pa.array(positions < 0)))
-            self._ask_by_id(missing.cast(pa.string()).to_pylist(), pc.unique(keys.filter(pa.array(positions < 0))))
+            self._ask_by_id(missing.cast(pa.string()), pc.unique(keys.filter(pa.array(positions < 0))))
             positions = self._positions(keys)
         shards_held = self._shard_of_key[positions]
         without_conversation_shard: _Numbers = shards_held == _NOWHERE
@@ -170,33 +175,44 @@ GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shar
     def _look_up(self, sql: str, parameters: Mapping[str, object]) -> None:
         """Adds the conversations that a statement finds."""
         scope = {**shard_scope(self._group), **self._window(), **parameters}
-        keys, shards_held = [self._keys], [self._shard_of_key]
-        # A retiring shard keeps no scorecard, even if it holds the conversation.
-        for shard, rows in enumerate(self._shards.map(lambda shard: shard.table(sql, scope))[: len(self._shards)]):
-            if rows.num_rows:
-                unseen = _keys(rows)
-                unseen = unseen.filter(pc.invert(pc.is_in(unseen, value_set=self._keys)))
-                keys.append(unseen)
-                shards_held.append(np.full(len(unseen), shard, dtype=np.int64))
-        self._take(pa.concat_arrays(keys), np.concatenate(shards_held))
+        self._take(self._shards.map(lambda shard: shard.table(sql, scope))[: len(self._shards)])
 
-    def _take(self, keys: pa.Array, shards_held: _Numbers) -> None:
-        """Keeps one shard for each conversation: the first, if it is on several."""
-        codes = pc.dictionary_encode(keys)
-        numbers = codes.indices.to_numpy(zero_copy_only=False)
-        _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
-        self._keys, self._shard_of_key = codes.dictionary, shards_held[first]
-        self._several += [
-            key.rpartition("\x1f")[2] for key in codes.dictionary.filter(pa.array(counts > 1)).to_pylist()
-        ]
-
-    def _ask_by_id(self, ids: Sequence[str], keys: pa.Array) -> None:
-        for start in range(0, len(ids), _IDS_A_QUESTION):
-            self._look_up(_SELECT + _BY_ID, {"ids": list(ids[start : start + _IDS_A_QUESTION])})
+    def _ask_by_id(self, ids: pa.Array, keys: pa.Array) -> None:
+        for some in _portions(ids):
+            self._look_up(_SELECT + _BY_ID, {"ids": some})
         # What is still missing is on no shard. It is added last, so that it counts only if no shard holds the conversation.
         left = keys.filter(pc.invert(pc.is_in(keys, value_set=self._keys)))
         self._keys = pa.concat_arrays([self._keys, left])
+        self._ids = pa.concat_arrays([self._ids, pa.nulls(len(left), pa.string())])
         self._shard_of_key = np.concatenate([self._shard_of_key, np.full(len(left), _NOWHERE, dtype=np.int64)])
+
+    def _ask_earlier_shards(self) -> None:
+        """Looks for the conversations of the window on each shard before theirs: it may hold them on a day outside the window."""
+
+        def ask(shard: ShardConnection) -> pa.Table:
+            ids = pc.unique(self._ids.filter(pa.array(self._shard_of_key > shard.index)))
+            scope = shard_scope(self._group)
+            return pa.concat_tables(
+                [_NOTHING, *(_plain(shard.table(_SELECT + _BY_ID, {**scope, "ids": some})) for some in _portions(ids))]
+            )
+
+        self._take(self._shards.map(ask)[: len(self._shards)])
+
+    def _take(self, answers: Sequence[pa.Table]) -> None:
+        """Adds the conversations of each shard, and keeps one shard for each: the first, if it is on several."""
+        # A retiring shard keeps no scorecard, even if it holds the conversation: its answer is not among these.
+        shards_held = [np.full(rows.num_rows, shard, dtype=np.int64) for shard, rows in enumerate(answers)]
+        held = pa.concat_tables([_NOTHING, *(_plain(rows) for rows in answers)])
+        numbers = np.concatenate([self._shard_of_key, *shards_held])
+        keys = pa.concat_arrays([self._keys, joined_keys(held, _KEY)])
+        ids = pa.concat_arrays([self._ids, held.column("conversation_id").combine_chunks()])
+        codes = pc.dictionary_encode(keys)
+        positions = codes.indices.to_numpy(zero_copy_only=False)
+        by_shard = np.lexsort((numbers, positions))
+        _, first, counts = np.unique(positions[by_shard], return_index=True, return_counts=True)
+        kept, last = by_shard[first], by_shard[first + counts - 1]
+        self._keys, self._ids, self._shard_of_key = codes.dictionary, ids.take(pa.array(kept)), numbers[kept]
+        self._several += self._ids.filter(pa.array(numbers[last] != numbers[kept])).drop_null().to_pylist()
 
 
 def _misplaced(table: Table) -> str:
@@ -204,8 +220,17 @@ def _misplaced(table: Table) -> str:
     return f"{table.name} elsewhere"
 
 
-def _keys(rows: pa.RecordBatch | pa.Table) -> pa.Array:
-    """One text per row that identifies its conversation."""
-    parts = [rows.column(name).cast(pa.string()) for name in _KEY]
-    joined = pc.binary_join_element_wise(*parts, "\x1f")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+#: Conversations on no shard.
+_NOTHING = pa.table({name: pa.array([], pa.string()) for name in _KEY})
+
+
+def _plain(conversations: pa.Table) -> pa.Table:
+    """An answer as plain texts: an empty one has no columns."""
+    if not conversations.num_rows:
+        return _NOTHING
+    return pa.table({name: conversations.column(name).cast(pa.string()) for name in _KEY})
+
+
+def _portions(ids: pa.Array) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _IDS_A_QUESTION):
+        yield ids.slice(start, _IDS_A_QUESTION).to_pylist()

@@ -7,7 +7,7 @@ does not: what both kinds share, which the other files test with process scoreca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import uuid4
 
 import pytest
@@ -18,7 +18,7 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.cluster import Watch
+from reindex_assets.config.cluster import Customer, Watch
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch import look
@@ -264,6 +264,75 @@ def test_of_several_shards_with_the_same_conversation_the_first_one_counts(
     assert not compare(fleet)[ITEM].is_equal
     reindex(fleet)
     oracle.assert_equal(source, shard_clients, kind="conversation")
+
+
+@pytest.mark.usefixtures("held")
+def test_the_shard_of_a_conversation_is_the_same_whichever_days_are_asked_for(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    reindex(fleet)
+    # One that the second shard holds, and the first one too, on a day far outside.
+    [row] = (
+        shard_clients[1]
+        .query(
+            f"SELECT {', '.join(COLUMNS)} FROM conversation WHERE (customer, profile, conversation_id) IN"
+            f" (SELECT customer, profile, conversation_id FROM scorecard WHERE customer = 'acme' AND day = '{ITEM.day}') LIMIT 1"
+        )
+        .result_rows
+    )
+    far = (*row[:3], datetime(2026, 1, 31, tzinfo=UTC) - timedelta(days=200), *row[4:])
+    shard_clients[0].insert("conversation", [far], column_names=COLUMNS)
+    wide = [Slice("acme", ITEM.day - timedelta(days=days)) for days in range(210)]
+    earlier = fleet.model_copy(update={"first_day": wide[-1].day})
+
+    narrow = compare(fleet, [ITEM])[ITEM]
+    assert narrow.differences is not None
+    assert narrow.differences.of(Difference.WRONG_SHARD, SCORECARD) == narrow.scorecards.misplaced_rows >= 1
+    assert compare(earlier, wide)[ITEM].differences == narrow.differences
+    with Comparison(fleet.dataset(CLUSTER, CONVERSATION)) as comparison:
+        assert count_both_sides(comparison, [ITEM]).disagreeing() == [ITEM]
+
+    reindex(fleet, [ITEM])
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    assert compare(fleet, [ITEM])[ITEM].sums_agree
+    assert compare(earlier, wide)[ITEM].sums_agree
+
+
+#: Two conversations (profile and id) that any separator between the two makes one.
+LOOK_ALIKE = [("main\x1fa", "b"), ("main", "a\x1fb"), ("main:1", "2"), ("main", "1:2")]
+
+
+@pytest.mark.usefixtures("held")
+def test_conversations_whose_names_look_alike_keep_their_own_shards(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    cluster = fleet.clusters[CLUSTER]
+    every_profile = cluster.model_copy(update={"customers": {**cluster.customers, "acme": Customer()}})
+    fleet = fleet.model_copy(update={"clusters": {**fleet.clusters, CLUSTER: every_profile}})
+    start = datetime.combine(ITEM.day, time(12), UTC)
+    cards = []
+    for number, (profile, conversation) in enumerate(LOOK_ALIKE):
+        ids = {"profile": profile, "chat": conversation, "card": str(uuid4()), "template": str(uuid4()), "start": start}
+        with source.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO director.scorecard_template_revisions"
+                " VALUES ('acme', %(profile)s, %(template)s, %(template)s, 1)",
+                ids,
+            )
+            cursor.execute("INSERT INTO app.chats VALUES ('acme', %(profile)s, %(chat)s, NULL, %(start)s)", ids)
+            cursor.execute(
+                "INSERT INTO director.scorecards (customer, profile, scorecard_id, template_id, template_revision_id,"
+                " conversation_id, created_at, updated_at)"
+                " VALUES ('acme', %(profile)s, %(card)s, %(template)s, %(template)s, %(chat)s, %(start)s, %(start)s)",
+                ids,
+            )
+        held = ("acme", profile, conversation, start, None, 1)
+        shard_clients[number % 2].insert("conversation", [held], column_names=COLUMNS)
+        cards.append(ids["card"])
+    reindex(fleet)
+    assert [shards_of(shard_clients, str(card)) for card in cards] == [[0], [1], [0], [1]]
+    oracle.assert_equal(source, shard_clients, kind="conversation")
+    assert compare(fleet, [ITEM])[ITEM].sums_agree
 
 
 @pytest.mark.usefixtures("held")
