@@ -81,7 +81,7 @@ def plan_purges(fleet: Fleet, customers: Sequence[str], first_day: date, last_da
     """What to look for in each cluster: the named customers who live there, or all customers if none are named.
 
     Raises:
-        ConfigurationError: a customer is unknown, the range runs backwards, or it begins before the fleet's first day.
+        ConfigurationError: a customer is unknown, the range runs backwards, begins before the fleet's first day, or ends after today.
     """
     chosen: dict[Dataset, list[str]] = defaultdict(list)
     # The statements look up this kind's time. The others have their time in the scorecard.

@@ -14,11 +14,11 @@ from reindex_assets.errors import ConfigurationError
 A_DAY = timedelta(days=1)
 
 
-def check_days(fleet: Fleet, first_day: date, last_day: date, today: date | None = None) -> None:
+def check_days(fleet: Fleet, first_day: date, last_day: date, today: date) -> None:
     """Checks that every day of a range has a partition.
 
     Raises:
-        ConfigurationError: the range runs backwards, starts before the fleet's first day, or ends after `today` if given.
+        ConfigurationError: the range runs backwards, starts before the fleet's first day, or ends after `today`.
     """
     if first_day > last_day:
         raise ConfigurationError(f"the range runs backwards: --from {first_day} lies after --to {last_day}")
@@ -27,7 +27,7 @@ def check_days(fleet: Fleet, first_day: date, last_day: date, today: date | None
             f"--from {first_day} lies before {fleet.first_day}, the first day of the fleet file: "
             "earlier days have no partition; set first_day there if they should"
         )
-    if today is not None and last_day > today:
+    if last_day > today:
         raise ConfigurationError(f"--to {last_day} lies after {today}, today in UTC: later days have no partition yet")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,9 @@ def plan_rectangles(
     """The runs that cover some customers (all, if none is named) over some days.
 
     Raises:
-        ConfigurationError: an unknown customer, a range that runs backwards, or days outside the fleet's partitions.
+        ConfigurationError: an unknown customer, a range that runs backwards, or days without a partition.
     """
-    check_days(fleet, first_day, last_day)
+    check_days(fleet, first_day, last_day, datetime.now(UTC).date())
     named: dict[str, list[str]] = {}
     for customer in customers:
         named.setdefault(fleet.cluster_of(customer), []).append(customer)

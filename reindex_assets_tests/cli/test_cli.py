@@ -290,6 +290,10 @@ def test_reindex_and_verify_end_with_2_on_a_request_that_makes_no_sense(stack: L
     early = command("verify", "--from", "2025-12-31", "--to", "2026-01-01")
     assert early.status == 2
     assert "first day" in early.words
+    for name in ("verify", "reindex"):
+        late = command(name, "--from", "2026-02-01", "--to", "2126-02-01")
+        assert late.status == 2
+        assert "later days have no partition yet" in late.words
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -57,6 +57,15 @@ def test_a_plan_covers_what_was_named_and_refuses_a_range_that_runs_backwards(
 def test_days_before_the_first_day_are_refused(before: int) -> None:
     with pytest.raises(ConfigurationError, match="the first day of the fleet file"):
         plan_rectangles(FLEET, [PROCESS], [], FIRST_DAY - timedelta(days=before), FIRST_DAY)
+
+
+@given(st.integers(1, 10_000))
+def test_days_to_come_are_refused(after: int) -> None:
+    today = datetime.now(UTC).date()
+    with pytest.raises(ConfigurationError, match="later days have no partition yet"):
+        # A test that runs at midnight would ask for the new day.
+        plan_rectangles(FLEET, [PROCESS], [], FIRST_DAY, today + timedelta(days=after + 1))
+    assert plan_rectangles(FLEET, [PROCESS], [], today, today)
 
 
 @given(
