@@ -40,13 +40,19 @@ _IN_PROFILES = f"""\
   AND CASE WHEN c.customer = ANY (string_to_array(current_setting('reindex.limited'), E'\\x1f'))
            THEN c.customer || '/' || c.profile = ANY (string_to_array(current_setting('reindex.profiles'), E'\\x1f'))
            ELSE true END"""
+_APPEAL_TYPES = ", ".join(map(str, APPEAL_TYPES))
 _IN_SCOPE = f"""\
 {_IN_PROFILES}
   AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
-#: An appeal of the group's customers, of any template and day: the rest of the scorecards.
+#: An appeal of the group's customers, of any template and day.
 IS_APPEAL = f"""\
 {_IN_PROFILES}
-  AND c.scorecard_type IN ({", ".join(map(str, APPEAL_TYPES))})"""
+  AND c.scorecard_type IN ({_APPEAL_TYPES})"""
+#: The rest of the scorecards: those in scope, and those of a type that nobody knows.
+_IS_NO_APPEAL = f"""\
+{_IN_PROFILES}
+  AND (c.scorecard_type IS NULL OR c.scorecard_type NOT IN ({_APPEAL_TYPES}))"""
+_IS_OF_UNKNOWN_TYPE = "(c.scorecard_type IS NOT NULL AND c.scorecard_type <> 0)"
 
 _FROM, _UNTIL = "reindex.from", "reindex.until"
 _FLOOR = "current_setting('reindex.floor')::timestamptz"
@@ -70,10 +76,17 @@ BELONGS = f"""\
 #: The same for `SOURCE_TIMES`, but of any type and scope: there may be more rows.
 TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
 
+#: Today, by Postgres' clock. A day to come has no partition yet.
+_TODAY = "(date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')"
+_TOMORROW = f"({_TODAY} + interval '24 hours')"
+_KNOWN_KINDS = ", ".join(str(kind.template_type) for kind in KINDS)
+
 #: A row that should reach ClickHouse and can't. It is reported under its day or, without a usable time, under the day of its
-#: creation, or the fleet's first day if that is later. Rows of a time that the fleet leaves out on purpose are not reported.
-_TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_END_TIME})"
-_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR (r.template_type IS NULL AND {{looks_like_kind}}))"
+#: creation; that of the fleet's first day or of today, if it was created before or (by its own account) after. Rows of a time that the
+#: fleet leaves out on purpose are not reported.
+_TIME_HAS_A_DAY = f"({{time}} >= {_FLOOR} AND {{time}} < {_TOMORROW})"
+_IS_OF_UNKNOWN_KIND = f"(r.template_type IS NULL OR r.template_type NOT IN ({_KNOWN_KINDS}))"
+_MAY_BE_OF_KIND = f"(r.template_type = {_TYPE} OR ({_IS_OF_UNKNOWN_KIND} AND {{looks_like_kind}}))"
 #: The revision and the conversation may be absent. For a few rows only: see SOURCE_SCORECARDS.
 SCORECARDS_AND_REVISIONS = """\
 {scorecards} AS c
@@ -81,9 +94,9 @@ LEFT JOIN {template_revisions} AS r
   ON r.customer = c.customer AND r.profile = c.profile
  AND r.template_id = c.template_id AND r.template_revision_id = c.template_revision_id
 {left_join_conversations}"""
-_HAS_A_REVISION = """\
+_HAS_A_KIND = f"""\
 ((c.customer, c.profile, c.template_id, c.template_revision_id)
-  IN (SELECT customer, profile, template_id, template_revision_id FROM {template_revisions}))"""
+  IN (SELECT customer, profile, template_id, template_revision_id FROM {{template_revisions}} WHERE template_type IN ({_KNOWN_KINDS})))"""
 _IS_OF_KIND = f"""\
 (c.customer, c.profile, c.template_id, c.template_revision_id)
   IN (SELECT customer, profile, template_id, template_revision_id FROM {{template_revisions}} WHERE template_type = {_TYPE})"""
@@ -92,28 +105,33 @@ _IN_QUESTION = f"""\
 (
     SELECT c.*
     FROM {{scorecards}} AS c {{join_conversations}}
-    WHERE {_IN_SCOPE}
-      AND {IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_HAS_A_REVISION} IS NOT TRUE)
+    WHERE {_IS_NO_APPEAL}
+      AND {IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
     UNION ALL
     SELECT c.*
     FROM {{scorecards}} AS c {{left_join_conversations}}
-    WHERE {_IN_SCOPE}
+    WHERE {_IS_NO_APPEAL}
       AND {{created_in_days}}
-      AND {_TIME_HAS_A_DAY} IS NOT TRUE
-      AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_END_TIME})
+      AND {_TIME_HAS_A_DAY} IS NOT TRUE AND ({IN_TIME}) IS NOT TRUE
+      AND (c.created_at >= {_FLOOR} OR {{time}} IS NULL OR NOT isfinite({{time}}) OR {{time}} >= {_TOMORROW})
       AND ({{looks_like_kind}} OR {_IS_OF_KIND})
     OFFSET 0
 )"""
 #: Finds the few rows in question before it joins anything: joining every row costs as much as reading it.
 QUARANTINED = f"""\
 SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
-       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE greatest(c.created_at, {_FLOOR}) END) AT TIME ZONE 'UTC')::date AS day,
+       ((CASE WHEN {_TIME_HAS_A_DAY} THEN {{time}} ELSE least(greatest(c.created_at, {_FLOOR}), {_TODAY}) END)
+        AT TIME ZONE 'UTC')::date AS day,
        CASE WHEN r.template_type IS NULL THEN 'its template revision ' || c.template_revision_id || ' does not exist'
             {{no_conversation}}
+            WHEN {_IS_OF_UNKNOWN_KIND} THEN 'its template type ' || r.template_type || ' is unknown (known are {_KNOWN_KINDS})'
+            WHEN {_IS_OF_UNKNOWN_TYPE}
+            THEN 'its scorecard_type ' || c.scorecard_type || ' is unknown: neither NULL or 0, nor an appeal ({_APPEAL_TYPES})'
             WHEN {{time}} IS NULL THEN '{{time_name}} is NULL'
             WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
             WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
             WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
+            WHEN {{time}} >= {_TOMORROW} THEN '{{time_name}} lies in the future, and is copied once that day has come: ' || {{time}}
             ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
        END AS reason
 FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
@@ -177,9 +195,11 @@ def in_days_of_any_kind(group: SliceGroup) -> str:
 
 
 def _created_in_days(group: SliceGroup) -> str:
-    """Created on one of the group's days; what was created before the fleet's first day counts as created on it."""
+    """Created on one of the group's days; what was created before the fleet's first day counts as created on it, and what was created
+    after today (by its own account) as created today."""
     first_is_floor = f"c.created_at < {_bound(_UNTIL, 0)} AND {_bound(_FROM, 0)} <= {_FLOOR}"
-    return f"({_in_days('c.created_at', group)} OR ({first_is_floor}))"
+    has_today = f"c.created_at >= {_TOMORROW} AND {_in_days(_TODAY, group)}"
+    return f"({_in_days('c.created_at', group)} OR ({first_is_floor}) OR ({has_today}))"
 
 
 def _bound(setting: str, span: int) -> str:

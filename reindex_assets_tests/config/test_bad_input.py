@@ -5,6 +5,7 @@ What lives here: strange rows in Postgres. What does not: engines that are away 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,8 @@ from reindex_assets.comparison.parity import explain
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, Slice
+from reindex_assets.model import CONVERSATION, PROCESS, Slice
+from reindex_assets.reindex.job import Reindex
 from reindex_assets_tests.support.comparing import compare
 from reindex_assets_tests.support.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded, update_scorecard
 
@@ -101,6 +103,79 @@ def test_a_scorecard_whose_template_revision_does_not_exist_is_quarantined_under
     assert "does not exist" in quarantined.reason
     assert not outcomes[SLICE].quarantined
     assert_equal(source, shard_clients, kind="process")
+
+
+def test_a_scorecard_of_an_unknown_type_or_template_type_is_quarantined_with_the_type(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    add_good_rows(source)
+    words = {
+        add_scorecard(source, NOON, scorecard_type=number): f"its scorecard_type {number} is unknown"
+        for number in (4, -1)
+    }
+    # Without a time, too.
+    words[add_scorecard(source, None, scorecard_type=4)] = "its scorecard_type 4 is unknown"
+    for number in (0, 3):
+        for time in (NOON, None):
+            revision = str(uuid4())
+            with source.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO director.scorecard_template_revisions VALUES ('acme', 'main', %s, %s, %s)",
+                    (revision, revision, number),
+                )
+            card = add_scorecard(source, time, template_id=revision, template_revision_id=revision)
+            words[card] = f"its template type {number} is unknown"
+
+    outcome = succeeded(reindex(fleet, [SLICE]))[SLICE]
+
+    assert {row.scorecard_id for row in outcome.quarantined} == set(words)
+    for row in outcome.quarantined:
+        assert row.reason.startswith(words[row.scorecard_id])
+    assert sum(write.written for write in outcome.writes.values()) == 8 + 16
+    # The other kind is not told of them.
+    assert not any(outcome.quarantined for outcome in Reindex(fleet.dataset(CLUSTER, CONVERSATION)).run([SLICE]))
+
+
+def test_what_lies_in_the_future_is_quarantined_until_its_day_has_come(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    add_good_rows(source)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    come = add_scorecard(source, today + timedelta(hours=23, minutes=59), created_at=today)
+    later = {
+        add_scorecard(source, time): DAY
+        for time in (today + timedelta(days=1), today + timedelta(days=400), "2299-12-31 00:00:00+00")
+    }
+    # Created when it is to happen, or never: it counts today.
+    later |= {
+        add_scorecard(source, time, created_at=created): today.date()
+        for time, created in (
+            (today + timedelta(days=9), today + timedelta(days=9)),
+            (None, "infinity"),
+            ("infinity", "infinity"),
+            (None, today + timedelta(days=1)),
+        )
+    }
+    # One without a time that was created for ever in the past.
+    later[add_scorecard(source, None, created_at="-infinity")] = fleet.first_day
+
+    wanted = [SLICE, Slice("acme", today.date()), Slice("acme", fleet.first_day)]
+    outcomes = succeeded(reindex(fleet, wanted))
+
+    told = {row.scorecard_id: row.day for outcome in outcomes.values() for row in outcome.quarantined}
+    assert told == later
+    assert all(outcome.slice == row.slice for outcome in outcomes.values() for row in outcome.quarantined)
+    assert shard_ids(shard_clients) >= {come}
+    assert shard_ids(shard_clients).isdisjoint(later)
+
+
+def shard_ids(shard_clients: Sequence[Client]) -> set[str]:
+    """The scorecards in ClickHouse."""
+    return {
+        str(row[0])
+        for client in shard_clients
+        for row in client.query("SELECT scorecard_id FROM scorecard").result_rows
+    }
 
 
 def test_a_time_that_clickhouse_cannot_hold_is_quarantined_and_never_clamped(

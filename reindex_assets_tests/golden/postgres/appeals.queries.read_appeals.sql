@@ -11,7 +11,10 @@ SELECT
                         CASE
                             WHEN (
                                 r.template_type = '1'::int
-                                OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') <> '')
+                                OR (
+                                    (r.template_type IS NULL OR r.template_type NOT IN (2, 1))
+                                    AND coalesce(c.conversation_id, '') <> ''
+                                )
                             ) THEN t.conversation_start_time
                             ELSE c.process_interaction_at
                         END
@@ -20,7 +23,10 @@ SELECT
                     CASE
                         WHEN (
                             r.template_type = '1'::int
-                            OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') <> '')
+                            OR (
+                                (r.template_type IS NULL OR r.template_type NOT IN (2, 1))
+                                AND coalesce(c.conversation_id, '') <> ''
+                            )
                         ) THEN t.conversation_start_time
                         ELSE c.process_interaction_at
                     END
@@ -35,7 +41,10 @@ SELECT
                         CASE
                             WHEN (
                                 r.template_type = '1'::int
-                                OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') <> '')
+                                OR (
+                                    (r.template_type IS NULL OR r.template_type NOT IN (2, 1))
+                                    AND coalesce(c.conversation_id, '') <> ''
+                                )
                             ) THEN t.conversation_start_time
                             ELSE c.process_interaction_at
                         END
@@ -44,7 +53,10 @@ SELECT
                     CASE
                         WHEN (
                             r.template_type = '1'::int
-                            OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') <> '')
+                            OR (
+                                (r.template_type IS NULL OR r.template_type NOT IN (2, 1))
+                                AND coalesce(c.conversation_id, '') <> ''
+                            )
                         ) THEN t.conversation_start_time
                         ELSE c.process_interaction_at
                     END

@@ -7,9 +7,16 @@ SELECT
             CASE
                 WHEN (
                     c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
-                    AND c.process_interaction_at < timestamptz '2300-01-01T00:00:00+00:00'
+                    AND c.process_interaction_at < (
+                        (
+                            date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                        ) + interval '24 hours'
+                    )
                 ) THEN c.process_interaction_at
-                ELSE greatest(c.created_at, '2026-01-20T00:00:00+00:00'::timestamptz)
+                ELSE least(
+                    greatest(c.created_at, '2026-01-20T00:00:00+00:00'::timestamptz),
+                    (date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
+                )
             END
         ) AT TIME ZONE 'UTC'
     )::date AS day,
@@ -17,11 +24,23 @@ SELECT
         WHEN r.template_type IS NULL THEN 'its template revision '
             || c.template_revision_id
             || ' does not exist'
+        WHEN (r.template_type IS NULL OR r.template_type NOT IN (2, 1)) THEN 'its template type '
+            || r.template_type
+            || ' is unknown (known are 2, 1)'
+        WHEN (c.scorecard_type IS NOT NULL AND c.scorecard_type <> 0) THEN 'its scorecard_type '
+            || c.scorecard_type
+            || ' is unknown: neither NULL or 0, nor an appeal (1, 2, 3)'
         WHEN c.process_interaction_at IS NULL THEN 'process_interaction_at is NULL'
         WHEN NOT isfinite(c.process_interaction_at) THEN 'process_interaction_at is infinite'
         WHEN c.process_interaction_at < '2026-01-20T00:00:00+00:00'::timestamptz THEN 'process_interaction_at lies before the first day of the fleet file: '
             || c.process_interaction_at
         WHEN c.process_interaction_at >= timestamptz '2300-01-01T00:00:00+00:00' THEN 'process_interaction_at lies beyond 2299, the last year of ClickHouse: '
+            || c.process_interaction_at
+        WHEN c.process_interaction_at >= (
+            (
+                date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+            ) + interval '24 hours'
+        ) THEN 'process_interaction_at lies in the future, and is copied once that day has come: '
             || c.process_interaction_at
         ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
     END AS reason
@@ -34,7 +53,7 @@ FROM (
               || '/' || c.profile = ANY (string_to_array('acme/main', E'\x1f'))
           ELSE true
       END
-      AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
+      AND (c.scorecard_type IS NULL OR c.scorecard_type NOT IN (1, 2, 3))
       AND (
           c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
           AND c.process_interaction_at < '2026-01-21T00:00:00+00:00'::timestamptz
@@ -53,10 +72,12 @@ FROM (
                   )
               )
           )
+          OR (c.scorecard_type IS NOT NULL AND c.scorecard_type <> 0)
           OR (
               (c.customer, c.profile, c.template_id, c.template_revision_id) IN (
                   SELECT customer, profile, template_id, template_revision_id
                   FROM director.scorecard_template_revisions
+                  WHERE template_type IN (2, 1)
               )
           ) IS NOT TRUE
       )
@@ -69,7 +90,7 @@ FROM (
               || '/' || c.profile = ANY (string_to_array('acme/main', E'\x1f'))
           ELSE true
       END
-      AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)
+      AND (c.scorecard_type IS NULL OR c.scorecard_type NOT IN (1, 2, 3))
       AND (
           (
               c.created_at >= '2026-01-20T00:00:00+00:00'::timestamptz
@@ -79,16 +100,45 @@ FROM (
               c.created_at < '2026-01-21T00:00:00+00:00'::timestamptz
               AND '2026-01-20T00:00:00+00:00'::timestamptz <= '2026-01-20T00:00:00+00:00'::timestamptz
           )
+          OR (
+              c.created_at >= (
+                  (
+                      date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                  ) + interval '24 hours'
+              )
+              AND (
+                  (
+                      date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                  ) >= '2026-01-20T00:00:00+00:00'::timestamptz
+                  AND (
+                      date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                  ) < '2026-01-21T00:00:00+00:00'::timestamptz
+              )
+          )
       )
       AND (
           c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
-          AND c.process_interaction_at < timestamptz '2300-01-01T00:00:00+00:00'
+          AND c.process_interaction_at < (
+              (
+                  date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+              ) + interval '24 hours'
+          )
+      ) IS NOT TRUE
+      AND (
+          (
+              c.process_interaction_at >= '2026-01-20T00:00:00+00:00'::timestamptz
+              AND c.process_interaction_at < '2026-01-21T00:00:00+00:00'::timestamptz
+          )
       ) IS NOT TRUE
       AND (
           c.created_at >= '2026-01-20T00:00:00+00:00'::timestamptz
           OR c.process_interaction_at IS NULL
           OR NOT isfinite(c.process_interaction_at)
-          OR c.process_interaction_at >= timestamptz '2300-01-01T00:00:00+00:00'
+          OR c.process_interaction_at >= (
+              (
+                  date_trunc('day', transaction_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+              ) + interval '24 hours'
+          )
       )
       AND (
           coalesce(c.conversation_id, '') = ''
@@ -105,5 +155,8 @@ LEFT JOIN director.scorecard_template_revisions AS r
   AND r.profile = c.profile
   AND r.template_id = c.template_id
   AND r.template_revision_id = c.template_revision_id
-WHERE (r.template_type = '2'::int OR (r.template_type IS NULL AND coalesce(c.conversation_id, '') = ''))
+WHERE (
+    r.template_type = '2'::int
+    OR ((r.template_type IS NULL OR r.template_type NOT IN (2, 1)) AND coalesce(c.conversation_id, '') = '')
+)
 ORDER BY 1, 4, 2, 3
