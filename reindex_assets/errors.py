@@ -39,7 +39,7 @@ class ShardUnreachableError(UnreachableError):
 
 
 class UnconfirmedWriteError(ShardUnreachableError):
-    """A shard has acknowledged rows and does not show them: a proxy answers for it, or another replica. Nothing was deleted for them."""
+    """A shard does not show what it has acknowledged: a proxy answers for it, another replica, or it is not done yet."""
 
 
 class SchemaMismatchError(ReindexError):

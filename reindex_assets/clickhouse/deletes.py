@@ -10,8 +10,9 @@ from datetime import date
 
 from reindex_assets.clickhouse.keys import Key, key_columns, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection
-from reindex_assets.errors import ReindexError
-from reindex_assets.model import Slice, Table
+from reindex_assets.errors import ReindexError, UnconfirmedWriteError
+from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.retry import EVIDENCE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
@@ -75,6 +76,36 @@ def expect_deletable(shard: ShardConnection, table: Table) -> None:
             )
     except ReindexError as error:
         raise type(error)(f"{error}. Nothing was written: what is wrong in {table.name} could not be deleted") from None
+
+
+def await_late_deletes(shard: ShardConnection) -> None:
+    """Waits for deletions that were begun before and are still at work: of a run that was killed, or whose statement timed out.
+
+    Each would take rows that a comparison has just found right: those that an earlier snapshot did not have.
+
+    Raises:
+        UnconfirmedWriteError: they have not ended.
+    """
+    awaited: set[str] | None = None
+
+    def look() -> None:
+        nonlocal awaited
+        rows = shard.rows(
+            "SELECT concat(table, ' ', mutation_id) AS mutation FROM system.mutations "
+            "WHERE database = {database:String} AND table IN {tables:Array(String)} AND NOT is_done "
+            "AND match(command, 'DELETE|_row_exists')",
+            {"database": shard.database, "tables": [table.name for table in TABLES]},
+        )
+        unfinished = {str(row["mutation"]) for row in rows}
+        # Those of other runs, begun since, look at the rows as they are now.
+        awaited = unfinished if awaited is None else awaited & unfinished
+        if awaited:
+            raise UnconfirmedWriteError(
+                f"{shard.label} is still deleting rows for an earlier statement (system.mutations: {', '.join(sorted(awaited))}). "
+                "Nothing was written. If it doesn't end, look there for the reason, or end it with KILL MUTATION"
+            )
+
+    EVIDENCE.call(look)
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:

@@ -168,6 +168,8 @@ class GroupWriter:
             self._send_identities()
         results(self._identities.inserts)
         self._shards.map(self._expect_sent)
+        if not self._options.dry_run:
+            self._shards.map(deletes.await_late_deletes)
         self._compare()
         if self._options.dry_run:
             return self._writes

@@ -140,7 +140,8 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
         assert workers.check("two") == 1
         halves = [len(days_written(instance, run)) for run in (on_dead_machine, died_alone)]
 
-        # A worker that lives says at once that the process of its run has died. Of a dead worker nobody says anything.
+        # A worker that lives says that the process of its run has died, and the janitor sees it: whichever looks first. Of a dead worker
+        # nobody says anything.
         until(lambda: status(instance, died_alone) is DagsterRunStatus.FAILURE, told)
         assert workers.state(on_dead_machine) == "STARTED"
         until(lambda: status(instance, on_dead_machine) is DagsterRunStatus.FAILURE, told)
@@ -155,7 +156,6 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
         f"and everything was done after {time.monotonic() - killed_at:.0f} s\n"
     )
     assert any(on_dead_machine.run_id in tick for tick in ticks), ticks
-    assert not any(died_alone.run_id in tick for tick in ticks), "Dagster's own run monitoring saw this one"
     for run in (on_dead_machine, died_alone):
         [again] = retries(instance, run)
         assert done_by[again.run_id] == "one", "the machine that is left took its place"

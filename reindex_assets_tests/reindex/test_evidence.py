@@ -5,6 +5,7 @@ What lives here: single faults of the statements of a run. What does not: kills 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse import difference, evidence
+from reindex_assets.clickhouse import deletes, difference, evidence
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ShardUnreachableError
 from reindex_assets.local.data.made_data import change_source, make_source
@@ -305,4 +306,37 @@ def test_of_two_newest_rows_alike_one_is_left(fleet: Fleet, source: Connection, 
     told = reported(reindex(fleet, SLICES))
 
     assert told.written == 5
+    assert_equal(source, shard_clients, kind="process")
+
+
+def forget_the_first_day(client: Client) -> None:
+    """A deletion of rows that are right, acknowledged and still to come: as of a run that read Postgres before they were there again."""
+    client.command("SYSTEM STOP MERGES score")
+    client.command(
+        f"DELETE FROM score WHERE day = '{PLAN.first_day}'",
+        settings={"lightweight_deletes_sync": 0, "mutations_sync": 0},
+    )
+
+
+@pytest.mark.usefixtures("changed", "hasty")
+def test_a_deletion_that_is_still_to_come_is_waited_for(
+    fleet: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletes, "EVIDENCE", replace(EVIDENCE, attempts=2))
+    reindex(fleet, SLICES)
+    before = content(shard_clients)
+    everything = ReindexOptions(attempts=1, everything=True)
+    forget_the_first_day(shard_clients[1])
+    try:
+        failures = errors(attempt(fleet, SLICES, everything))
+        assert failures
+        assert all("shard 1" in failure and "still deleting" in failure for failure in failures)
+        assert content(shard_clients) == before
+        monkeypatch.setattr(deletes, "EVIDENCE", EVIDENCE)
+        later = threading.Timer(1, lambda: shard_clients[1].command("SYSTEM START MERGES score"))
+        later.start()
+        reindex(fleet, SLICES, everything)
+        later.join()
+    finally:
+        shard_clients[1].command("SYSTEM START MERGES score")
     assert_equal(source, shard_clients, kind="process")
