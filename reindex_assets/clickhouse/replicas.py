@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from reindex_assets.clickhouse.answers import read_rows
 from reindex_assets.config.engines import Replica
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
 from reindex_assets.model import LAYOUT_TABLE, TABLES
@@ -58,20 +59,21 @@ def check_replicas(client: Client, label: str, database: str, replicas: int) -> 
         ConfigurationError: they are several, and don't share their rows: each would hold others.
     """
     # The replicas in a subquery: without its own condition, Keeper would be asked about every table of the server.
-    tables = client.query(
+    tables = read_rows(
+        client,
         "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t LEFT JOIN ("
         "SELECT table, total_replicas FROM system.replicas WHERE database = {database:String} AND table IN {tables:Array(String)}"
         ") AS r ON r.table = t.name WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
-        parameters={"database": database, "tables": list(_READ)},
-    ).result_rows
-    apart = sorted(name for name, sharing in tables if sharing < replicas and name != "conversation")
+        {"database": database, "tables": list(_READ)},
+    )
+    apart = sorted(row["name"] for row in tables if row["replicas"] < replicas and row["name"] != "conversation")
     if replicas > 1 and apart:
         raise ConfigurationError(
             f"{label}: the fleet file names {replicas} replicas, but {' and '.join(apart)} there share their rows with fewer servers: they "
             "are other tables on each. Create them as Replicated tables with one path in Keeper ('reindex-assets schema apply' does), or "
             "name one address only"
         )
-    return tuple(name for name, sharing in tables if sharing)
+    return tuple(row["name"] for row in tables if row["replicas"])
 
 
 def catch_up(client: Client, label: str, database: str, tables: Sequence[str], seconds: float) -> None:
@@ -101,12 +103,13 @@ def catch_up(client: Client, label: str, database: str, tables: Sequence[str], s
 
 def read_waiting_deletes(client: Client, database: str, tables: Sequence[str]) -> tuple[int, str]:
     """How many parts of a replica wait to be rewritten by a delete, and the last error of one of them."""
-    [(waiting, reason)] = client.query(
-        "SELECT count(), any(last_exception) FROM system.replication_queue "
+    [row] = read_rows(
+        client,
+        "SELECT count() AS waiting, any(last_exception) AS reason FROM system.replication_queue "
         "WHERE database = {database:String} AND table IN {tables:Array(String)} AND type = 'MUTATE_PART'",
-        parameters={"database": database, "tables": list(tables)},
-    ).result_rows
-    return int(waiting), str(reason)
+        {"database": database, "tables": list(tables)},
+    )
+    return int(row["waiting"]), str(row["reason"])
 
 
 def sync_statement(database: str, table: str) -> str:

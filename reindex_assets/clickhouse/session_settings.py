@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
+from reindex_assets.clickhouse.answers import read_rows
 from reindex_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -158,10 +159,10 @@ def pin_settings(client: Client, label: str, comment: str, replicated: bool) -> 
     sent = cast("HttpClient", client).params
     sent.update({name: str(value) for name, value in _FIRST.items()})
     known = {
-        name
-        for (name,) in client.query(
-            "SELECT name FROM system.settings WHERE name IN {names:Array(String)}", parameters={"names": list(wanted)}
-        ).result_rows
+        row["name"]
+        for row in read_rows(
+            client, "SELECT name FROM system.settings WHERE name IN {names:Array(String)}", {"names": list(wanted)}
+        )
     }
     if not known.issuperset(_FIRST):
         raise ConfigurationError(

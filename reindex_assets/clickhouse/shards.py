@@ -18,7 +18,9 @@ import pyarrow as pa
 import urllib3
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.summary import QuerySummary
 
+from reindex_assets.clickhouse.answers import read_rows, read_table
 from reindex_assets.clickhouse.insert_block import ArrowStream
 from reindex_assets.clickhouse.replicas import (
     CAUGHT_UP_SECONDS,
@@ -40,6 +42,18 @@ _AUTHENTICATION_CODES = frozenset({192, 193, 194, 497, 516})
 _UNKNOWN_TABLE_CODES = frozenset({60, 81})
 #: The user's profile says "readonly", constrains a setting, or forbids to create tables.
 _PROFILE_CODES = frozenset({164, 392, 452})
+
+
+#: What the driver raises when there is no answer, or one that is not whole: decompression raises the last three.
+_NO_ANSWER = (
+    ClickHouseError,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    pa.ArrowException,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class ShardConnection:
@@ -144,12 +158,17 @@ class ShardConnection:
 
     def command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
         """Runs a statement that returns no rows."""
-        self._guarded(lambda: self.client.command(sql, parameters=dict(parameters or {})))
+        answer = self._guarded(lambda: self.client.command(sql, parameters=dict(parameters or {})))
+        if not isinstance(answer, QuerySummary) and answer != "":
+            # A server that fails once it has answered 200 adds the text of its error, and a proxy may answer by itself.
+            self._has_failed = True
+            raise ShardUnreachableError(
+                f"{self.label} has acknowledged a statement that returns nothing with {_text(answer)!r}: whether it was done is not known"
+            )
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """The few rows of a small query, as dictionaries; tried again after a passing fault, as reading twice does no harm."""
-        result = self._retrying(lambda: self.client.query(sql, parameters=dict(parameters or {})))
-        return list(result.named_results())
+        return self._retrying(lambda: read_rows(self.client, sql, parameters))
 
     def row(self, sql: str, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The row of a query that always has exactly one: an aggregate over all of its rows.
@@ -167,7 +186,7 @@ class ShardConnection:
 
     def table(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """The rows of a query as an Arrow table."""
-        return self._retrying(lambda: self.client.query_arrow(sql, parameters=dict(parameters or {})))
+        return self._retrying(lambda: read_table(self.client, sql, parameters))
 
     def insert(self, table: str, rows: ArrowStream) -> None:
         """Inserts rows. Never tried again here: whether the first try arrived is not known."""
@@ -188,7 +207,7 @@ class ShardConnection:
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
             answer = call()
-        except (ClickHouseError, urllib3.exceptions.HTTPError, OSError, pa.ArrowInvalid) as error:
+        except _NO_ANSWER as error:
             translated = self._translated(error)
             self._has_failed = isinstance(translated, ShardUnreachableError)
             raise translated from None
@@ -341,6 +360,6 @@ def quoted(identifier: str) -> str:
 _NOISE = re.compile(r"\s*(\(for url [^)]*\)|\(version [^)]*(\([^)]*\))?\))\s*")
 
 
-def _text(error: Exception) -> str:
+def _text(error: object) -> str:
     text = _NOISE.sub(" ", " ".join(str(error).split()))
     return text[:600].strip().rstrip(".")

@@ -23,6 +23,9 @@ from reindex_assets_tests.support.hand_made_rows import with_shard_port
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
+#: What ClickHouse adds to an answer that it can't finish.
+LATE_ERROR = b"Code: 241. DB::Exception: Memory limit (total) exceeded: would use 8.00 GiB. (MEMORY_LIMIT_EXCEEDED)\n"
+
 
 class Fault(StrEnum):
     """What happens to a statement."""
@@ -35,6 +38,8 @@ class Fault(StrEnum):
     REPEATED = "the shard gets it twice"
     CUT = "half of its data reach the shard"
     SLOW = "it is done, after a while"
+    SHORT = "the beginning of its answer comes, and the connection ends as it should"
+    FAILED_LATE = "the beginning of its answer comes, and then the text of an error, with 200"
 
 
 @dataclass
@@ -43,6 +48,7 @@ class FaultyShard:
 
     Attributes:
         profile: settings that a statement has unless it sets them itself, as those of a user's settings profile.
+        kept_bytes: of an answer that is cut; None is half of it.
         seen: how often a fault was committed.
     """
 
@@ -50,6 +56,7 @@ class FaultyShard:
     profile: dict[str, str] = field(default_factory=dict)
     decide: Callable[[str], Fault | None] = lambda statement: None
     late_seconds: float = 1.0
+    kept_bytes: int | None = None
     seen: dict[Fault, int] = field(default_factory=dict)
     late: list[threading.Thread] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,9 +119,17 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is Fault.REPEATED:
                 _forwarded(shard.port, self.command, self.path, self.headers, body)
             sent = body[: len(body) // 2] if fault is Fault.CUT else body
+            if fault in (Fault.SHORT, Fault.FAILED_LATE):
+                # Compression has an end of its own; not every proxy and server keeps it.
+                del self.headers["Accept-Encoding"]
             status, headers, data = _forwarded(shard.port, self.command, self.path, self.headers, sent)
             if fault in (Fault.UNANSWERED, Fault.CUT):
                 self.close_connection = True
+            elif fault in (Fault.SHORT, Fault.FAILED_LATE):
+                kept = data[: len(data) // 2 if shard.kept_bytes is None else shard.kept_bytes]
+                self._answer(
+                    status, headers, kept + (LATE_ERROR if fault is Fault.FAILED_LATE else b""), has_length=False
+                )
             else:
                 self._answer(status, headers, data)
 
@@ -130,12 +145,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(pieces)
 
-    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
+    def _answer(self, status: int, headers: dict[str, str], data: bytes, has_length: bool = True) -> None:
         self.send_response(status)
         for name, value in headers.items():
             if name.lower() not in ("server", "date"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
+        if has_length:
+            self.send_header("Content-Length", str(len(data)))
+        else:
+            # The end of the connection is the end of the answer.
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
 

@@ -1,4 +1,4 @@
-SELECT count(), any(last_exception)
+SELECT count() AS waiting, any(last_exception) AS reason
 FROM system.replication_queue
 WHERE database = {database:String}
   AND table IN {tables:Array(String)}
