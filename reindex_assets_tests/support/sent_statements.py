@@ -218,7 +218,7 @@ def write_golden(files: Mapping[str, str]) -> None:
 
 #: What a statement is handed to, and how, by the names that connections have in the product.
 _HANDED_TO = re.compile(
-    r"self\._ask|read_rows|(.*\.)?(session|shard|one|connection|client|cursor)"
+    r"self\._ask|(.*\.)?(session|shard|one|connection|client|cursor)"
     r"\.(rows|table|stream|explained|command|query|query_arrow|execute|insert|raw_insert)"
 )
 
