@@ -34,7 +34,8 @@ from reindex_assets.defs.history.run_process import note_process
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import OWNERS, asset_key, group_name, op_name, pool_name
 from reindex_assets.defs.keys.partitions import customer_days, slices_of_run
-from reindex_assets.errors import ReindexError
+from reindex_assets.defs.keys.run_tags import BACKFILL_ID_TAG
+from reindex_assets.errors import ConfigurationError, ReindexError
 from reindex_assets.model import Step
 from reindex_assets.reindex.job import Progress
 from reindex_assets.reindex.pipeline import SliceOutcome
@@ -101,6 +102,13 @@ def build_assets(dataset: Dataset) -> AssetsDefinition:
     def _reindex(context: AssetExecutionContext, config: ReindexConfig) -> Iterator[object]:
         hold_connections(context.instance)
         note_process(context.instance, context.run)
+        if config.dry_run and BACKFILL_ID_TAG in context.run.tags:
+            # Dagster counts what a backfill materializes. To record a materialization would claim that the partition was written.
+            raise ConfigurationError(
+                "a dry run can't be a backfill: Dagster would count each of its partitions as failed, as a dry run writes none. Nothing "
+                "was read or written. 'reindex-assets reindex --dry-run' takes any customers and days; in the UI, materialize one "
+                "partition"
+            )
         slices = slices_of_run(dataset.cluster, context.partition_keys, context.run.tags)
         chosen = [steps[key] for key in context.selected_asset_keys]
         failed: list[SliceOutcome] = []
