@@ -16,7 +16,7 @@ writer has seen a later Postgres, in which the scorecard may no longer be an app
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
@@ -29,6 +29,7 @@ from reindex_assets.appeals import queries as appeal_places
 from reindex_assets.appeals.queries import AppealCounts, Identity, identity_of
 from reindex_assets.appeals.report import AppealSnapshot, CustomerAppeals, PurgeReport
 from reindex_assets.clickhouse import deletes, staging
+from reindex_assets.clickhouse.canary import prove
 from reindex_assets.clickhouse.deletes import KEYS_PER_DELETE
 from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.keys import Key
@@ -239,6 +240,8 @@ class AppealPurge:
         blocks = list(purge_blocks(places))
         done, total = 0, sum(len(block) for block in blocks)
         self._on_progress(PurgeProgress(done, total))
+        days = {item.day for block in blocks for dataset in self._datasets for item in _slices(block, dataset.kind)}
+        engines.retrying("the proof of the shards", lambda: self._prove_shards(engines, days))
         for block in blocks:
             try:
                 engines.retrying(f"{len(block)} appeals", partial(self._delete_block, engines, block))
@@ -248,6 +251,11 @@ class AppealPurge:
                 ) from None
             done += len(block)
             self._on_progress(PurgeProgress(done, total))
+
+    @staticmethod
+    def _prove_shards(engines: Engines, days: Collection[date]) -> None:
+        owner = engines.source.owner
+        engines.shards.map(lambda shard: prove(shard, owner, days))
 
     def _delete_block(self, engines: Engines, block: _Block) -> None:
         session, shards = engines.source, engines.shards

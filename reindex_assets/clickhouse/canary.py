@@ -1,4 +1,4 @@
-"""The canary: before a run writes, each shard proves that it shows what it is given, deletes what it is told to, and hides no row.
+"""The canary: before a run writes or deletes, each shard proves that it shows what it is given, deletes what it should, and hides no row.
 
 What lives here: the proofs. What does not: settings that are known to hide rows (clickhouse/session_settings.py), and the evidence of each
 write (clickhouse/evidence.py).
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from reindex_assets.clickhouse.deletes import delete_rows
@@ -21,7 +21,7 @@ from reindex_assets.clickhouse.schema import create_table
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames, drop
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import SCORECARD, TABLES, Table
 from reindex_assets.retry import EVIDENCE
 
 #: Counting them takes a tenth of a second.
@@ -36,19 +36,19 @@ _STAYS, _GOES = UUID(int=1), UUID(int=2)
 _VERSION = 1
 
 
-def prove(shard: ShardConnection, names: StagingNames, slices: Collection[Slice]) -> None:
+def prove(shard: ShardConnection, owner: int, days: Collection[date]) -> None:
     """Makes sure that a shard does what is relied on.
 
     Args:
-        names: of the canary's own table.
-        slices: those that are to be written.
+        owner: names the canary's own table (clickhouse/staging.py).
+        days: of the rows that are to be written or deleted.
 
     Raises:
         UnconfirmedWriteError: it doesn't show a row that it has acknowledged, or shows one that was deleted.
         ConfigurationError: it hides rows of its tables.
     """
-    _prove_writing(shard, replace(SCORECARD, name=names.canary))
-    months = sorted({f"{item.day:%Y%m}" for item in slices})
+    _prove_writing(shard, replace(SCORECARD, name=StagingNames(owner=owner, group=0).canary))
+    months = sorted({f"{day:%Y%m}" for day in days})
     for table in TABLES:
         _prove_reading(shard, table, months)
 

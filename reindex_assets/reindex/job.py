@@ -265,11 +265,11 @@ class Reindex:
 
     def _prove_shards(self, engines: Engines) -> None:
         """Before the first write of the run on each of them."""
-        names = StagingNames(owner=engines.source.owner, group=0)
+        owner, days = engines.source.owner, {item.day for item in self._wanted}
 
         def once(shard: ShardConnection) -> None:
             if shard.replica not in self._proved:
-                prove(shard, names, self._wanted)
+                prove(shard, owner, days)
                 self._proved.add(shard.replica)
 
         engines.shards.map(once)

@@ -17,7 +17,6 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse import canary
 from reindex_assets.clickhouse.schema import apply_schema
 from reindex_assets.clickhouse.shards import ShardSet
-from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.oracle.compare import assert_equal
@@ -95,7 +94,7 @@ def test_parts_that_come_and_are_merged_meanwhile_raise_no_alarm(
     try:
         with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
             for _ in range(10):
-                shards.map(lambda shard: canary.prove(shard, StagingNames(owner=1, group=0), [SLICE]))
+                shards.map(lambda shard: canary.prove(shard, 1, [SLICE.day]))
     finally:
         is_over.set()
         writer.join()
