@@ -1,5 +1,5 @@
 # The two commands of a newcomer: `make demo` and `make test`. Everything is set up on first use, in .venv.
-.PHONY: demo demo-fleet test test-fast dev bench bench-spirit lint check-defs format setup clean
+.PHONY: demo demo-fleet test test-fast dev bench bench-spirit sweep-settings lint check-defs format setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -52,6 +52,11 @@ bench: .venv/bench
 # The same with the seeds' full replay and 4,845 partitions, judged by the bars: most of an hour on two cores, 10 GB of disk.
 bench-spirit: .venv/bench
 	$(BIN)/python -m benchmarks run --size spirit $(BENCH_OPTIONS)
+
+# Every setting of both engines with every value, as a profile or a role would set it: hours. The table is for docs/settings.md.
+sweep-settings: setup
+	@for engine in clickhouse merge_tree postgres; do \
+	  $(BIN)/python -m reindex_assets_tests.sweeps $$engine .sweep-$$engine.jsonl || exit 1; done
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,bench]'

@@ -127,6 +127,8 @@ SETTINGS: Mapping[str, object] = {
     "lightweight_delete_mode": "alter_update",
     "enable_lightweight_delete": 1,
     "allow_experimental_lightweight_delete": 1,
+    # At 0 a statement never ends.
+    "interactive_delay": 100_000,
     # A staging table that is there already is no empty one; and one that was dropped is gone.
     "create_if_not_exists": 0,
     "ignore_drop_queries_probability": 0,

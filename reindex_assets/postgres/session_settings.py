@@ -57,6 +57,8 @@ _SETTINGS: Mapping[str, str] = {
     # slot, its slices, its snapshot) would stay held until the statement's end.
     "client_connection_check_interval": "5s",
     "jit": "off",
+    # The driver prints them.
+    "client_min_messages": "warning",
 }
 #: Of newer servers than the oldest that is supported. One that doesn't know a setting refuses a connection that names it.
 _NOT_EVERYWHERE = frozenset({"client_connection_check_interval", "idle_session_timeout", "transaction_timeout"})
