@@ -60,7 +60,7 @@ class PurgeOptions:
     """The options of a purge.
 
     Attributes:
-        dry_run: look, and delete nothing.
+        dry_run: search, and delete nothing.
         max_scorecards: how many appeals one run removes; the next run continues.
         attempts: how often to try when a fault may pass.
     """
@@ -79,7 +79,7 @@ class PurgeProgress:
 
 
 def plan_purges(fleet: Fleet, customers: Sequence[str], first_day: date, last_day: date) -> dict[str, SliceGroup]:
-    """What to look for in each cluster: the named customers who live there, or all customers if none are named.
+    """What to search in each cluster: the named customers who live there, or all customers if none are named.
 
     Raises:
         ConfigurationError: a customer is unknown, the range runs backwards, begins before the fleet's first day, or ends after today.

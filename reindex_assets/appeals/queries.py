@@ -18,6 +18,7 @@ from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import IDENTITY_DEFINITIONS, StagingNames
 from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES
+from reindex_assets.postgres.extract import stream_as
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, ON_DAYS, shard_scope
@@ -28,13 +29,7 @@ TYPE_NAMES = dict(zip(APPEAL_TYPES, ("replica", "request", "resolve"), strict=Tr
 
 _IDENTITIES = [(column.name, column.type.arrow) for column in SCORECARD.identity_columns]
 #: `is_asked`: its day in Postgres is one of the requested days.
-_STAGED = pa.schema(
-    [
-        *_IDENTITIES,
-        ("scorecard_type", pa.uint8()),
-        ("is_asked", pa.bool_()),
-    ]
-)
+_STAGED = pa.schema([*_IDENTITIES, ("scorecard_type", pa.uint8()), ("is_asked", pa.bool_())])
 _IDENTITY = ", ".join(SCORECARD.identity)
 _KEY = ", ".join(SCORECARD.key)
 
@@ -88,10 +83,7 @@ WHERE {IS_APPEAL}""",
         session.postgres.relations,
         group,
     )
-    for batch in session.stream(sql):
-        if batch.num_rows:
-            columns = [column.cast(field.type) for column, field in zip(batch.columns, _STAGED, strict=True)]
-            yield pa.RecordBatch.from_arrays(columns, schema=_STAGED)
+    return stream_as(_STAGED, session, sql)
 
 
 def still_appeals(session: SourceSession, group: SliceGroup, identities: Collection[Identity]) -> set[Identity]:

@@ -64,7 +64,7 @@ class Watch(Strict):
     )
     silent_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
         default=180,
-        description="Mark a run as failed when it has shown no sign of life for so long, so that it does not block repairs.",
+        description="Mark a run as failed when it has shown no sign of life for this long, so that it does not block repairs.",
     )
 
 
@@ -75,7 +75,7 @@ class Schedule(Strict):
     checks: str = Field(
         default="30 2 * * *", description="When to check the whole look-back: a cron line of five fields."
     )
-    timezone: str = Field(default="UTC", description="The time zone of both lines. Days are UTC days all the same.")
+    timezone: str = Field(default="UTC", description="The time zone of both lines. Days are UTC days anyway.")
 
     _cron = field_validator("reindex", "checks")(checked_cron)
     _timezone = field_validator("timezone")(checked_timezone)

@@ -47,7 +47,7 @@ class Dataset:
         return f"{self.cluster_name}/{self.kind.name}"
 
     def with_connection_wait(self, seconds: int) -> Dataset:
-        """This dataset, for a caller that can wait at most so many seconds for a connection to Postgres."""
+        """This dataset, for a caller that can wait at most `seconds` for a connection to Postgres."""
         postgres = self.cluster.postgres.with_connection_wait(seconds)
         return replace(self, cluster=self.cluster.model_copy(update={"postgres": postgres}))
 

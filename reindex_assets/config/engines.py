@@ -131,7 +131,7 @@ class Postgres(Strict):
     _host = field_validator("host")(_checked_host)
 
     def with_connection_wait(self, connection_wait_seconds: int) -> Postgres:
-        """This Postgres, waiting at most so many seconds for a connection."""
+        """This Postgres, with at most this wait for a connection."""
         wait = min(self.connection_wait_seconds, connection_wait_seconds)
         return self.model_copy(update={"connection_wait_seconds": wait})
 

@@ -143,7 +143,7 @@ class Fleet(Strict):
         )
 
     def datasets(self, *cluster_names: str) -> list[Dataset]:
-        """Those of some clusters (none named: all), of every kind."""
+        """The datasets of every kind in some clusters, or in all clusters if none is named."""
         return [self.dataset(name, kind) for name in cluster_names or self.clusters for kind in KINDS]
 
     def cluster_of(self, customer: str) -> str:

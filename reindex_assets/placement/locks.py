@@ -8,12 +8,11 @@ once for all writers that may have read the layout before (`wait_for_writers`). 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from reindex_assets.errors import ReindexError, SliceBusyError
-from reindex_assets.postgres.session import SourceSession
+from reindex_assets.postgres.session import SourceSession, lock_number
 
 
 @contextmanager
@@ -37,7 +36,7 @@ def wait_for_writers(session: SourceSession, cluster_name: str) -> None:
     Raises:
         ReindexError: it takes longer than `statement_timeout_seconds`.
     """
-    number = _number(f"writers/{cluster_name}")
+    number = str(lock_number(f"writers/{cluster_name}"))
     session.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (number,))
     session.rows("SELECT pg_advisory_unlock($1::bigint) AS done", (number,))
 
@@ -57,7 +56,7 @@ def changing_layout(session: SourceSession, cluster_name: str) -> Iterator[None]
 
 @contextmanager
 def _held(session: SourceSession, take: str, leave: str, name: str) -> Iterator[bool]:
-    number = _number(name)
+    number = str(lock_number(name))
     [row] = session.rows(f"SELECT {take}($1::bigint) AS held", (number,))
     try:
         yield bool(row["held"])
@@ -66,8 +65,3 @@ def _held(session: SourceSession, take: str, leave: str, name: str) -> Iterator[
             # When the connection is gone, so is the lock.
             with suppress(ReindexError):
                 session.rows(f"SELECT {leave}($1::bigint) AS released", (number,))
-
-
-def _number(name: str) -> str:
-    digest = hashlib.blake2b(f"reindex_assets/{name}".encode(), digest_size=8).digest()
-    return str(int.from_bytes(digest, "big", signed=True))

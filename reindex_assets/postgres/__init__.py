@@ -1,1 +1,1 @@
-"""Reading Postgres, in read-only transactions. Nothing here knows ClickHouse."""
+"""Reading Postgres, in read-only transactions. Nothing here is about ClickHouse."""

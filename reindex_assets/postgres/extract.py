@@ -66,12 +66,15 @@ def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
 
 def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterator[pa.RecordBatch]:
     """Streams a table's rows, unordered, in the schema `table.arrow_schema`. Call it inside `group_snapshot(session, group)`."""
-    schema = table.arrow_schema
-    for batch in session.stream(select_rows(table, group, session.postgres.relations)):
+    return stream_as(table.arrow_schema, session, select_rows(table, group, session.postgres.relations))
+
+
+def stream_as(schema: pa.Schema, session: SourceSession, sql: str) -> Iterator[pa.RecordBatch]:
+    """Streams a statement's rows in a schema with the same columns. No batch is empty."""
+    for batch in session.stream(sql):
         if batch.num_rows:
-            yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema
-            )
+            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def read_quarantined(session: SourceSession, group: SliceGroup) -> list[QuarantinedRow]:

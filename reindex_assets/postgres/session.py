@@ -34,7 +34,7 @@ from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
 from reindex_assets.retry import CONNECTION
 
-__all__ = ["Snapshot", "SourceSession"]
+__all__ = ["Snapshot", "SourceSession", "lock_number"]
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
 
     def close(self) -> None:
         """Ends the session, and with it its transaction and its locks."""
-        # A broken connection may fail to close properly, but it is gone all the same.
+        # A broken connection may fail to close properly, but it is gone anyway.
         with suppress(dbapi.Error, ReindexError):
             self._connection.close()
 
@@ -139,7 +139,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         Raises:
             SliceBusyError: another session holds one of them.
         """
-        names = {_lock_number(scope, item): item for item in slices}
+        names = {lock_number(f"{scope}/{item.partition_key}"): item for item in slices}
         rows = self.rows(
             "SELECT number, pg_try_advisory_lock(number) AS held "
             "FROM unnest(string_to_array($1, ',')::bigint[]) AS number ORDER BY number",
@@ -227,9 +227,9 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         While the caller does not take the next batch, Postgres can send only what fits into the sockets, and stops reading.
         """
         batch_bytes = min(BATCH_BYTES, _ROW_BYTES * (self.postgres.max_rows_per_second or BATCH_BYTES))
-        # While the server waits for its reader it heeds neither statement_timeout nor any other of its own (tried on PostgreSQL 18): a
-        # process that stopped would hold the snapshot for ever. This does end it, when it has taken nothing for so long. It is set for
-        # this transaction alone, as it overrides the keepalives.
+        # While the server waits for its reader, neither statement_timeout nor any other of its timeouts applies (tried on PostgreSQL
+        # 18), so a stopped process would hold the snapshot for ever. This ends it when it has taken nothing for this long. It is set
+        # only for this transaction, as it overrides the keepalives.
         self.rows(_SET_IF_KNOWN, ("tcp_user_timeout", f"{self.postgres.statement_timeout_seconds}s"))
         with self._cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(batch_bytes)})
@@ -320,6 +320,7 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _lock_number(scope: str, item: Slice) -> int:
-    digest = hashlib.blake2b(f"reindex_assets/{scope}/{item.partition_key}".encode(), digest_size=8).digest()
+def lock_number(name: str) -> int:
+    """The number of the advisory lock for a name. Processes of different versions have to agree on it."""
+    digest = hashlib.blake2b(f"reindex_assets/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

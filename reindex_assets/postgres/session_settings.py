@@ -1,7 +1,7 @@
-"""What holds in every session with Postgres, whatever its server, database or role sets: each setting with its reason.
+"""The settings of every session with Postgres, with their reasons. They override those of the server, the database and the role.
 
-What lives here: the settings, the address that carries them, the statement that sets them again, and the refusal of databases that are
-not UTF-8. What does not: the session (postgres/session.py), and the settings of one statement.
+What lives here: the settings, the connection URI that carries them, the statement that sets them again, and the refusal of databases
+that are not UTF-8. What does not: the session (postgres/session.py), and the settings of one statement.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from urllib.parse import quote, urlencode
 from reindex_assets.config.engines import Postgres
 from reindex_assets.errors import ConfigurationError
 
-#: Of every session, by the names of pg_settings.
+#: By the names of pg_settings.
 _SETTINGS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
-    # A role that a policy keeps rows from would see them as gone, and they would be deleted from ClickHouse. So it fails instead.
+    # Rows that a policy hides from the role would look deleted, and would be deleted from ClickHouse. So the statement fails instead.
     "row_security": "off",
-    # ClickHouse's texts are UTF-8, and a digest is over their bytes.
+    # ClickHouse's texts are UTF-8, and digests are computed from their bytes.
     "client_encoding": "UTF8",
-    # What our statements call (md5, sum, ...) is Postgres' own, and a relation is the one of the schema that the fleet file names.
+    # So that functions (md5, sum, ...) are Postgres' own, and relations are those of the schema in the fleet file.
     "search_path": "pg_catalog",
-    # How values turn into text, and texts into values.
+    # The conversion between values and text.
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "quote_all_identifiers": "off",
-    # How statements are read.
+    # The parsing of statements.
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "array_nulls": "on",
     # "Soft upper limit of the size of the set returned by GIN index scans": rows would be left out.
     "gin_fuzzy_search_limit": "0",
-    # Of the small statements outside of a snapshot. A standby refuses serializable ones, and deferrable ones wait.
+    # For the small statements outside of a snapshot. A standby refuses serializable transactions, and deferrable ones wait.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    # The locks of the slices hang on a session that is idle while the shards write.
+    # A session that holds slice locks is idle while the shards write.
     "idle_session_timeout": "0",
-    # The timeouts of a statement and of an idle transaction bound everything: a shorter limit would fail at random.
+    # The timeouts of a statement and of an idle transaction limit everything; a shorter limit would cause random failures.
     "lock_timeout": "0",
     "transaction_timeout": "0",
-    # An error would end the session with what it holds.
+    # Otherwise an error would end the session, and with it its locks.
     "exit_on_error": "off",
     # The server's side of `keepalives`: a machine that vanished holds slots and slices for a minute instead of two hours.
     "tcp_keepalives_idle": "20",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "4",
-    # A server that works on a long statement looks so often whether its client still lives: else what a killed run held (its
-    # slot, its slices, its snapshot) would stay held until the statement's end.
+    # How often the server checks during a long statement whether its client is alive. Without it, a killed run would keep its slot,
+    # its slices and its snapshot until the statement's end.
     "client_connection_check_interval": "5s",
     "jit": "off",
     # The driver prints them.
     "client_min_messages": "warning",
 }
-#: Of newer servers than the oldest that is supported. One that doesn't know a setting refuses a connection that names it.
+#: Settings that the oldest supported servers lack. A server refuses a connection with an unknown setting.
 _NOT_EVERYWHERE = frozenset({"client_connection_check_interval", "idle_session_timeout", "transaction_timeout"})
 
-#: Every setting that the server knows; qualified, as the search path is one of them.
+#: Sets every setting that the server has. Names are qualified, because the search path is one of the settings.
 _PIN = """\
 SELECT set_to.name, pg_catalog.current_setting('server_encoding') AS server_encoding,
        pg_catalog.set_config(set_to.name, set_to.value, false) AS value
@@ -74,30 +74,30 @@ _POLICY = re.compile(r"row-level security policy for table \"?(?P<table>[^\"]+)\
 
 
 def settings_of(postgres: Postgres) -> dict[str, str]:
-    """What is set in a session with this Postgres."""
+    """The settings of a session with this Postgres."""
     timeout = f"{postgres.statement_timeout_seconds}s"
     settings = {
         **_SETTINGS,
         "statement_timeout": timeout,
-        # A process that hangs must not hold its snapshot for ever: no table could be vacuumed. As long as a statement may take,
-        # not less: a run asks for the next rows when the shards have taken the last ones (an insert on a slow one can last minutes),
-        # and the comparison of rows waits for the shards' answers inside its snapshot. What a run writes it writes after its
-        # snapshot, however long that takes. If this strikes all the same, the run tries again with a new session.
+        # A process that hangs must not hold its snapshot for ever, as no table could be vacuumed. It is no shorter than the timeout of
+        # a statement, because a run reads the next rows when the shards have taken the last ones (an insert on a slow shard can take
+        # minutes), and the comparison of rows waits for the shards inside its snapshot. A run's writes come after its snapshot and
+        # may take any time. If the timeout ends a session nevertheless, the run tries again with a new one.
         "idle_in_transaction_session_timeout": timeout,
     }
     if not all("." in name for name in postgres.relations.model_dump().values()):
-        # Such a name is looked up where the role's own settings say.
+        # A name without a schema is looked up in the role's own search path.
         del settings["search_path"]
     return settings
 
 
 def connection_uri(postgres: Postgres, application: str) -> str:
-    """The address to connect to, with the password, and with the settings, which hold from the first statement on."""
+    """The connection URI, with the password and with the settings, which apply from the first statement on."""
     settings = {name: value for name, value in settings_of(postgres).items() if name not in _NOT_EVERYWHERE}
     options = {
         "connect_timeout": str(postgres.connect_timeout_seconds),
         "sslmode": postgres.sslmode,
-        # Which process it is of, for whoever finds it among the sessions of a Postgres that is shared (Postgres cuts it at 63 bytes).
+        # Names the process, for people who look at the sessions of a shared Postgres (which cuts it at 63 bytes).
         "application_name": f"{application} {os.getpid()}@{socket.gethostname()}",
         # A dead peer is noticed within a minute instead of the kernel's two hours.
         "keepalives_idle": "20",
@@ -116,28 +116,28 @@ def connection_uri(postgres: Postgres, application: str) -> str:
 def pin_settings(
     ask: Callable[[str, tuple[str, ...]], Sequence[Mapping[str, Any]]], postgres: Postgres, address: str
 ) -> None:
-    """Sets everything once more, in the session itself: a pooler may have dropped what the address carries, or gives an old session.
+    """Sets all settings again in the session itself: a pooler may have dropped those of the URI, or may have returned an old session.
 
     Raises:
-        ConfigurationError: the database holds other text than UTF-8.
+        ConfigurationError: the database is not UTF-8.
     """
     encoding = ask(_PIN, (json.dumps(settings_of(postgres)),))[0]["server_encoding"]
     if encoding != "UTF8":
         raise ConfigurationError(
-            f"{address} is a database of encoding {encoding}, and only UTF8 is supported: ClickHouse's texts are UTF-8, so others can't "
-            "be compared with them byte by byte. Name a database of that encoding in the fleet file (dump this one, and restore it into "
-            "one that was created with ENCODING 'UTF8')"
+            f"{address} has the encoding {encoding}, but only UTF8 is supported: ClickHouse's texts are UTF-8, and others can't be "
+            "compared with them byte by byte. Name a UTF8 database in the fleet file (dump this one, and restore it into one "
+            "that was created with ENCODING 'UTF8')"
         )
 
 
 def policy_refusal(text: str, postgres: Postgres, address: str) -> ConfigurationError | None:
-    """What to say when an error is about row-level security; None when it is about something else."""
-    found = _POLICY.search(text)
-    if found is None:
+    """The error to raise if `text` is about row-level security; None if it is about something else."""
+    match = _POLICY.search(text)
+    if match is None:
         return None
     return ConfigurationError(
-        f"{address} keeps rows of table {found['table']} from user {postgres.user!r} by row-level security: {text}. A row that it may not "
-        "see would be taken for deleted, and be deleted from ClickHouse. Let it see every row "
+        f"{address} keeps rows of table {match['table']} from user {postgres.user!r} by row-level security: {text}. Rows that the user "
+        "can't see would look deleted, and would be deleted from ClickHouse. Let the user see every row "
         f"(as a superuser: ALTER ROLE {postgres.user} BYPASSRLS), or name a user in the fleet file that no policy restricts"
     )
 

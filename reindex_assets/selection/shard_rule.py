@@ -1,7 +1,7 @@
 """The shard of a row, by its time: the same rule in Python, in ClickHouse's SQL and in Postgres'.
 
 What lives here: the rule, floor(epoch of the slice's time) mod the number of shards, as in the real-time writer
-(`time.Unix() % shard_count`). What does not: the refusal to write where live rows contradict it (placement/layout.py), and cutting rows
+(`time.Unix() % shard_count`). What does not: the refusal to write where live rows contradict it (placement/guard.py), and cutting rows
 by shard (reindex/rows.py).
 """
 

@@ -14,7 +14,7 @@ from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
 #: Aliases: c = scorecard, r = template revision, s = score, t = conversation, for kinds that have one. `{...}` are relation names,
-#: checked by config/fleet.py, and what differs between kinds (`source_sql`).
+#: checked by config/engines.py, and what differs between kinds (`source_sql`).
 #: The revision's id is almost unique. For four plain conditions the planner multiplies four probabilities, expects a single row
 #: instead of a million, and sorts and loops accordingly (26 s instead of 5 s for 5.1 M scores); it estimates a CASE at one half.
 SOURCE_SCORECARDS = """\

@@ -193,7 +193,7 @@ def test_a_database_that_is_not_utf8_is_refused(fleet: Fleet, source: Connection
         try:
             changed = with_postgres(fleet, database="other")
             for act in (lambda: reindex(changed, [SLICE]), lambda: compare(changed.dataset(CLUSTER, PROCESS), [SLICE])):
-                with pytest.raises(ConfigurationError, match=f"encoding {encoding}, and only UTF8 is supported"):
+                with pytest.raises(ConfigurationError, match=f"encoding {encoding}, but only UTF8 is supported"):
                     act()
         finally:
             cursor.execute("DROP DATABASE other WITH (FORCE)")
