@@ -20,7 +20,13 @@ from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.counts import TableTally
-from reindex_assets.comparison.differences import HARMLESS, count_differences, drift_evidence, look_at_rows
+from reindex_assets.comparison.differences import (
+    HARMLESS,
+    count_differences,
+    drift_evidence,
+    first_version_ahead,
+    look_at_rows,
+)
 from reindex_assets.comparison.origin import Origin, read_origin
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity
 from reindex_assets.comparison.samples import RowSample, read_samples
@@ -150,6 +156,7 @@ def _differences(rows: pa.Table, in_flight: int, samples: tuple[RowSample, ...])
         in_flight,
         drift_evidence(rows),
         samples,
+        first_version_ahead(rows),
     )
 
 

@@ -32,7 +32,7 @@ _Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 class Difference(StrEnum):
-    """How a row differs. The first eight are drift; the last two are not.
+    """How a row differs. The first nine are drift; the last two are not.
 
     MISSING: Postgres has it, ClickHouse does not.
     EXTRA: ClickHouse has it, Postgres does not (not of this kind, or not this score).
@@ -42,6 +42,7 @@ class Difference(StrEnum):
     MOVED_DAY: in Postgres it is on another day.
     ORPHAN_SCORE: a score whose scorecard neither engine has.
     APPEAL: it belongs to an appeal (scorecard_type 1, 2 or 3), which never belongs in ClickHouse.
+    AHEAD: it is wrong in one of these ways, and its version lies ahead of Postgres' clock: no repair may touch it before that time.
     UNMERGED: an older version beside the right one. ClickHouse's next merge removes it, and FINAL does not show it.
     NEWER: written after the last change that this Postgres, a standby, has replayed: it can't be judged yet.
     """
@@ -54,6 +55,7 @@ class Difference(StrEnum):
     MOVED_DAY = "moved_day"
     ORPHAN_SCORE = "orphan_score"
     APPEAL = "appeal"
+    AHEAD = "ahead"
     UNMERGED = "unmerged"
     NEWER = "newer"
 
@@ -116,10 +118,16 @@ def count_differences(rows: pa.Table) -> dict[tuple[str, Difference], int]:
 
 
 def drift_evidence(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """The evidence of the rows that are drift."""
-    harmless = np.isin(_column(rows, "difference"), [_NUMBER[difference] for difference in HARMLESS])
-    evidence: np.ndarray[Any, np.dtype[np.uint64]] = _column(rows, "evidence")[~harmless]
+    """The evidence of the rows that are drift, and that a repair can mend now."""
+    left_alone = np.isin(_column(rows, "difference"), [_NUMBER[each] for each in (*HARMLESS, Difference.AHEAD)])
+    evidence: np.ndarray[Any, np.dtype[np.uint64]] = _column(rows, "evidence")[~left_alone]
     return evidence
+
+
+def first_version_ahead(rows: pa.Table) -> int | None:
+    """The earliest version of the rows ahead of the clock: when the first of them can be repaired, in microseconds."""
+    versions = _column(rows, "version")[_column(rows, "difference") == _NUMBER[Difference.AHEAD]]
+    return int(versions.min()) if len(versions) else None
 
 
 def difference_of(row: dict[str, Any]) -> tuple[Table, Difference]:
@@ -149,10 +157,12 @@ def look_at_rows(
             )
             for table in TABLES
         }
-        folding_since = int((time.time() - merge_patience_seconds) * MICROSECONDS)
+        folding = tuple(
+            int((time.time() + seconds) * MICROSECONDS) for seconds in (-merge_patience_seconds, merge_patience_seconds)
+        )
         differing = []
         for number, table in enumerate(TABLES):
-            sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, folding_since)
+            sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, (folding[0], folding[1]))
             differing.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
     return DifferingRows(snapshot, pa.concat_tables(differing))
 
@@ -162,14 +172,19 @@ def look_at_rows(
 
 @dataclass(frozen=True)
 class _Sides:
-    """One table of a group on both sides."""
+    """One table of a group on both sides.
+
+    Attributes:
+        folding: between which versions a right row is so new that a merge may still remove the copies that it supersedes. The later
+            bound lets a writer's clock be ahead of ours; a version that lies further ahead says nothing about when it was written.
+    """
 
     table: Table
     number: int
     source: pa.Table
     shards: pa.Table
     snapshot: Snapshot
-    folding_since: int
+    folding: tuple[int, int]
 
 
 def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorecards: pa.Table) -> pa.Table:
@@ -196,10 +211,12 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
         kinds[strangers] = _strangers(sides.table, strange, owners, group, scorecards)
         days = owners.column("day")
         source_days = _filled(source_days, strangers, pc.if_else(pc.equal(days, NO_DAY), None, days))
+    version, judged = _column(rest, "version"), np.uint64(sides.snapshot.microseconds)
     if sides.snapshot.is_standby:
-        version = _column(rest, "version")
-        now = np.uint64(time.time() * MICROSECONDS)
-        kinds[(version >= np.uint64(sides.snapshot.microseconds)) & (version <= now)] = _NUMBER[Difference.NEWER]
+        now = max(judged, np.uint64(time.time() * MICROSECONDS))
+        kinds[(version >= judged) & (version <= now)] = _NUMBER[Difference.NEWER]
+        judged = now + np.uint64(1)
+    kinds[(version >= judged) & (kinds != _NUMBER[Difference.UNMERGED])] = _NUMBER[Difference.AHEAD]
 
     # A row that is present but wrong is not missing as well, unless it is in another slice.
     apart = [_NUMBER[Difference.UNMERGED], _NUMBER[Difference.MOVED_DAY]]
@@ -226,7 +243,8 @@ def _kinds(sides: _Sides, rest: pa.Table, keys: pa.Array, here: _Place, kept: _P
     moved = here.known & (here.number("day") != _column(rest, "day"))
     elsewhere = here.known & ~moved & (_column(rest, "shard") != here.number("shard"))
     folds = kept.known & (newest > version)
-    soon = folds & (newest.astype(np.int64) >= sides.folding_since)
+    since, until = (np.uint64(bound) for bound in sides.folding)
+    soon = folds & (newest >= since) & (newest <= until)
     changed = here.known & ~moved & ~elsewhere & ~folds & (_column(rest, "digest") != here.number("digest"))
 
     kinds = np.full(rest.num_rows, _NUMBER[Difference.DUPLICATED], dtype=np.int8)

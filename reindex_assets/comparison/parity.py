@@ -14,7 +14,7 @@ import numpy as np
 
 from reindex_assets.comparison.counts import PLURALS, TableCounts
 from reindex_assets.comparison.differences import Difference
-from reindex_assets.comparison.samples import RowSample
+from reindex_assets.comparison.samples import RowSample, version_text
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
 from reindex_assets.postgres.extract import QuarantinedRow
 
@@ -80,8 +80,10 @@ class SliceDifferences:
         rows: exact numbers by table name and difference, of the rows that are drift.
         harmless: the same for the rows that are not: `UNMERGED` and `NEWER`.
         in_flight: rows that differed at first but not in the same way the second time.
-        evidence: a number for each drifted row (differences.FOUND): the same numbers later are the same rows in the same state.
+        evidence: a number for each drifted row that a repair can mend now (differences.FOUND): the same numbers later are the same rows
+            in the same state.
         samples: some of the rows, capped for each table and difference.
+        first_ahead: when the first of the rows ahead of the clock can be repaired, microseconds; None if there are none.
     """
 
     rows: Mapping[tuple[str, Difference], int]
@@ -91,6 +93,7 @@ class SliceDifferences:
         default_factory=lambda: np.empty(0, dtype=np.uint64), compare=False
     )
     samples: tuple[RowSample, ...] = ()
+    first_ahead: int | None = None
 
     @property
     def total(self) -> int:
@@ -144,7 +147,9 @@ class SliceParity:
 def explain(parity: SliceParity) -> str | None:
     """What differs in a slice, in a few words to go beside the numbers of both sides; None if nothing does."""
     if parity.differences is not None:
-        return explain_rows(parity.differences.rows) or None
+        ahead = parity.differences.first_ahead
+        wait = "" if ahead is None else f" (no repair is possible before {version_text(ahead)})"
+        return explain_rows(parity.differences.rows) + wait or None
     parts = []
     for name, plural in PLURALS.items():
         table = parity.tables[name]
@@ -178,6 +183,7 @@ _WORDS = {
     Difference.MOVED_DAY: "left on a day that is no longer theirs",
     Difference.ORPHAN_SCORE: "orphaned",
     Difference.APPEAL: "of appeals",
+    Difference.AHEAD: "with a version ahead of the clock",
     Difference.UNMERGED: "waiting for a merge",
     Difference.NEWER: "newer than the standby shows",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.differences import Difference, difference_of
-from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.model import MICROSECONDS, TABLES, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -92,6 +93,18 @@ def _key(row: Mapping[str, Any]) -> _Key:
     )
 
 
+def version_text(version: int) -> str:
+    """The time that a version stands for, as text; it may hold any number.
+
+    >>> version_text(1_800_000_000_000_000), version_text(2**64 - 1)
+    ('2027-01-15 08:00:00 UTC', 'the year 10000')
+    """
+    try:
+        return f"{datetime.fromtimestamp(version / MICROSECONDS, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "the year 10000"
+
+
 def _uuid(value: object) -> UUID:
     return UUID(bytes=value) if isinstance(value, bytes) else UUID(str(value))
 
@@ -111,6 +124,7 @@ def _sample(row: dict[str, Any], values: Mapping[tuple[str, _Key], tuple[ColumnV
             shard=row["shard"],
             belongs=row["source_shard"],
             day=row["source_day"] or "another day",
+            version="" if row["version"] is None else version_text(row["version"]),
             columns="; ".join(
                 f"{each.column}: Postgres {each.postgres}, ClickHouse {each.clickhouse}" for each in columns
             ),
@@ -128,6 +142,7 @@ _WHAT = {
     Difference.MOVED_DAY: "on shard {shard}, and Postgres has it on {day}",
     Difference.ORPHAN_SCORE: "on shard {shard}, and neither engine has its scorecard",
     Difference.APPEAL: "on shard {shard}, and its scorecard is an appeal's",
+    Difference.AHEAD: "wrong on shard {shard}, with a version ahead of the clock: no repair may touch it before {version}",
     Difference.UNMERGED: "an older version on shard {shard}, waiting for a merge",
     Difference.NEWER: "on shard {shard}, newer than what this standby has replayed",
 }

@@ -18,6 +18,7 @@ from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, Table
 from reindex_assets.comparison.gaps import empty_between
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
+from reindex_assets.comparison.strays import Stray, explain_strays, find_strays
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
@@ -47,6 +48,7 @@ class DayReport:
         rows: rows in Postgres and in ClickHouse, by table name.
         difference: what differs, in words; None if nothing does.
         remark: differences that are no drift, in words; empty if there are none.
+        strays: rows outside every partition that are reported to this one.
         parity: the comparison of values; None at the depth `COUNTS`.
     """
 
@@ -57,6 +59,7 @@ class DayReport:
     remark: str
     counts: Mapping[str, TableCounts]
     quarantined: tuple[QuarantinedRow, ...]
+    strays: tuple[Stray, ...] = ()
     parity: SliceParity | None = None
 
     @property
@@ -69,8 +72,9 @@ class DayReport:
 
     @property
     def differing_rows(self) -> int:
-        """The exact number of rows that drifted; 0 also if rows were not compared."""
-        return self._differences.total if self._differences is not None else 0
+        """The exact number of rows that drifted; only the strays among them if rows were not compared."""
+        strays = sum(stray.total for stray in self.strays)
+        return strays + (self._differences.total if self._differences is not None else 0)
 
     @property
     def _differences(self) -> SliceDifferences | None:
@@ -104,11 +108,12 @@ class MissingDays:
 
 @dataclass(frozen=True)
 class ClusterVerification:
-    """One cluster: its counts, and the comparison of values (None at the depth `COUNTS`)."""
+    """One cluster: its counts, the comparison of values (None at the depth `COUNTS`), and the rows outside every partition."""
 
     name: str
     counts: Counts
     parities: tuple[SliceParity, ...] | None
+    strays: Mapping[Slice, tuple[Stray, ...]]
 
     @property
     def snapshots(self) -> tuple[int, ...]:
@@ -166,6 +171,8 @@ class Verification:
             rows = sum(day.differing_rows for day in self.days)
             return f"{different:,} of {days:,} customer-days differ, in {rows:,} rows."
         everything = "the one customer-day" if days == 1 else f"all {days:,} customer-days"
+        if not any(sum(sides) for day in self.days for sides in day.rows.values()):
+            return f"There was nothing to compare: neither side has a row of {self.kind} scorecards on {everything}."
         scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
         numbers = f"{scorecards:,} {self.kind} scorecards and {scores:,} scores"
         if self.depth is Depth.COUNTS:
@@ -205,15 +212,17 @@ def verify(
     for dataset, wanted in slices.items():
         name = dataset.cluster_name
         with Comparison(dataset) as comparison:
+            strays = find_strays(comparison, set(wanted), settle_seconds)
             if depth is Depth.COUNTS:
-                clusters.append(ClusterVerification(name, _settled_counts(comparison, wanted, settle_seconds), None))
+                counts = _settled_counts(comparison, wanted, settle_seconds)
+                clusters.append(ClusterVerification(name, counts, None, strays))
                 continue
             shown = samples if depth is Depth.ROWS else 0
             parities = tuple(comparison.settled(wanted, settle_seconds, shown))
             # Rows that were in flight have arrived by now.
             again = [parity.slice for parity in parities if not parity.sums_agree] if settle_seconds else []
             counted = {parity.slice: parity for parity in (*parities, *comparison.sums(again))}
-            clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities))
+            clusters.append(ClusterVerification(name, counts_of(comparison, counted.values()), parities, strays))
     days = tuple(day for cluster in clusters for day in _days(cluster))
     return Verification(
         kind=kind.name,
@@ -239,7 +248,7 @@ def _settled_counts(comparison: Comparison, slices: Iterable[Slice], settle_seco
 
 
 def _days(cluster: ClusterVerification) -> Iterator[DayReport]:
-    counted = cluster.counts.by_slice()
+    counted, strays = cluster.counts.by_slice(), cluster.strays
     if cluster.parities is None:
         unequal = set(cluster.counts.disagreeing())
         for item, tables in counted.items():
@@ -247,8 +256,9 @@ def _days(cluster: ClusterVerification) -> Iterator[DayReport]:
                 cluster=cluster.name,
                 slice=item,
                 rows={name: (table.postgres_rows, table.clickhouse_rows) for name, table in tables.items()},
-                difference=explain_counts(tables) if item in unequal else None,
+                difference=_joined(explain_counts(tables) if item in unequal else None, strays.get(item, ())),
                 remark="",
+                strays=strays.get(item, ()),
                 counts=tables,
                 quarantined=tuple(row for row in cluster.counts.quarantined if row.slice == item),
             )
@@ -258,12 +268,17 @@ def _days(cluster: ClusterVerification) -> Iterator[DayReport]:
             cluster=cluster.name,
             slice=parity.slice,
             rows={name: (table.postgres_rows, table.clickhouse_rows) for name, table in parity.tables.items()},
-            difference=explain(parity),
+            difference=_joined(explain(parity), strays.get(parity.slice, ())),
             remark=_remark(parity),
+            strays=strays.get(parity.slice, ()),
             counts=counted[parity.slice],
             quarantined=parity.quarantined,
             parity=parity,
         )
+
+
+def _joined(difference: str | None, strays: Sequence[Stray]) -> str | None:
+    return "; ".join(part for part in (difference, explain_strays(strays)) if part) or None
 
 
 def explain_counts(tables: Mapping[str, TableCounts]) -> str:

@@ -6,6 +6,9 @@ and starting runs (defs/automation/repair_sensor.py).
 Drift is identified by its rows. If some of the same rows are still wrong in the same way after a repair, that repair has failed; other
 rows are new drift. A slice that was given up is tried again when its drift changes in any way, with growing pauses because a busy slice
 changes all the time, or when an operator asks for it.
+
+Rows whose versions lie ahead of the clock can't be repaired before that time: no run may touch what is newer than its snapshot. Where only
+such rows are left, no repair is tried. If their time is far away, a person is told at once; when it has come, they are repaired.
 """
 
 from __future__ import annotations
@@ -18,14 +21,17 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from reindex_assets.comparison.samples import version_text
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.model import Slice
+from reindex_assets.model import MICROSECONDS, Slice
 
 #: How many rows of a slice's drift the ledger keeps.
 _EVIDENCE_KEPT = 16
 #: The longest pause between two repairs of a slice.
 _LONGEST_PAUSE_SECONDS = 3_600.0
+#: A longer wait than this for a repair to be possible at all is a person's business: a clock was wrong.
+_LONGEST_WAIT_SECONDS = 600.0
 
 
 def pause_seconds(rules: Watch, failed: int) -> float:
@@ -50,6 +56,7 @@ class Repair(BaseModel):
         failed: consecutive repairs that left the drift in place.
         given_up_at: when the slice was given up; None again once it is equal.
         asked_at: when an operator last asked for another try.
+        impossible_until: no repair can succeed before, as all drifted rows have versions ahead of the clock.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +73,7 @@ class Repair(BaseModel):
     failed: int = 0
     given_up_at: float | None = None
     asked_at: float | None = None
+    impossible_until: float | None = None
 
     @property
     def heard_at(self) -> float:
@@ -82,12 +90,14 @@ class Repair(BaseModel):
 
     def seen_again(self, drift: Drift, now: float) -> Repair:
         """This repair after the slice was found different again."""
-        is_same = bool(np.isin(np.array(self.evidence, dtype=np.uint64), drift.evidence).any())
         update: dict[str, object] = {"differs": drift.differs, "state": drift.state, "awaited": False}
+        update["impossible_until"] = drift.impossible_until
+        both_impossible = None not in (drift.impossible_until, self.impossible_until)
+        is_same = both_impossible or bool(np.isin(np.array(self.evidence, dtype=np.uint64), drift.evidence).any())
         if not is_same:
             # The old drift is gone, and this is new drift.
             update |= {"seen_at": now, "evidence": drift.kept, "failed": 0, "given_up_at": None}
-        elif self.awaited:
+        elif self.awaited and not both_impossible:
             update["failed"] = self.failed + 1
         return self.model_copy(update=update)
 
@@ -115,11 +125,16 @@ class Ledger(BaseModel):
         return {repair.slice: repair for repair in self.repairs if repair.given_up_at is not None}
 
     def paused(self, now: float, rules: Watch) -> set[Slice]:
-        """Slices that are known to differ and need no comparison until they change: given up, or waiting after a failed repair."""
+        """Slices that are known to differ and need no comparison until they change: given up, or waiting."""
         return {
             repair.slice
             for repair in self.repairs
-            if repair.failed and not repair.awaited and (repair.failed >= rules.attempts or repair.next_at(rules) > now)
+            if (repair.impossible_until or 0.0) > now
+            or (
+                repair.failed
+                and not repair.awaited
+                and (repair.failed >= rules.attempts or repair.next_at(rules) > now)
+            )
         }
 
     def watched(self, slices: Collection[Slice]) -> Ledger:
@@ -138,10 +153,17 @@ class Ledger(BaseModel):
 
 @dataclass(frozen=True)
 class Drift:
-    """A drifted slice as seen by one look: what differs, in words, and a hash of every drifted row (uint64)."""
+    """A drifted slice as seen by one look.
+
+    Attributes:
+        differs: what differs, in words.
+        evidence: a hash of every drifted row that can be repaired now (uint64).
+        impossible_until: when the first row can be repaired, if none can be now.
+    """
 
     differs: str
     evidence: np.ndarray[Any, np.dtype[np.uint64]] = field(compare=False)
+    impossible_until: float | None = None
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -197,12 +219,14 @@ def decide(
                 differs=drift.differs,
                 evidence=drift.kept,
                 state=drift.state,
+                impossible_until=drift.impossible_until,
             )
         else:
             repair = before.seen_again(drift, now)
             if before.given_up_at is not None and repair.given_up_at is None:
                 recovered[item] = before
-        if repair.failed >= rules.attempts and repair.given_up_at is None:
+        is_hopeless = repair.failed >= rules.attempts or (repair.impossible_until or 0.0) > now + _LONGEST_WAIT_SECONDS
+        if is_hopeless and repair.given_up_at is None:
             repair = given_up[item] = repair.model_copy(update={"given_up_at": now})
         reason = _reason_to_wait(repair, now, rules)
         if reason is None and len(request) >= rules.slices_a_tick:
@@ -230,6 +254,8 @@ def requested(ledger: Ledger, slices: Collection[Slice], now: float) -> Ledger:
 
 
 def _reason_to_wait(repair: Repair, now: float, rules: Watch) -> str | None:
+    if repair.impossible_until is not None:
+        return f"no repair can succeed before {version_text(round(repair.impossible_until * MICROSECONDS))}"
     if repair.failed >= rules.attempts and repair.state == repair.tried:
         return f"given up after {repair.failed} repairs, and nothing has changed since"
     if repair.next_at(rules) > now:

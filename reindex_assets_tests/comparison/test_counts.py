@@ -348,6 +348,7 @@ def test_an_engine_that_cannot_be_asked_is_an_error_and_never_a_count(fleet: Fle
 def test_two_empty_sides_agree_and_have_no_gap(fleet: Fleet) -> None:
     found = verified(fleet)
     assert found.agrees
+    assert found.sentence.startswith("There was nothing to compare: neither side has a row")
     assert found.gaps == ()
     assert found.templates == []
     assert [row["scores_clickhouse"] for row in found.shards] == [0] * SHARDS

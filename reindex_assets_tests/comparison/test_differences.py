@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -22,10 +22,11 @@ from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, Slice
+from reindex_assets.model import PROCESS, SCORECARD, Slice
+from reindex_assets.reindex.job import Reindex
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.comparing import compare, compare_settled
-from reindex_assets_tests.support.merges import no_merges
+from reindex_assets_tests.support.merges import merge_all, no_merges
 from reindex_assets_tests.support.plain_loader import load_plainly
 
 FIRST_DAY = date(2026, 1, 28)
@@ -241,6 +242,76 @@ def test_an_older_value_under_a_higher_version_is_drift_as_final_shows_it(
     assert found.differences.of(Difference.CHANGED) == 1
     [sample] = [one for one in found.differences.samples if one.difference is Difference.CHANGED]
     assert "12.5" in sample.what
+
+
+AHEAD = timedelta(days=365)
+
+
+def add_copies_ahead(shard_clients: list[Client], scorecard: application.Scorecard) -> None:
+    """Copies a scorecard (not its scores), with a version of next year."""
+    columns = ", ".join(SCORECARD.column_names)
+    for client in shard_clients:
+        client.command(
+            f"INSERT INTO scorecard ({columns}, version) SELECT {columns}, toUnixTimestamp64Micro(now64(6) + INTERVAL 365 DAY)"
+            f" FROM scorecard WHERE scorecard_id = '{scorecard.scorecard_id}'"
+        )
+
+
+@pytest.mark.usefixtures("equal")
+def test_a_wrong_row_whose_version_lies_ahead_of_the_clock_is_named_with_the_time_until_which_nothing_can_be_done(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    item = Slice("acme", PLAN.all_days[2])
+    changed, deleted, right = application.scorecards_of(source, item, 3)
+    for scorecard in (changed, deleted, right):
+        add_copies_ahead(shard_clients, scorecard)
+    merge_all(shard_clients)
+    # Right rows, whatever their versions.
+    assert look(fleet, [item])[item].sums_agree
+    application.update(source, changed, "score = 12.5, updated_at = now()")
+    application.delete(source, deleted)
+    until = f"{datetime.now(UTC) + AHEAD:%Y-%m-%d %H:}"
+
+    for _ in range(2):
+        found = look(fleet, [item])[item]
+        assert not found.is_equal
+        assert found.differences is not None
+        assert found.differences.of(Difference.AHEAD, SCORECARD) == 2
+        assert "2 scorecards with a version ahead of the clock" in str(explain(found))
+        assert f"no repair is possible before {until}" in str(explain(found))
+        assert {sample.scorecard_id for sample in found.differences.samples if until in sample.what} == {
+            changed.scorecard_id,
+            deleted.scorecard_id,
+        }
+        # No run touches them, and no run adds copies of them.
+        [outcome] = Reindex(fleet.dataset(CLUSTER, PROCESS)).run([item])
+        assert outcome.error is None
+    assert found.differences is not None
+    assert found.differences.evidence.size == 0
+
+    # What the documentation tells a person to do.
+    for client in shard_clients:
+        client.command("DELETE FROM scorecard WHERE version > toUnixTimestamp64Micro(now64(6))")
+    Reindex(fleet.dataset(CLUSTER, PROCESS)).run([item])
+    assert look(fleet, [item])[item].sums_agree
+    oracle.assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("equal")
+def test_an_old_copy_beside_a_right_row_of_next_years_version_does_not_wait_for_a_merge_for_ever(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    item = Slice("acme", PLAN.all_days[2])
+    [scorecard] = application.scorecards_of(source, item)
+    with no_merges(shard_clients):
+        add_copies_ahead(shard_clients, scorecard)
+        found = look(fleet, [item])[item]
+        assert found.differences is not None
+        assert found.differences.rows == {("scorecard", Difference.DUPLICATED): 1}
+    # A repair can remove the old copy, so it does.
+    Reindex(fleet.dataset(CLUSTER, PROCESS)).run([item])
+    assert look(fleet, [item])[item].sums_agree
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 @pytest.mark.usefixtures("equal")

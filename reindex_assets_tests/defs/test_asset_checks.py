@@ -28,7 +28,8 @@ from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import checks_job_name
 from reindex_assets.defs.keys.partitions import range_tags, slices_of_range
 from reindex_assets.local.drift.plant import Drift, plant
-from reindex_assets.model import PROCESS, Slice, days_between
+from reindex_assets.model import PROCESS, SCORECARD, Slice, days_between
+from reindex_assets_tests.support import application
 from reindex_assets_tests.support.asset_runs import (
     FIRST,
     LAST,
@@ -53,6 +54,35 @@ def test_in_a_range_run_every_check_has_a_verdict_for_every_partition(fleet: Fle
 
 
 @pytest.mark.usefixtures("made")
+def test_a_green_result_says_how_many_rows_it_is_about_and_one_about_nothing_says_so(
+    fleet: Fleet, instance: DagsterInstance, source: Connection
+) -> None:
+    with source.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM director.scorecards WHERE customer = 'globex' AND process_interaction_at < '2026-01-02 00:00Z'"
+        )
+    assert run(fleet, instance).success
+    counted = evaluation(instance, "counts_agree", "acme|2026-01-03").metadata
+    rows = f"{counted['postgres_scorecards'].value:,} scorecards and {counted['postgres_scores'].value:,} scores"
+    empty = dict.fromkeys(
+        ("right_shard", "no_duplicates", "no_appeals", "no_orphan_scores"), "ClickHouse has no row on this day"
+    )
+    empty["rows_agree"] = "neither side has a row on this day: there was nothing to compare"
+    for check, nothing in empty.items():
+        said = evaluation(instance, check, "acme|2026-01-03").description
+        assert said is not None
+        assert said.endswith(f": {rows}.")
+        assert evaluation(instance, check, "globex|2026-01-01").description == f"globex 2026-01-01: {nothing}."
+    # The same of a partition that was not read again.
+    assert run(fleet, instance).success
+    since = evaluation(instance, "rows_agree", "acme|2026-01-03").description
+    assert since is not None
+    assert "neither engine has changed a row of it" in since
+    assert since.endswith(f": {rows}.")
+    assert "there was nothing to compare" in str(evaluation(instance, "rows_agree", "globex|2026-01-01").description)
+
+
+@pytest.mark.usefixtures("made")
 def test_a_check_alone_is_red_for_the_drifted_partition_only_and_writes_nothing(
     fleet: Fleet, instance: DagsterInstance, shard_clients: list[Client]
 ) -> None:
@@ -71,6 +101,32 @@ def test_a_check_alone_is_red_for_the_drifted_partition_only_and_writes_nothing(
 
     assert run(fleet, instance, range_tags(["globex"], date(2026, 1, 3), date(2026, 1, 3))).success
     assert all(verdicts(instance, "rows_agree").values())
+
+
+@pytest.mark.usefixtures("made")
+def test_what_was_left_behind_outside_every_partition_is_red_though_nothing_was_read_again_and_the_next_run_removes_it(
+    fleet: Fleet, instance: DagsterInstance, source: Connection, shard_clients: list[Client]
+) -> None:
+    assert run(fleet, instance).success
+    [scorecard] = application.scorecards_of(source, Slice("acme", date(2026, 1, 2)))
+    columns = ", ".join(SCORECARD.column_names)
+    for client in shard_clients:
+        client.command(
+            f"INSERT INTO scorecard ({columns}) SELECT {columns.replace('template_type', '0 AS template_type')}"
+            f" FROM (SELECT * FROM scorecard WHERE scorecard_id = '{scorecard.scorecard_id}')"
+        )
+    assert run(fleet, instance).success
+    red = {partition for partition, passed in verdicts(instance, "no_strays").items() if not passed}
+    assert red == {"acme|2026-01-02"}
+    said = str(evaluation(instance, "no_strays", "acme|2026-01-02").description)
+    assert scorecard.scorecard_id in said
+    assert "with the unknown template type 0" in said
+    assert "Reindex this partition" in said
+    assert run(fleet, instance).success
+    assert all(verdicts(instance, "no_strays").values())
+    assert [
+        client.query("SELECT count() FROM scorecard WHERE template_type = 0").first_row for client in shard_clients
+    ] == [(0,), (0,)]
 
 
 def test_an_unreachable_engine_is_an_error_and_no_verdict(fleet: Fleet, instance: DagsterInstance) -> None:

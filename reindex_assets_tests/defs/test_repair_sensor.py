@@ -37,10 +37,13 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, Slice
+from reindex_assets.model import PROCESS, SCORECARD, Slice
+from reindex_assets_tests.support import application
+from reindex_assets_tests.support.asset_runs import evaluation
 from reindex_assets_tests.support.backfills import ask_for_backfill
 from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_shard_port
+from reindex_assets_tests.support.merges import merge_all
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.repair_loop import WRITES, RepairLoop
 from reindex_assets_tests.support.session_stack import CUSTOMERS
@@ -221,6 +224,37 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
     assert loop.ledger.repairs == ()
     assert loop.verdict("nothing_left_failed", item) is True
     assert loop.verdict("rows_agree", item) is True
+
+
+def test_a_row_ahead_of_the_clock_is_no_reason_for_a_run_and_a_person_is_told_what_to_do(
+    loop: RepairLoop, source: Connection, shard_clients: list[Client], instance: DagsterInstance
+) -> None:
+    item = Slice("globex", DAYS[2])
+    [scorecard] = application.scorecards_of(source, item)
+    columns = ", ".join(SCORECARD.column_names)
+    for client in shard_clients:
+        client.command(
+            f"INSERT INTO scorecard ({columns}, version) SELECT {columns}, toUnixTimestamp64Micro(now64(6) + INTERVAL 1 YEAR)"
+            f" FROM scorecard WHERE scorecard_id = '{scorecard.scorecard_id}'"
+        )
+    application.update(source, scorecard, "score = 12.5")
+    merge_all(shard_clients)
+    assert [loop.tick().requests for _ in range(3)] == [[]] * 3
+    assert loop.ledger.given_up.keys() == {item}
+    assert loop.verdict("nothing_left_failed", item) is False
+    said = str(evaluation(instance, "nothing_left_failed", item.partition_key).description)
+    assert "no repair can succeed now, so none is tried: 1 scorecard with a version ahead of the clock" in said
+    assert "DELETE FROM" in said
+    assert "failed run" not in said
+
+    for client in shard_clients:
+        client.command("DELETE FROM scorecard WHERE version > toUnixTimestamp64Micro(now64(6))")
+    [request] = loop.tick().requests
+    assert loop.run(request).success
+    loop.tick()
+    assert loop.ledger.repairs == ()
+    assert loop.verdict("nothing_left_failed", item) is True
+    oracle.assert_equal(source, shard_clients, kind="process")
 
 
 def test_what_a_check_finds_red_is_compared_whatever_the_marks_say(

@@ -118,6 +118,38 @@ def test_a_given_up_slice_is_left_alone_while_nothing_changes_until_an_operator_
     assert A in story.ledger.given_up
 
 
+def ahead(until: float) -> Drift:
+    """Rows whose versions lie ahead of the clock, and nothing else."""
+    return Drift("1 scorecard with a version ahead of the clock", np.array([], dtype=np.uint64), impossible_until=until)
+
+
+def test_what_no_repair_can_mend_before_a_time_far_away_is_told_at_once_and_repaired_when_it_has_come() -> None:
+    story = Story()
+    until = story.now + 86_400
+    assert story.tick({A: ahead(until)}) == ((), {A}, set())
+    assert story.ledger.given_up[A].failed == 0
+    # Nobody is told twice, no repair is tried, and nobody need look again, even when an operator asks.
+    assert [story.tick({A: ahead(until)}, after=3_600) for _ in range(5)] == [((), set(), set())] * 5
+    story.ledger = story.ledger.asked_for([A], story.now)
+    assert A in story.ledger.paused(story.now, story.rules)
+    assert story.tick({A: ahead(until)}, after=60) == ((), set(), set())
+    # Its time has come. By the other clock it may be a little later, but no repair is tried before.
+    story.now = until + 1
+    assert A not in story.ledger.paused(story.now, story.rules)
+    assert story.tick({A: ahead(until)})[0] == ()
+    assert story.tick({A: drift(1)}, after=1) == ((A,), set(), {A})
+    assert story.tick({}, [A], after=1)[2] == {A}
+
+
+def test_what_can_be_repaired_soon_waits_without_a_word_and_what_can_be_repaired_now_does_not_wait() -> None:
+    story = Story()
+    assert story.tick({A: ahead(story.now + 60)}) == ((), set(), set())
+    assert story.tick({A: drift(1)}, after=61)[0] == (A,)
+    # The rows that could be repaired are; what is left is no failure of that repair.
+    assert story.tick({A: ahead(story.now + 86_400)}, after=1) == ((), {A}, set())
+    assert story.ledger.given_up[A].failed == 0
+
+
 def test_what_nobody_looks_at_any_more_leaves_the_ledger() -> None:
     story = Story(Watch(attempts=1, cool_down_seconds=0))
     story.tick({A: drift(1), B: drift(2)})

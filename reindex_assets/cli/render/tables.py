@@ -116,7 +116,8 @@ def print_given_up(console: Console, given_up: Sequence[GivenUp], *, again: bool
     console.print(
         "The repair sensor tries them again at its next tick, if it is on."
         if again
-        else "Correct the cause, which the last failed run of each names. Then ask for another try: reindex-assets repairs --again"
+        else "Correct the cause, which the last failed run of each names. Then ask for another try: reindex-assets repairs --again. "
+        "Rows with a version ahead of the clock have no failed run: see docs/repair.md"
     )
 
 
@@ -177,6 +178,8 @@ def _sides(day: DayReport) -> list[str]:
 def _verdict(day: DayReport, equal: str) -> Text:
     if day.difference is not None:
         return printable(day.difference, "red")
+    if not any(sum(sides) for sides in day.rows.values()):
+        return Text("no rows", style="dim")
     return Text(equal, style="green") + Text(f" ({day.remark})" if day.remark else "", style="dim")
 
 

@@ -6,7 +6,7 @@ and the checks' names (defs/checks/specs.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from reindex_assets.comparison.checkpoint import Checkpoint
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.gaps import Gap, find_gaps
 from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.comparison.strays import Stray, find_strays
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.defs.assets.background import in_background
 from reindex_assets.defs.assets.run_events import heartbeat, store_results
@@ -57,6 +58,14 @@ class CheckPlan:
     with_checkpoint: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Around:
+    """What the comparison of partitions does not show: empty days between busy ones, and rows outside every partition."""
+
+    gaps: Mapping[Slice, Gap]
+    strays: Mapping[Slice, Sequence[Stray]]
+
+
 def run_checks(
     context: AssetExecutionContext,
     plan: CheckPlan,
@@ -80,18 +89,24 @@ def run_checks(
         part = slices[start : start + _SLICES_A_COMPARISON]
         targets = _latest_materializations(context, asset, part)
         skipped = [unchanged_by_slice[item] for item in part if item in unchanged_by_slice]
-        parities, gaps, checkpoints = yield from in_background(
+        parities, around, checkpoints = yield from in_background(
             partial(_compare, plan, part, skipped),
             heartbeat=partial(
                 heartbeat, asset, replace(progress, processed=max(progress.processed, start)), "compared"
             ),
         )
-        _remember(context, plan, parities, checkpoints)
+        _remember(context, plan, parities, around.strays, checkpoints)
         remark = _remark(plan) if not all(parity.is_equal for parity in parities) else ""
         results: list[AssetCheckEvaluation] = []
         for parity in parities:
             item = parity.slice
-            evidence = Evidence(parity, gaps.get(item), repairs.get(item), repairs_of_customer.get(item.customer, []))
+            evidence = Evidence(
+                parity,
+                around.gaps.get(item),
+                repairs.get(item),
+                repairs_of_customer.get(item.customer, []),
+                around.strays.get(item, ()),
+            )
             results += evaluations(asset, names, evidence, targets.get(item.partition_key), remark)
         store_results(context, results)
 
@@ -104,7 +119,7 @@ def _remark(plan: CheckPlan) -> str:
 
 def _compare(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
-) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
+) -> tuple[list[SliceParity], _Around, list[Checkpoint]]:
     # A comparison reads one replica of each shard. If that replica dies, it starts over on another one.
     for replicas_left in reversed(range(_most_replicas(plan))):
         try:
@@ -121,22 +136,30 @@ def _most_replicas(plan: CheckPlan) -> int:
 
 def _compare_once(
     plan: CheckPlan, slices: Sequence[Slice], unchanged: Sequence[SliceParity]
-) -> tuple[list[SliceParity], dict[Slice, Gap], list[Checkpoint]]:
+) -> tuple[list[SliceParity], _Around, list[Checkpoint]]:
     skipped = {parity.slice for parity in unchanged}
     with Comparison(plan.dataset, with_checkpoint=plan.with_checkpoint) as comparison:
         compared = comparison.settled(
             [item for item in slices if item not in skipped], plan.settle_seconds, samples=_SAMPLES
         )
         parities = sorted([*compared, *unchanged], key=lambda parity: parity.slice)
-        return parities, find_gaps(comparison, parities), comparison.checkpoints
+        around = _Around(
+            gaps=find_gaps(comparison, parities), strays=find_strays(comparison, set(slices), plan.settle_seconds)
+        )
+        return parities, around, comparison.checkpoints
 
 
 def _remember(
-    context: AssetExecutionContext, plan: CheckPlan, parities: Sequence[SliceParity], checkpoints: Sequence[Checkpoint]
+    context: AssetExecutionContext,
+    plan: CheckPlan,
+    parities: Sequence[SliceParity],
+    strays: Collection[Slice],
+    checkpoints: Sequence[Checkpoint],
 ) -> None:
-    different = {parity.slice for parity in parities if not parity.sums_agree}
+    # The next run over a partition deletes the copies that were left behind outside of it, if it does not skip the partition.
+    different = {*strays, *(parity.slice for parity in parities if not parity.sums_agree)}
     try:
-        CheckpointStore(plan.dataset).update(different, checkpoints)
+        CheckpointStore(plan.dataset).update(different, [checkpoint.without(strays) for checkpoint in checkpoints])
     except OSError as error:
         # The results are still right; the next run only reads more than it would have to.
         context.log.warning(f"could not note which partitions are equal, so the next run reads them again: {error}")

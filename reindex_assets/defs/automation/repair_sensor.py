@@ -35,7 +35,7 @@ from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, decide, requested
 from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchStore
-from reindex_assets.model import SCORE, Slice, Step
+from reindex_assets.model import MICROSECONDS, SCORE, Slice, Step
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.selection.rectangles import Rectangle, cover
 
@@ -60,7 +60,8 @@ def build_repair_sensor(dataset: Dataset, job: UnresolvedAssetJobDefinition) -> 
             f"{dataset.rules.look_back_days} days, compares that to the bit, and requests runs that reindex drifted partitions, oldest "
             f"first, at most {watch.slices_a_tick} at once. A difference younger than {watch.settle_seconds:g} s is a row in flight, not "
             "drift. Partitions that a queued or running run covers are left alone. If the same drift outlasts "
-            f"{watch.attempts} repairs, the partition is given up: the check nothing_left_failed turns red, because a person has to act."
+            f"{watch.attempts} repairs, or can't be repaired, the partition is given up: the check nothing_left_failed turns red, because "
+            "a person has to act."
         ),
     )
     def repair(context: SensorEvaluationContext) -> SensorResult | SkipReason:
@@ -199,8 +200,12 @@ class _Tick:
 def _drifts(drifted: Mapping[Slice, SliceParity]) -> dict[Slice, Drift]:
     drifts = {}
     for item, parity in drifted.items():
-        assert parity.differences is not None
-        drifts[item] = Drift(explain(parity) or "", parity.differences.evidence)
+        differences = parity.differences
+        assert differences is not None
+        ahead = None if differences.first_ahead is None else differences.first_ahead / MICROSECONDS
+        drifts[item] = Drift(
+            explain(parity) or "", differences.evidence, impossible_until=None if differences.evidence.size else ahead
+        )
     return drifts
 
 

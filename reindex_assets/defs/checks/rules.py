@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from reindex_assets.comparison.differences import HARMLESS, Difference
 from reindex_assets.comparison.gaps import Gap
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
+from reindex_assets.comparison.strays import Stray, explain_strays
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
 
@@ -35,12 +37,14 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks of a slice look at: both sides, the gap if the day is one, and the repair if it was given up."""
+    """What the checks of a slice look at: both sides, the gap if the day is one, the repair if it was given up, and the rows outside every
+    partition that are reported to this one."""
 
     parity: SliceParity
     gap: Gap | None = None
     given_up: Repair | None = None
     given_up_of_customer: Sequence[Repair] = ()
+    strays: Sequence[Stray] = ()
 
 
 def counts_agree(evidence: Evidence) -> CheckResult:
@@ -71,18 +75,24 @@ def rows_agree(evidence: Evidence) -> CheckResult:
     parity = evidence.parity
     numbers: dict[str, Metadata] = {f"{plural}_compared": table.postgres_rows for plural, table in _sides(parity)}
     numbers["differing_rows"] = 0 if parity.differences is None else parity.differences.total
+    rows = _rows(parity, "postgres_rows")
     if parity.unchanged_since:
         since = datetime.fromtimestamp(parity.unchanged_since / MICROSECONDS, UTC)
-        return CheckResult(
-            True,
-            f"every column of every row was the same on both sides, to the bit, at {since:%Y-%m-%d %H:%M:%S} UTC, and neither engine has "
-            "changed a row of it since",
-            numbers | {"unchanged_since": since.isoformat()},
+        at = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+        sentence = (
+            f"every column of every row was the same on both sides, to the bit, at {at}, and neither engine has changed a row of it "
+            f"since: {rows}"
+            if rows
+            else f"neither side had a row on this day at {at}, and none has come since: there was nothing to compare"
         )
+        return CheckResult(True, sentence, numbers | {"unchanged_since": since.isoformat()})
     if parity.is_equal:
-        return CheckResult(
-            True, f"every column of every row is the same on both sides, to the bit{_aside(parity)}", numbers
+        sentence = (
+            f"every column of every row is the same on both sides, to the bit: {rows}{_aside(parity)}"
+            if rows or _rows(parity, "clickhouse_rows")
+            else "neither side has a row on this day: there was nothing to compare"
         )
+        return CheckResult(True, sentence, numbers)
     if parity.differences is None:
         return CheckResult(False, explain(parity) or "", numbers)
     numbers |= {name: _total(parity, Difference(name)) for name in Difference if Difference(name) not in HARMLESS}
@@ -110,7 +120,10 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
         cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
         numbers: dict[str, Metadata] = {"scorecards": cards, "scores": scores}
         if not cards and not scores:
-            return CheckResult(True, good, numbers)
+            looked_at = _rows(evidence.parity, "clickhouse_rows")
+            return CheckResult(
+                True, f"{good}: {looked_at}" if looked_at else "ClickHouse has no row on this day", numbers
+            )
         assert differences is not None
         return CheckResult(
             False,
@@ -165,16 +178,29 @@ def given_up_result(repair: Repair | None, repairs: Sequence[Repair]) -> CheckRe
         )
         for repair in repairs[:_SHOWN]
     ]
+    if repair.impossible_until is None:
+        recovery = RECOVERY
+        sentence = f"the repair was given up at {_time(repair.given_up_at)} after failing {repair.failed} times"
+    else:
+        recovery = RECOVERY_OF_ROWS_AHEAD
+        sentence = "no repair can succeed now, so none is tried"
     return CheckResult(
         False,
-        f"the repair was given up at {_time(repair.given_up_at)} after failing {repair.failed} times: {repair.differs}. {RECOVERY}",
-        {**numbers, "given_up": MetadataValue.table(table), "recovery": RECOVERY},
+        f"{sentence}: {repair.differs}. {recovery}",
+        {**numbers, "given_up": MetadataValue.table(table), "recovery": recovery},
     )
 
 
 RECOVERY = (
     "Open the last failed run of this partition and correct the cause that its error names. Then materialize the partition from the "
     "asset's page, or run 'reindex-assets repairs --again'. The repair is also tried again automatically when the partition's rows change"
+)
+
+#: Such a row may be right one day, so nobody but a person deletes it.
+RECOVERY_OF_ROWS_AHEAD = (
+    "A row's version is the time at which its writer read Postgres, and no run touches a row that is newer than its own snapshot. Correct "
+    "the clock of the writer, then delete these rows on their shard (DELETE FROM ... WHERE version > toUnixTimestamp64Micro(now64(6)) and "
+    "their ids): the repair sensor writes them anew. Otherwise they are repaired once that time has come"
 )
 
 
@@ -185,7 +211,13 @@ def _time(at: float | None) -> str:
 def nothing_quarantined(evidence: Evidence) -> CheckResult:
     rows = evidence.parity.quarantined
     if not rows:
-        return CheckResult(True, "every scorecard of this day could be placed", {"quarantined": 0})
+        placed = evidence.parity.scorecards.postgres_rows
+        sentence = (
+            f"every scorecard of this day could be placed: {placed:,}"
+            if placed
+            else "Postgres has no scorecard on this day"
+        )
+        return CheckResult(True, sentence, {"quarantined": 0})
     table = [
         TableRecord({"scorecard": row.scorecard_id, "profile": row.profile, "reason": row.reason})
         for row in rows[:_SHOWN]
@@ -197,8 +229,41 @@ def nothing_quarantined(evidence: Evidence) -> CheckResult:
     return CheckResult(False, sentence, {"quarantined": len(rows), "rows": MetadataValue.table(table, schema)})
 
 
+def no_strays(evidence: Evidence) -> CheckResult:
+    strays = evidence.strays
+    numbers: dict[str, Metadata] = {
+        "left_behind": sum(stray.total for stray in strays if stray.is_copy),
+        "of_no_partition": sum(stray.total for stray in strays if not stray.is_copy),
+    }
+    if not strays:
+        return CheckResult(True, "ClickHouse has no rows outside the partitions that concern this one", numbers)
+    remedies = []
+    if numbers["left_behind"]:
+        remedies.append("Reindex this partition: its run deletes what was left behind")
+    if numbers["of_no_partition"]:
+        remedies.append(
+            "No run touches rows that belong to no partition: find out who writes them, and delete them on their shard unless they are "
+            "somebody's"
+        )
+    table = [
+        TableRecord(
+            {"scorecard": stray.scorecard_id, "where": stray.where, "left_behind": stray.is_copy, **dict(stray.rows)}
+        )
+        for stray in strays[:_SHOWN]
+    ]
+    return CheckResult(
+        False, f"{explain_strays(strays)}. {'. '.join(remedies)}", {**numbers, "rows": MetadataValue.table(table)}
+    )
+
+
 def _sides(parity: SliceParity) -> tuple[tuple[str, TableParity], ...]:
     return (("scorecards", parity.scorecards), ("scores", parity.scores))
+
+
+def _rows(parity: SliceParity, side: Literal["postgres_rows", "clickhouse_rows"]) -> str:
+    """How many rows of one side a result is about; empty if there are none."""
+    counts = {plural: getattr(table, side) for plural, table in _sides(parity)}
+    return " and ".join(f"{count:,} {plural}" for plural, count in counts.items()) if any(counts.values()) else ""
 
 
 def _total(parity: SliceParity, difference: Difference) -> int:

@@ -28,6 +28,7 @@ from reindex_assets.defs.checks.rules import (
     Metadata,
     counts_agree,
     no_gap_in_days,
+    no_strays,
     none_of,
     nothing_left_failed,
     nothing_quarantined,
@@ -104,6 +105,14 @@ CHECKS = (
         none_of(Difference.ORPHAN_SCORE, "have no scorecard in either engine", "every score has its scorecard"),
     ),
     Check(
+        "no_strays",
+        "ClickHouse has no rows outside every partition: of a template type that no kind has, on a day before the fleet file's first, or "
+        "on a day to come. Red: dashboards count rows that nothing else compares. What was left behind of a scorecard of this partition "
+        "goes when the partition is reindexed; what belongs to no partition, a person has to look at.",
+        AssetCheckSeverity.ERROR,
+        no_strays,
+    ),
+    Check(
         "no_gap_in_days",
         "The day is not an empty day between busy ones in ClickHouse (20 scorecards or more within three days on either side; a day of "
         "the week that is always empty does not count). Yellow, because it is only a suspicion: rows may have been lost before they "
@@ -113,8 +122,8 @@ CHECKS = (
     ),
     Check(
         GIVEN_UP_CHECK,
-        "The repair sensor has not given up on this partition. Red: the same drift outlasted several repairs, no more are tried, and a "
-        f"person has to act. {RECOVERY}.",
+        "The repair sensor has not given up on this partition. Red: the same drift outlasted several repairs, or consists of rows whose "
+        f"versions lie ahead of the clock, so no more repairs are tried, and a person has to act. {RECOVERY}.",
         AssetCheckSeverity.ERROR,
         nothing_left_failed,
     ),
