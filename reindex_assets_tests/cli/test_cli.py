@@ -350,6 +350,29 @@ def test_reindex_without_dagster_home_says_what_to_set(stack: LocalStack) -> Non
     assert "DAGSTER_HOME is not set" in answer.words
 
 
+def test_a_mass_deletion_is_a_question_that_an_option_answers(
+    story: Story, source_of_module: Connection, shards_of_module: list[Client]
+) -> None:
+    """It empties a day: what stands above has been answered by then."""
+    day = ["--from", "2026-01-31", "--to", "2026-01-31"]
+    with source_of_module.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM director.scorecards WHERE (process_interaction_at AT TIME ZONE 'UTC')::date = '2026-01-31'"
+        )
+    held = len(differences(source_of_module, shards_of_module, kind="process"))
+    assert held > 100
+
+    asked = command("reindex", *day, "--json")
+
+    assert asked.status == 2, asked.words
+    [report] = asked.json
+    assert "--allow-deletes" in json.dumps(report), report
+    assert len(differences(source_of_module, shards_of_module, kind="process")) > 0
+    answered = command("reindex", *day, "--allow-deletes", "--json")
+    assert answered.status == 0, answered.words
+    assert_equal(source_of_module, shards_of_module, kind="process")
+
+
 def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(instance: DagsterInstance) -> None:
     answer = command("repairs")
     assert answer.status == 0, answer.words
@@ -394,26 +417,3 @@ def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(i
     asked = instance.fetch_observations(AssetKey([CLUSTER, "process", "shard_writes"]), limit=10).records
     assert [record.partition_key for record in asked] == ["acme|2026-01-31"]
     assert all(record.asset_observation and ASK_AGAIN in record.asset_observation.metadata for record in asked)
-
-
-def test_a_mass_deletion_is_a_question_that_an_option_answers(
-    story: Story, source_of_module: Connection, shards_of_module: list[Client]
-) -> None:
-    """Last, as it empties a day."""
-    day = ["--from", "2026-01-31", "--to", "2026-01-31"]
-    with source_of_module.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM director.scorecards WHERE (process_interaction_at AT TIME ZONE 'UTC')::date = '2026-01-31'"
-        )
-    held = len(differences(source_of_module, shards_of_module, kind="process"))
-    assert held > 100
-
-    asked = command("reindex", *day, "--json")
-
-    assert asked.status == 2, asked.words
-    [report] = asked.json
-    assert "--allow-deletes" in json.dumps(report), report
-    assert len(differences(source_of_module, shards_of_module, kind="process")) > 0
-    answered = command("reindex", *day, "--allow-deletes", "--json")
-    assert answered.status == 0, answered.words
-    assert_equal(source_of_module, shards_of_module, kind="process")

@@ -208,7 +208,7 @@ def test_the_time_of_a_snapshot_on_a_standby_is_never_later_than_what_it_shows(
         writing = other.submit(pair.on_primary, commits)
         while not writing.done():
             with reading.snapshot({}) as snapshot:
-                [row] = reading.rows("SELECT coalesce(max(number), 0) AS number FROM written")
+                [row] = reading.rows("SELECT coalesce(max(number), 0) AS number FROM public.written")
                 seen.append((snapshot.microseconds, row["number"]))
         writing.result()
 
@@ -227,7 +227,7 @@ def test_a_row_that_is_not_replayed_yet_is_newer_than_the_snapshot(fleet: Fleet,
         before = now()
         write(pair, 2)
         with session(fleet, pair.standby_port) as reading, reading.snapshot({}) as snapshot:
-            assert reading.rows("SELECT number FROM written") == [{"number": 1}]
+            assert reading.rows("SELECT number FROM public.written") == [{"number": 1}]
     assert snapshot.microseconds < before
 
 
@@ -246,12 +246,12 @@ def test_a_query_that_the_replay_cancels_is_an_engine_out_of_reach(
 
 def read_what_is_vacuumed_meanwhile(pair: ReplicatedPostgres, reading: SourceSession, at_work: bool) -> None:
     with reading.snapshot({}), ThreadPoolExecutor(1) as other:
-        reading.rows("SELECT number FROM written")
+        reading.rows("SELECT number FROM public.written")
         vacuumed = other.submit(vacuum, pair, after_seconds=0.3 if at_work else 0.0)
         if not at_work:
             vacuumed.result()
             pair.await_on_standby("SELECT pg_stat_get_db_conflict_all(oid) > 0 FROM pg_database WHERE datname = 'app'")
-        reading.rows("SELECT pg_sleep(20)::text AS slept FROM written")
+        reading.rows("SELECT pg_sleep(20)::text AS slept FROM public.written")
 
 
 def vacuum(pair: ReplicatedPostgres, after_seconds: float) -> None:
