@@ -55,6 +55,8 @@ def prove(shard: ShardConnection, owner: int, days: Collection[date]) -> None:
 
 def _prove_writing(shard: ShardConnection, canary: Table) -> None:
     """In a table of its own, by statements of the kind that a run sends."""
+    # An attempt that lost the shard could not drop it.
+    drop(shard, [canary.name])
     shard.command(create_table(canary))
     try:
         shard.command(

@@ -114,6 +114,7 @@ def _of_merge_tree(
             for client in clients:
                 for table in TABLES:
                     _create_again(client, table.name, profile)
+            world.restore()
         except Exception as error:  # noqa: BLE001 - whatever the server says against it
             return Result(verdict=Verdict.ERROR, words=f"no such table: {error}")
         return world.judge(fleet, _nothing)
