@@ -70,6 +70,9 @@ class Engine:
         self._connection_string = f"{self.path / 'engine'}?config-file={self.path / 'shard.xml'}"
         self._lock: IO[str] | None = None
         self._keeper: Any = None
+        #: Of a new connection, by setting. A client that sends a hundred settings with each statement changes few of them, and SET takes
+        #: 20 microseconds for each.
+        self._values: dict[str, str] = {}
 
     def open(self) -> None:
         """Locks the directory and starts the engine.
@@ -88,6 +91,8 @@ class Engine:
         self._keeper = self.connect()
         self._keeper.query(f"DROP DATABASE IF EXISTS {_OVERLAY}")
         self.version = self._keeper.query("SELECT version()", "TSVRaw").bytes().decode().strip()
+        listed = self._keeper.query("SELECT name, value FROM system.settings", "TSVRaw").bytes().decode()
+        self._values = dict(line.split("\t", 1) for line in listed.splitlines() if "\t" in line)
 
     def _take_lock(self) -> None:
         # The kernel releases the lock when the process ends in any way: a restart after kill -9 needs no cleaning.
@@ -139,7 +144,8 @@ class Engine:
                 ) from error
             raise
         try:
-            connection.query(set_statement(SETTINGS | dict(settings or {})))
+            changed = {name: value for name, value in (settings or {}).items() if self._values.get(name) != value}
+            connection.query(set_statement(SETTINGS | changed))
         except BaseException:
             connection.close()
             raise
