@@ -407,7 +407,7 @@ def test_the_command_shows_asks_moves_and_ends(on_three: Shards, instance: Dagst
     assert (guarded.returncode, "are placed on 3 shards" in " ".join(guarded.stderr.split())) == (2, True)
     # Without an answer nothing begins.
     asked = command(path)
-    assert asked.returncode == 1
+    assert asked.returncode == 2
     assert "Begin? Until the reshard has ended, nothing else is written to this cluster." in asked.stderr
     assert on_three.settled(THREE)
 
