@@ -114,7 +114,10 @@ def test_what_was_materialized_still_is(recorded: Recorded, history: DagsterInst
 
 def test_given_up_repairs_are_listed_as_before(recorded: Recorded, history: DagsterInstance) -> None:
     found = [given_up_json(one) for one in given_up_repairs(history, recorded.fleet)]
-    assert found == recorded.said["repairs"] != []
+    before = recorded.said["repairs"]
+    assert before != []
+    # A later version may say more of each.
+    assert [{**now, **then} for now, then in zip(found, before, strict=True)] == found
 
 
 def test_a_finished_backfill_and_one_that_waits_have_the_status_they_had(
