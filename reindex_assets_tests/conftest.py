@@ -27,6 +27,7 @@ from reindex_assets.defs.instance.opening import hold_connections, open_instance
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets_tests.support.alert_receivers import MailReceiver, WebReceiver, mail_receiver, web_receiver
+from reindex_assets_tests.support.conversations import held  # noqa: F401
 from reindex_assets_tests.support.distribution import Distribution
 from reindex_assets_tests.support.engine_guard import EngineGuard
 from reindex_assets_tests.support.profiles import shard_with_users  # noqa: F401

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -19,23 +16,16 @@ from typing import Any
 import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RepositorySelector
-from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import load_fleet
-from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData
-from reindex_assets.defs.history.repairs import ASK_AGAIN, RepairCursor
-from reindex_assets.defs.keys.names import repair_sensor_name
-from reindex_assets.drift.repair_policy import Ledger, Repair
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import PROCESS, Slice
-from reindex_assets_tests.support.datasets import dataset_named
+from reindex_assets.model import Slice
+from reindex_assets_tests.support.command_line import Answer, command
 from reindex_assets_tests.support.hand_made_rows import silent_port
 from reindex_assets_tests.support.session_stack import CUSTOMERS, SOURCE_TABLES, connect_shards, connect_source
 
@@ -44,54 +34,6 @@ RANGE = ["--from", "2026-01-31", "--to", "2026-02-01"]
 #: Customers at both ends of the fleet file: no range of Dagster's can hold them without the one between.
 APART = ["--customer", "acme", "--customer", "initech"]
 SECRET = "hunter2-as-typed"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and its exit status."""
-
-    status: int
-    output: str
-    errors: str
-
-    @property
-    def json(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.output)
-        return found
-
-    @property
-    def verification(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.output)
-        return found
-
-    @property
-    def slices(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.verification["slices"]
-        return found
-
-    @property
-    def words(self) -> str:
-        return " ".join(f"{self.output} {self.errors}".split())
-
-
-def command(*arguments: str, without: tuple[str, ...] = (), cwd: Path | None = None, **variables: str) -> Answer:
-    """Runs the command line with this process's environment, changed by `variables` and `without`."""
-    environment = {name: value for name, value in {**os.environ, **variables}.items() if name not in without}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "reindex_assets", *arguments],
-            env={**environment, "COLUMNS": "200", "NO_COLOR": "1"},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        pytest.fail(
-            f"{arguments} did not end within {error.timeout} s, and said so far:\n{error.stdout!r}\n{error.stderr!r}"
-        )
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)
@@ -371,49 +313,3 @@ def test_a_mass_deletion_is_a_question_that_an_option_answers(
     answered = command("reindex", *day, "--allow-deletes", "--json")
     assert answered.status == 0, answered.words
     assert_equal(source_of_module, shards_of_module, kind="process")
-
-
-def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(instance: DagsterInstance) -> None:
-    answer = command("repairs")
-    assert answer.status == 0, answer.words
-    assert "No repair is given up" in answer.words
-    assert command("repairs", "--again", "--json").output.strip() == "[]"
-
-
-def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(instance: DagsterInstance) -> None:
-    repair = Repair(
-        customer="acme",
-        day=date(2026, 1, 31),
-        seen_at=1.0,
-        differs="3 scores missing",
-        evidence=(1,),
-        state=1,
-        failed=3,
-        given_up_at=1_770_000_000.0,
-    )
-    cursor = RepairCursor(ledger=Ledger(repairs=(repair,))).model_dump_json()
-    selector = RepositorySelector(location_name="reindex_assets.definitions", repository_name="__repository__")
-    origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(
-            InProcessCodeLocationOrigin(
-                LoadableTargetOrigin(module_name="reindex_assets.definitions"), location_name=selector.location_name
-            ),
-            selector.repository_name,
-        ),
-        repair_sensor_name(dataset_named(CLUSTER, PROCESS)),
-    )
-    instance.add_instigator_state(
-        InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData(cursor=cursor))
-    )
-    listed = command("repairs")
-    assert listed.status == 1, listed.words
-    assert "acme" in listed.words
-    assert "3 scores missing" in listed.words
-    assert "reindex-assets repairs --again" in listed.words
-    assert command("repairs", "--customer", "globex").status == 0
-
-    again = command("repairs", "--again")
-    assert again.status == 0, again.words
-    asked = instance.fetch_observations(AssetKey([CLUSTER, "process", "shard_writes"]), limit=10).records
-    assert [record.partition_key for record in asked] == ["acme|2026-01-31"]
-    assert all(record.asset_observation and ASK_AGAIN in record.asset_observation.metadata for record in asked)

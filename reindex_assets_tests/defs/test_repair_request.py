@@ -1,7 +1,7 @@
 """What the repair sensor hears of given-up partitions: an operator's word, and what somebody has reindexed by hand.
 
 What lives here: events in a real Dagster instance, and who is heard. What does not: what a tick makes of it
-(defs/test_repair_sensor.py), and the command (cli/test_cli.py).
+(defs/test_repair_sensor.py), and the command (cli/test_repairs.py).
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ does not: what both kinds share, which the other files test with process scoreca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from uuid import uuid4
 
 import pytest
@@ -17,102 +16,29 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
-from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.config.cluster import Customer, Watch
+from reindex_assets.config.cluster import Customer
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.drift.checkpoint_store import CheckpointStore
-from reindex_assets.drift.watch import look
-from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import PlacementError, SchemaMismatchError
-from reindex_assets.local.data.made_conversations import hold_conversations
-from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.data.made_data import change_source
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, PROCESS, SCORE, SCORECARD, Slice, Step
-from reindex_assets.reindex.job import Reindex, ReindexOptions
-from reindex_assets.reindex.pipeline import SliceOutcome
+from reindex_assets.reindex.job import Reindex
 from reindex_assets_tests.support import running
-from reindex_assets_tests.support.datasets import watched_by
+from reindex_assets_tests.support.conversations import (
+    CHAT,
+    COLUMNS,
+    ITEM,
+    PLAN,
+    SLICES,
+    compare,
+    conversations,
+    reindex,
+    scorecard_of,
+    shards_of,
+    start_later,
+)
 from reindex_assets_tests.support.merges import merge_all
-from reindex_assets_tests.support.running import errors, slices_of
-from reindex_assets_tests.support.session_stack import CUSTOMERS
-
-PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.001, seed=6, conversation_share=3.0)
-SLICES = slices_of(PLAN)
-ITEM = Slice("acme", date(2026, 1, 31))
-DAYS = (PLAN.first_day, PLAN.last_day)
-CHAT = "(customer, profile, conversation_id) = (%(customer)s, %(profile)s, %(chat)s)"
-
-
-@pytest.fixture
-def held(clean: None, source: Connection, shard_clients: list[Client]) -> None:
-    """Data in Postgres, and their conversations on the shards; no scorecard there."""
-    summary = make_source(source, PLAN)
-    assert summary.conversation_scorecards > 300
-    found = hold_conversations(source, shard_clients)
-    assert all(found)
-    assert sum(found) < summary.chats
-
-
-def reindex(
-    fleet: Fleet,
-    slices: Sequence[Slice] = SLICES,
-    options: ReindexOptions | None = None,
-    steps: Sequence[Step] = tuple(Step),
-) -> list[SliceOutcome]:
-    outcomes = Reindex(fleet.dataset(CLUSTER, CONVERSATION), options).run(slices, steps)
-    assert errors(outcomes) == []
-    return outcomes
-
-
-def compare(fleet: Fleet, slices: Sequence[Slice] = SLICES) -> dict[Slice, SliceParity]:
-    with Comparison(fleet.dataset(CLUSTER, CONVERSATION)) as comparison:
-        return {parity.slice: parity for parity in comparison.settled(slices, settle_seconds=0)}
-
-
-def scorecard_of(source: Connection, item: Slice, number: int = 0) -> tuple[str, str, str, str]:
-    """A scorecard of a conversation: customer, profile, scorecard and conversation."""
-    with source.cursor() as cursor:
-        cursor.execute(
-            """SELECT c.customer, c.profile, c.scorecard_id::text, c.conversation_id FROM director.scorecards AS c
-            JOIN director.scorecard_template_revisions AS r USING (customer, profile, template_id, template_revision_id)
-            JOIN app.chats AS t USING (customer, profile, conversation_id)
-            WHERE r.template_type = 1 AND coalesce(c.scorecard_type, 0) = 0 AND c.customer = %s
-              AND (t.conversation_start_time AT TIME ZONE 'UTC')::date = %s ORDER BY md5(c.scorecard_id::text) LIMIT 1 OFFSET %s""",
-            (item.customer, item.day, number),
-        )
-        [row] = cursor.fetchall()
-    return row
-
-
-def start_later(source: Connection, item: Slice, by: str) -> None:
-    """Moves the start of a conversation of a slice in Postgres, by an interval."""
-    customer, profile, _, chat = scorecard_of(source, item)
-    with source.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE app.chats SET conversation_start_time = conversation_start_time + %(by)s::interval WHERE {CHAT}",
-            {"by": by, "customer": customer, "profile": profile, "chat": chat},
-        )
-        assert cursor.rowcount == 1
-
-
-def shards_of(shard_clients: Sequence[Client], scorecard_id: str) -> list[int]:
-    return [
-        shard
-        for shard, client in enumerate(shard_clients)
-        for _ in client.query(f"SELECT 1 FROM scorecard WHERE scorecard_id = '{scorecard_id}'").result_rows
-    ]
-
-
-COLUMNS = ["customer", "profile", "conversation_id", "conversation_start_time", "agent_user_id", "version"]
-
-
-def conversations(client: Client, conversation: str) -> Sequence[Sequence[object]]:
-    """The rows of a conversation on a shard."""
-    found = client.query(
-        f"SELECT {', '.join(COLUMNS)} FROM conversation WHERE conversation_id = {{id:String}}", {"id": conversation}
-    )
-    return found.result_rows
 
 
 @pytest.mark.usefixtures("held")
@@ -369,98 +295,6 @@ def test_shards_in_another_order_are_noticed_by_the_conversations_they_hold(
         client.command("TRUNCATE TABLE conversation")
     with pytest.raises(PlacementError, match="live conversation scorecards"):
         reindex(fleet)
-
-
-@pytest.mark.usefixtures("held")
-def test_a_slice_of_which_nothing_was_touched_is_not_read_again_and_one_whose_conversation_starts_otherwise_is(
-    fleet: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    reindex(fleet)
-    with Comparison(fleet.dataset(CLUSTER, CONVERSATION), with_checkpoint=True) as comparison:
-        comparison.settled(SLICES, settle_seconds=0)
-    CheckpointStore(fleet.dataset(CLUSTER, CONVERSATION)).update([], comparison.checkpoints)
-    unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
-    assert unread
-    # A conversation that no shard held may come to one at any time: such a slice is read.
-    without_conversation_shard = {
-        outcome.slice
-        for outcome in reindex(fleet, options=ReindexOptions(everything=True))
-        if outcome.scorecards_without_conversation_shard
-    }
-    assert unread == set(SLICES) - without_conversation_shard
-    item = min(unread)
-    start_later(source, item, "1 second")
-    assert {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None} == unread - {item}
-    merge_all(shard_clients)
-    oracle.assert_equal(source, shard_clients, kind="conversation")
-
-
-@pytest.mark.usefixtures("held")
-def test_the_watch_finds_what_happens_to_a_conversation_in_postgres(fleet: Fleet, source: Connection) -> None:
-    reindex(fleet)
-    watched = watched_by(fleet.dataset(CLUSTER, CONVERSATION), Watch(settle_seconds=0))
-    state = look(watched, DAYS, WatchState()).state
-    quiet = look(watched, DAYS, state)
-    assert (quiet.touched, quiet.drifted) == (0, {})
-    start_later(source, ITEM, "1 millisecond")
-    assert set(look(watched, DAYS, quiet.state).drifted) == {ITEM}
-
-
-def holder_of(shard_clients: Sequence[Client], conversation: str) -> int | None:
-    """The only shard that holds a conversation."""
-    shards = [shard for shard, client in enumerate(shard_clients) if conversations(client, conversation)]
-    return shards[0] if len(shards) == 1 else None
-
-
-def shard_by_time(source: Connection, customer: str, profile: str, conversation: str) -> int:
-    with source.cursor() as cursor:
-        cursor.execute(
-            f"SELECT mod(floor(extract(epoch FROM conversation_start_time))::bigint, 2) FROM app.chats WHERE {CHAT}",
-            {"customer": customer, "profile": profile, "chat": conversation},
-        )
-        [(shard,)] = cursor.fetchall()
-    return int(shard)
-
-
-def held_against_its_time(source: Connection, shard_clients: Sequence[Client]) -> tuple[Slice, str, str]:
-    """A slice, a scorecard and its conversation, which only shard 1 holds, and which belongs on shard 0 by its time."""
-    for item in SLICES:
-        for number in range(4):
-            customer, profile, scorecard, conversation = scorecard_of(source, item, number)
-            if holder_of(shard_clients, conversation) == 1 and not shard_by_time(
-                source, customer, profile, conversation
-            ):
-                return item, scorecard, conversation
-    raise AssertionError("no such conversation")
-
-
-@pytest.mark.usefixtures("held")
-@pytest.mark.parametrize("what", ["comes to an earlier shard", "leaves its shard"])
-def test_a_run_and_the_watch_notice_that_a_conversation(
-    fleet: Fleet, source: Connection, shard_clients: list[Client], what: str
-) -> None:
-    """None of the rows that are compared changes by it, on either side."""
-    reindex(fleet)
-    watched = watched_by(fleet.dataset(CLUSTER, CONVERSATION), Watch(settle_seconds=0))
-    state = look(watched, DAYS, WatchState()).state
-    with Comparison(fleet.dataset(CLUSTER, CONVERSATION), with_checkpoint=True) as comparison:
-        comparison.settled(SLICES, settle_seconds=0)
-    CheckpointStore(fleet.dataset(CLUSTER, CONVERSATION)).update([], comparison.checkpoints)
-    quiet = look(watched, DAYS, state)
-    assert (quiet.touched, quiet.drifted) == (0, {})
-    item, scorecard, conversation = held_against_its_time(source, shard_clients)
-    if what == "comes to an earlier shard":
-        held = conversations(shard_clients[1], conversation)
-        shard_clients[0].insert("conversation", held, column_names=COLUMNS)
-    else:
-        shard_clients[1].command(f"DELETE FROM conversation WHERE conversation_id = '{conversation}'")
-
-    assert set(look(watched, DAYS, quiet.state).drifted) == {item}
-    unread = {outcome.slice for outcome in reindex(fleet) if outcome.unchanged is not None}
-    assert item not in unread
-    assert shards_of(shard_clients, scorecard) == [0]
-    merge_all(shard_clients)
-    oracle.assert_equal(source, shard_clients, kind="conversation")
 
 
 @pytest.mark.usefixtures("held")
