@@ -83,7 +83,7 @@ WHERE {IS_APPEAL}""",
         session.postgres.relations,
         group,
     )
-    return stream_as(_STAGED, session, sql)
+    yield from stream_as(_STAGED, session, sql)
 
 
 def still_appeals(session: SourceSession, group: SliceGroup, identities: Collection[Identity]) -> set[Identity]:

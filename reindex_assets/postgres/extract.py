@@ -66,7 +66,7 @@ def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
 
 def read_rows(session: SourceSession, table: Table, group: SliceGroup) -> Iterator[pa.RecordBatch]:
     """Streams a table's rows, unordered, in the schema `table.arrow_schema`. Call it inside `group_snapshot(session, group)`."""
-    return stream_as(table.arrow_schema, session, select_rows(table, group, session.postgres.relations))
+    yield from stream_as(table.arrow_schema, session, select_rows(table, group, session.postgres.relations))
 
 
 def stream_as(schema: pa.Schema, session: SourceSession, sql: str) -> Iterator[pa.RecordBatch]:

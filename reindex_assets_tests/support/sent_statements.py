@@ -40,7 +40,7 @@ _NOT_PRODUCT = "reindex_assets.local."
 #: What hands a statement on to the driver for somebody else.
 _PASSES_ON = re.compile(
     r"retry\..*|clickhouse\.(shards|answers)\..*|postgres\.session\.SourceSession\.(rows|table|explained)"
-    r"|postgres\.extract\._counted|postgres\.join_plan\._estimated_rows|placement\.locks\._held"
+    r"|postgres\.extract\.(_counted|stream_as)|postgres\.join_plan\._estimated_rows|placement\.locks\._held"
 )
 #: It sends one for itself too, before it hands on the other.
 _STREAM = "postgres.session.SourceSession.stream"
@@ -218,7 +218,7 @@ def write_golden(files: Mapping[str, str]) -> None:
 
 #: What a statement is handed to, and how, by the names that connections have in the product.
 _HANDED_TO = re.compile(
-    r"self\._ask|(.*\.)?(session|shard|one|connection|client|cursor)"
+    r"self\._ask|stream_as|(.*\.)?(session|shard|one|connection|client|cursor)"
     r"\.(rows|table|stream|explained|command|query|query_arrow|execute|insert|raw_insert)"
 )
 
