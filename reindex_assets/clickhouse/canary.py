@@ -68,8 +68,23 @@ def _prove_writing(shard: ShardConnection, canary: Table) -> None:
         key = {"customer": "", "profile": "", "template_type": 0, "scorecard_id": str(_GOES), "day": _DAY.date()}
         delete_rows(shard, canary, [tuple(key[name] for name in canary.key)], _VERSION + 1)
         _expect(shard, canary, {_STAYS}, "the deletion of one of two rows of a canary table")
+        _prove_accounts(shard, canary)
     finally:
         drop(shard, [canary.name])
+
+
+def _prove_accounts(shard: ShardConnection, canary: Table) -> None:
+    """Whether the server's own tables say what has just happened: what they don't show would be taken for not there."""
+    for name, account in (("parts", "the data parts"), ("mutations", "the deletions")):
+        told = shard.row(
+            f"SELECT count() AS found FROM system.{name} WHERE database = {{database:String}} AND table = {{table:String}}",
+            {"database": shard.database, "table": canary.name},
+        )
+        if not told["found"]:
+            raise ConfigurationError(
+                f"{shard.label} hides {account} of the tables in system.{name}: a row policy does so, or a filter in a settings profile. "
+                "Let the user of the fleet file see all of them"
+            )
 
 
 def _expect(shard: ShardConnection, canary: Table, ids: set[UUID], what: str) -> None:
@@ -107,11 +122,12 @@ def _prove_reading(shard: ShardConnection, table: Table, months: list[str]) -> N
 def _parts(shard: ShardConnection, table: Table, months: list[str]) -> dict[str, int]:
     rows = shard.rows(
         "SELECT name, rows FROM system.parts WHERE active AND rows > 0 AND database = {database:String} AND table = {table:String} "
-        "AND partition_id IN {months:Array(String)} ORDER BY rows, name LIMIT {most:UInt32}",
+        "AND partition_id IN {months:Array(String)} ORDER BY rows DESC, name LIMIT {most:UInt32}",
         {"database": shard.database, "table": table.name, "months": months, "most": _COUNTED_PARTS},
     )
+    # The largest that fit: they hold rows of the most customers and days. If none does, the smallest of them.
     parts: dict[str, int] = {}
     for row in rows:
-        if sum(parts.values()) + row["rows"] <= _COUNTED_ROWS or not parts:
+        if sum(parts.values()) + row["rows"] <= _COUNTED_ROWS:
             parts[row["name"]] = row["rows"]
-    return parts
+    return parts or {row["name"]: row["rows"] for row in rows[-1:]}

@@ -67,6 +67,37 @@ def test_a_row_policy_on_a_live_table_stops_a_run_before_it_writes(
         assert_equal(source, [client], kind="process")
 
 
+@pytest.mark.parametrize("hidden", ["parts", "mutations"])
+def test_a_row_policy_on_the_servers_own_accounts_stops_a_run_before_it_writes(
+    serve: Serve, ids: list[str], hidden: str
+) -> None:
+    with serve(policies=f"<system><{hidden}><filter>0</filter></{hidden}></system>") as (fleet, client):
+        apply_schema(fleet.clusters[CLUSTER])
+        with pytest.raises(ConfigurationError, match=rf"in system\.{hidden}: a row policy"):
+            reindex(fleet, [SLICE])
+        assert content([client]) == []
+
+
+def test_a_row_policy_is_seen_where_the_most_rows_are(
+    serve: Serve, source: Connection, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that came last are in small parts, and may all be of other customers."""
+    with serve() as (fleet, client):
+        apply_schema(fleet.clusters[CLUSTER])
+        succeeded(reindex(fleet, [SLICE]))
+        client.command("OPTIMIZE TABLE scorecard FINAL")
+        client.command("INSERT INTO scorecard SELECT * REPLACE ('globex' AS customer) FROM scorecard LIMIT 1")
+        before = content([client])
+    monkeypatch.setattr(canary, "_COUNTED_PARTS", 1)
+
+    policies = "<default><scorecard><filter>customer != 'acme'</filter></scorecard></default>"
+    with serve(policies=policies) as (fleet, _), pytest.raises(ConfigurationError, match="of table scorecard"):
+        reindex(fleet, [SLICE], options=EVERYTHING)
+
+    with serve() as (_, client):
+        assert content([client]) == before
+
+
 def test_rows_that_were_deleted_are_not_hidden_ones(
     fleet: Fleet, source: Connection, shard_clients: list[Client], ids: list[str]
 ) -> None:
@@ -136,8 +167,8 @@ def test_a_run_that_writes_nothing_needs_no_proof(fleet: Fleet, ids: list[str]) 
         succeeded(reindex(changed, [SLICE], options=ReindexOptions(write=WriteOptions(dry_run=True))))
         assert not any("_canary" in statement for statement in sent)
         succeeded(reindex(changed, [SLICE]))
-        # Creating, writing, reading twice, deleting, dropping twice: once a run.
-        assert sum("_canary" in statement for statement in sent) == 7
+        # Creating, writing, reading twice, deleting, asking for two accounts, dropping twice: once a run.
+        assert sum("_canary" in statement for statement in sent) == 9
 
 
 def test_what_an_attempt_has_left_is_no_contradiction(fleet: Fleet, shard_clients: list[Client]) -> None:

@@ -5,5 +5,5 @@ WHERE active
   AND database = {database:String}
   AND table = {table:String}
   AND partition_id IN {months:Array(String)}
-ORDER BY rows, name
+ORDER BY rows DESC, name
 LIMIT {most:UInt32}
