@@ -94,6 +94,12 @@ EVIDENCE = Retries(
     pauses=Pauses(first_seconds=0.2, longest_seconds=8, shortest_share=0.7),
     passing=UnconfirmedWriteError,
 )
+#: Looking whether a deletion has ended: one of a large table takes minutes, and begins when those before it have ended.
+LATE_DELETE = Retries(
+    attempts=45,
+    pauses=Pauses(first_seconds=0.1, longest_seconds=8, shortest_share=0.7),
+    passing=UnconfirmedWriteError,
+)
 #: Starting a server of the local stack: another try takes another port.
 SERVER = Retries(attempts=3, pauses=Pauses(first_seconds=0.1, longest_seconds=1))
 #: A step of a run, from its beginning: the option `attempts` is of these.

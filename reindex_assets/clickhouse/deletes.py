@@ -5,14 +5,14 @@ What lives here: the statements. What does not: which rows have to go (clickhous
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 from reindex_assets.clickhouse.keys import Key, key_columns, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection
 from reindex_assets.errors import ReindexError, UnconfirmedWriteError
 from reindex_assets.model import TABLES, Slice, Table
-from reindex_assets.retry import EVIDENCE
+from reindex_assets.retry import LATE_DELETE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
@@ -62,7 +62,8 @@ def expect_deletable(shard: ShardConnection, table: Table) -> None:
     """
     try:
         shard.command(
-            f"DELETE FROM {table.name} IN PARTITION {_MONTH_WITHOUT_ROWS} WHERE version = 0 SETTINGS lightweight_deletes_sync = 0"
+            # No UInt64 is below 0: whatever stands in that month stays.
+            f"DELETE FROM {table.name} IN PARTITION {_MONTH_WITHOUT_ROWS} WHERE version < 0 SETTINGS lightweight_deletes_sync = 0"
         )
         failed = shard.row(
             "SELECT count() AS mutations, any(mutation_id) AS id, any(latest_fail_reason) AS reason FROM system.mutations "
@@ -78,8 +79,9 @@ def expect_deletable(shard: ShardConnection, table: Table) -> None:
         raise type(error)(f"{error}. Nothing was written: what is wrong in {table.name} could not be deleted") from None
 
 
-def await_late_deletes(shard: ShardConnection) -> None:
-    """Waits for deletions that were begun before and are still at work: of a run that was killed, or whose statement timed out.
+def await_late_deletes(shard: ShardConnection, days: Collection[date]) -> None:
+    """Waits for deletions in the months of some days that were begun before and are still at work: of a run that was killed, or whose
+    statement timed out. Those of living runs can't be told from them, and end soon.
 
     Each would take rows that a comparison has just found right: those that an earlier snapshot did not have.
 
@@ -87,14 +89,20 @@ def await_late_deletes(shard: ShardConnection) -> None:
         UnconfirmedWriteError: they have not ended.
     """
     awaited: set[str] | None = None
+    months = "|".join(sorted({f"{day:%Y%m}" for day in days}))
 
     def look() -> None:
         nonlocal awaited
         rows = shard.rows(
             "SELECT concat(table, ' ', mutation_id) AS mutation FROM system.mutations "
             "WHERE database = {database:String} AND table IN {tables:Array(String)} AND NOT is_done "
-            "AND match(command, 'DELETE|_row_exists')",
-            {"database": shard.database, "tables": [table.name for table in TABLES]},
+            "AND match(command, 'DELETE|_row_exists') "
+            "AND (NOT match(command, 'IN PARTITION') OR match(command, {months:String}))",
+            {
+                "database": shard.database,
+                "tables": [table.name for table in TABLES],
+                "months": f"IN PARTITION (ID )?'?({months})[^0-9]",
+            },
         )
         unfinished = {str(row["mutation"]) for row in rows}
         # Those of other runs, begun since, look at the rows as they are now.
@@ -105,7 +113,7 @@ def await_late_deletes(shard: ShardConnection) -> None:
                 "Nothing was written. If it doesn't end, look there for the reason, or end it with KILL MUTATION"
             )
 
-    EVIDENCE.call(look)
+    LATE_DELETE.call(look)
 
 
 def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older_than: int) -> None:

@@ -169,7 +169,7 @@ class GroupWriter:
         results(self._identities.inserts)
         self._shards.map(self._expect_sent)
         if not self._options.dry_run:
-            self._shards.map(deletes.await_late_deletes)
+            self._shards.map(lambda shard: deletes.await_late_deletes(shard, self._group.days))
         self._compare()
         if self._options.dry_run:
             return self._writes

@@ -15,13 +15,15 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse import deletes, difference, evidence
+from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.errors import ShardUnreachableError
+from reindex_assets.errors import ShardUnreachableError, UnconfirmedWriteError
 from reindex_assets.local.data.made_data import change_source, make_source
 from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import Slice
 from reindex_assets.reindex.job import ReindexOptions
-from reindex_assets.retry import EVIDENCE
+from reindex_assets.retry import EVIDENCE, LATE_DELETE
 from reindex_assets_tests.support.faulty_shard import Fault, FaultyShard, faulty_shard
 from reindex_assets_tests.support.merges import merges_put_off
 from reindex_assets_tests.support.plain_loader import load_plainly
@@ -309,30 +311,31 @@ def test_of_two_newest_rows_alike_one_is_left(fleet: Fleet, source: Connection, 
     assert_equal(source, shard_clients, kind="process")
 
 
-def forget_the_first_day(client: Client) -> None:
+def forget_the_first_day(client: Client, where: str) -> None:
     """A deletion of rows that are right, acknowledged and still to come: as of a run that read Postgres before they were there again."""
     client.command("SYSTEM STOP MERGES score")
     client.command(
-        f"DELETE FROM score WHERE day = '{PLAN.first_day}'",
+        f"DELETE FROM score {where} WHERE day = '{PLAN.first_day}'",
         settings={"lightweight_deletes_sync": 0, "mutations_sync": 0},
     )
 
 
 @pytest.mark.usefixtures("changed", "hasty")
+@pytest.mark.parametrize("where", ["", f"IN PARTITION {PLAN.first_day:%Y%m}"])
 def test_a_deletion_that_is_still_to_come_is_waited_for(
-    fleet: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(deletes, "EVIDENCE", replace(EVIDENCE, attempts=2))
+    monkeypatch.setattr(deletes, "LATE_DELETE", replace(LATE_DELETE, attempts=2))
     reindex(fleet, SLICES)
     before = content(shard_clients)
     everything = ReindexOptions(attempts=1, everything=True)
-    forget_the_first_day(shard_clients[1])
+    forget_the_first_day(shard_clients[1], where)
     try:
         failures = errors(attempt(fleet, SLICES, everything))
         assert failures
         assert all("shard 1" in failure and "still deleting" in failure for failure in failures)
         assert content(shard_clients) == before
-        monkeypatch.setattr(deletes, "EVIDENCE", EVIDENCE)
+        monkeypatch.setattr(deletes, "LATE_DELETE", LATE_DELETE)
         later = threading.Timer(1, lambda: shard_clients[1].command("SYSTEM START MERGES score"))
         later.start()
         reindex(fleet, SLICES, everything)
@@ -340,3 +343,18 @@ def test_a_deletion_that_is_still_to_come_is_waited_for(
     finally:
         shard_clients[1].command("SYSTEM START MERGES score")
     assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_deletion_in_another_month_is_not_waited_for(
+    fleet: Fleet, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletes, "LATE_DELETE", replace(LATE_DELETE, attempts=1))
+    forget_the_first_day(shard_clients[1], f"IN PARTITION {PLAN.first_day:%Y%m}")
+    try:
+        with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+            shards.map(lambda shard: deletes.await_late_deletes(shard, [PLAN.last_day]))
+            with pytest.raises(UnconfirmedWriteError, match="shard 1"):
+                shards.map(lambda shard: deletes.await_late_deletes(shard, [PLAN.first_day]))
+    finally:
+        shard_clients[1].command("SYSTEM START MERGES score")

@@ -4,3 +4,4 @@ WHERE database = {database:String}
   AND table IN {tables:Array(String)}
   AND NOT is_done
   AND match(command, 'DELETE|_row_exists')
+  AND (NOT match(command, 'IN PARTITION') OR match(command, {months:String}))

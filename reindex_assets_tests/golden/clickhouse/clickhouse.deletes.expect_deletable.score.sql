@@ -1,1 +1,1 @@
-DELETE FROM score IN PARTITION 190001 WHERE version = 0 SETTINGS lightweight_deletes_sync = 0
+DELETE FROM score IN PARTITION 190001 WHERE version < 0 SETTINGS lightweight_deletes_sync = 0
