@@ -244,7 +244,7 @@ def changes_of_slices(
             break
         for group in groups:
             in_doubt |= slices_in_parts(shards, group, changes.inserted)
-            placement_in_doubt |= slices_of_conversations_in_parts(shards, group, changes.inserted)
+            placement_in_doubt |= slices_in_parts(shards, group, changes.inserted, [_CONVERSATION])
         later = read_parts(shards, kind)
         if changes.are_still_there(later):
             break
@@ -265,33 +265,26 @@ def changes_of_slices(
     )
 
 
+#: The slices that rows are of, by their table; of conversations, those whose scorecards may belong on their shard now.
+_SLICES_OF_ROWS: Mapping[str, str] = {
+    **{table.name: f"customer, day FROM {table.name}\nWHERE {IN_SLICES}" for table in TABLES},
+    _CONVERSATION: f"customer, toDate32(conversation_start_time) AS day FROM {_CONVERSATION}\nWHERE {OF_CUSTOMERS}",
+}
+
+
 def slices_in_parts(
-    shards: ShardSet, group: SliceGroup, inserted: Mapping[tuple[int, str], Iterable[str]]
+    shards: ShardSet,
+    group: SliceGroup,
+    inserted: Mapping[tuple[int, str], Iterable[str]],
+    tables: Collection[str] = (SCORECARD.name, SCORE.name),
 ) -> set[Slice]:
-    """The slices of a group that have rows in certain parts."""
+    """The slices of a group that rows in certain parts of these tables are of."""
 
     def ask(table: str, names: Iterable[str]) -> Callable[[ShardConnection], list[dict[str, object]]]:
         return lambda shard: shard.rows(
-            f"SELECT DISTINCT customer, day FROM {table}\nWHERE {IN_SLICES}\n  AND _part IN {{parts:Array(String)}}",
+            f"SELECT DISTINCT {_SLICES_OF_ROWS[table]}\n  AND _part IN {{parts:Array(String)}}",
             {**shard_scope(group), "parts": list(names)},
         )
 
-    tables = {table.name for table in (SCORECARD, SCORE)}
     futures = [shards.submit(shard, ask(table, names)) for (shard, table), names in inserted.items() if table in tables]
-    return {Slice.of_row(row) for rows in results(futures) for row in rows}
-
-
-def slices_of_conversations_in_parts(
-    shards: ShardSet, group: SliceGroup, inserted: Mapping[tuple[int, str], Iterable[str]]
-) -> set[Slice]:
-    """The slices of a group on whose days conversations in certain parts begin: their scorecards may belong on that shard now."""
-
-    def ask(names: Iterable[str]) -> Callable[[ShardConnection], list[dict[str, object]]]:
-        return lambda shard: shard.rows(
-            f"SELECT DISTINCT customer, toDate32(conversation_start_time) AS day FROM {_CONVERSATION}\n"
-            f"WHERE {OF_CUSTOMERS}\n  AND _part IN {{parts:Array(String)}}",
-            {**shard_scope(group), "parts": list(names)},
-        )
-
-    futures = [shards.submit(shard, ask(names)) for (shard, table), names in inserted.items() if table == _CONVERSATION]
     return {Slice.of_row(row) for rows in results(futures) for row in rows}

@@ -36,6 +36,8 @@ _FIRST: Mapping[str, object] = {
     "offset": 0,
     "additional_result_filter": "",
     "additional_table_filters": "{}",
+    # The names of the settings are text. The driver asks for that only where it has read this setting's line itself.
+    "output_format_arrow_string_as_string": 1,
 }
 
 SETTINGS: Mapping[str, object] = {
@@ -105,7 +107,6 @@ SETTINGS: Mapping[str, object] = {
     "extremes": 0,
     "low_cardinality_allow_in_native_format": 1,
     "output_format_native_encode_types_in_binary_format": 0,
-    "output_format_arrow_string_as_string": 1,
     "output_format_arrow_low_cardinality_as_dictionary": 0,
     "output_format_arrow_date_as_uint16": 0,
     # On by default since 26.2: an insert would be acknowledged later, out of our order, and batched with strangers' rows.

@@ -44,6 +44,8 @@ SETTINGS = {
     "compile_sort_description": "0",
     "max_threads": "1",
 }
+#: Settings that change others, which have to be set again then.
+_SETS_OTHERS = {"compatibility", "profile"}
 _UNSAFE_IN_A_PATH = "?&#%+;"
 
 # This setting has no effect unless a workload is declared, so it can hold the tag that identifies a running query.
@@ -92,7 +94,7 @@ class Engine:
         self._keeper.query(f"DROP DATABASE IF EXISTS {_OVERLAY}")
         self.version = self._keeper.query("SELECT version()", "TSVRaw").bytes().decode().strip()
         listed = self._keeper.query("SELECT name, value FROM system.settings", "TSVRaw").bytes().decode()
-        self._values = dict(line.split("\t", 1) for line in listed.splitlines() if "\t" in line)
+        self._values = dict(line.split("\t", 1) for line in listed.splitlines() if "\t" in line) | SETTINGS
 
     def _take_lock(self) -> None:
         # The kernel releases the lock when the process ends in any way: a restart after kill -9 needs no cleaning.
@@ -144,12 +146,17 @@ class Engine:
                 ) from error
             raise
         try:
-            changed = {name: value for name, value in (settings or {}).items() if self._values.get(name) != value}
-            connection.query(set_statement(SETTINGS | changed))
+            connection.query(set_statement(SETTINGS | self._changed(settings or {})))
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _changed(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """The settings that a new connection does not have already."""
+        if not _SETS_OTHERS.isdisjoint(settings):
+            return dict(settings)
+        return {name: value for name, value in settings.items() if self._values.get(name) != value}
 
     def kill(self, tag: str | None = None) -> None:
         """Asks the engine to stop the query with this tag, or every query; on return the query is marked as killed."""
