@@ -28,6 +28,7 @@ from reindex_assets.defs.keys.names import asset_key, op_name
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle.compare import assert_equal
 from reindex_assets.local.stack.dagster_processes import running_dagster
+from reindex_assets.local.stack.files import tail
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import PROCESS, Slice, Step
@@ -113,8 +114,11 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
     ):
 
         def told() -> str:
-            states = [(run.run_id, run.status.value, workers.of(run), dict(run.tags)) for run in instance.get_runs()]
-            return f"{states}\n{workers.logs()}"
+            # The end is what a failure shows: so the logs, which are long, come first.
+            states = [
+                (run.run_id, run.status.value, workers.of(run), events(instance, run)) for run in instance.get_runs()
+            ]
+            return "\n".join((workers.logs(), tail(tmp_path / "dagster.log"), *map(str, states)))
 
         def in_their_middle() -> tuple[DagsterRun, DagsterRun]:
             """Waits for a run of each worker that has done some of its days and not all, both at the same time."""
@@ -172,6 +176,14 @@ def status(instance: DagsterInstance, run: DagsterRun) -> DagsterRunStatus:
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     return found.status
+
+
+def events(instance: DagsterInstance, run: DagsterRun) -> list[str]:
+    """What Dagster, the workers and the janitor did with a run, in short."""
+    found = instance.get_records_for_run(
+        run.run_id, of_type={DagsterEventType.ENGINE_EVENT, DagsterEventType.RUN_FAILURE}, limit=8, ascending=False
+    ).records
+    return [f"{record.timestamp:.0f} {record.event_log_entry.message[:100]}" for record in found]
 
 
 def retries(instance: DagsterInstance, run: DagsterRun) -> list[DagsterRun]:

@@ -272,7 +272,9 @@ def test_nothing_is_inserted_where_nothing_can_be_deleted(
 
     failures = errors(outcomes)
     assert failures
-    assert all("shard 1" in failure and words in failure and "Nothing was written" in failure for failure in failures), failures
+    assert all(
+        "shard 1" in failure and words in failure and "Nothing was written" in failure for failure in failures
+    ), failures
     failed = [outcome.slice for outcome in outcomes if outcome.error is not None]
     assert {item: content(shard_clients, where(item)) for item in failed} == {item: before[item] for item in failed}
     reindex(fleet, SLICES)
