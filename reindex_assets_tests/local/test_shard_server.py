@@ -8,6 +8,7 @@ this process: a process that has loaded it must not fork.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.external import ExternalData
 
 from reindex_assets_tests.support.shard_servers import (
@@ -289,6 +291,47 @@ def test_settings_of_a_request_hold_for_that_request_only(client: Client) -> Non
     long_query = f"SELECT length('{'x' * 300_000}')"
     assert code_of(client, long_query) == 62
     assert client.query(long_query, settings={"max_query_size": 10_000_000}).first_row == (300_000,)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET max_block_size = 77",
+        "USE system",
+        "CREATE TEMPORARY TABLE seen (n UInt8)",
+        "CREATE OR REPLACE TEMPORARY TABLE seen (n UInt8)",
+        "SELECT getSetting('max_block_size') SETTINGS max_block_size = 77",
+        "SELECT throwIf(1, 'on purpose') SETTINGS max_block_size = 77",
+        "INSERT INTO FUNCTION null('n UInt8') SETTINGS max_block_size = 77 SELECT 1",
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"final": 0}, {"compatibility": "22.8"}], ids=str)
+def test_without_a_session_a_statement_leaves_nothing_to_the_next(
+    shard: Shard, statement: str, settings: dict[str, object]
+) -> None:
+    state = (
+        "SELECT currentDatabase(), getSetting('max_block_size'), (SELECT count() FROM system.tables WHERE is_temporary)"
+    )
+    with shard.client(autogenerate_session_id=False) as client:
+        before = client.query(state, settings=settings).first_row
+        for _ in range(2):
+            with contextlib.suppress(DatabaseError):
+                client.command(statement, settings=settings)
+            assert client.query(state, settings=settings).first_row == before
+
+
+def test_an_old_compatibility_is_that_of_its_request_alone(shard: Shard) -> None:
+    with shard.client(autogenerate_session_id=False) as client:
+
+        def changed(**settings: object) -> int:
+            [[count]] = client.query("SELECT count() FROM system.settings WHERE changed", settings=settings).result_rows
+            return int(count)
+
+        before = changed()
+        for _ in range(2):
+            assert changed(compatibility="22.8") > before + 10
+            assert changed(compatibility="") <= before + 1
+            assert changed() == before
 
 
 def test_a_query_leaves_its_comment_in_the_log(client: Client) -> None:

@@ -44,8 +44,6 @@ SETTINGS = {
     "compile_sort_description": "0",
     "max_threads": "1",
 }
-#: Settings that change others, which have to be set again then.
-_SETS_OTHERS = {"compatibility", "profile"}
 _UNSAFE_IN_A_PATH = "?&#%+;"
 
 # This setting has no effect unless a workload is declared, so it can hold the tag that identifies a running query.
@@ -72,9 +70,6 @@ class Engine:
         self._connection_string = f"{self.path / 'engine'}?config-file={self.path / 'shard.xml'}"
         self._lock: IO[str] | None = None
         self._keeper: Any = None
-        #: Of a new connection, by setting. A client that sends a hundred settings with each statement changes few of them, and SET takes
-        #: 20 microseconds for each.
-        self._values: dict[str, str] = {}
 
     def open(self) -> None:
         """Locks the directory and starts the engine.
@@ -93,8 +88,6 @@ class Engine:
         self._keeper = self.connect()
         self._keeper.query(f"DROP DATABASE IF EXISTS {_OVERLAY}")
         self.version = self._keeper.query("SELECT version()", "TSVRaw").bytes().decode().strip()
-        listed = self._keeper.query("SELECT name, value FROM system.settings", "TSVRaw").bytes().decode()
-        self._values = dict(line.split("\t", 1) for line in listed.splitlines() if "\t" in line) | SETTINGS
 
     def _take_lock(self) -> None:
         # The kernel releases the lock when the process ends in any way: a restart after kill -9 needs no cleaning.
@@ -146,17 +139,11 @@ class Engine:
                 ) from error
             raise
         try:
-            connection.query(set_statement(SETTINGS | self._changed(settings or {})))
+            connection.query(set_statement(SETTINGS | dict(settings or {})))
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _changed(self, settings: Mapping[str, str]) -> dict[str, str]:
-        """The settings that a new connection does not have already."""
-        if not _SETS_OTHERS.isdisjoint(settings):
-            return dict(settings)
-        return {name: value for name, value in settings.items() if self._values.get(name) != value}
 
     def kill(self, tag: str | None = None) -> None:
         """Asks the engine to stop the query with this tag, or every query; on return the query is marked as killed."""

@@ -151,6 +151,7 @@ class ShardHandler(BaseHTTPRequestHandler):
                     request.text("session_check") == "1",
                     request.database,
                     settings,
+                    sql.leaves_nothing(text, kind),
                 )
             )
             for table in request.external:

@@ -1,17 +1,20 @@
-"""The connection of a request: a new one, or a session's, with the request's settings and database.
+"""The connection of a request: its session's, or one that no request uses, with the request's settings and database.
 
 What lives here: opening and keeping connections. What does not: what runs on them (statements.py).
 
-A request's settings and database hold for that request only, as in ClickHouse.
+A request's settings and database hold for that request only, as in ClickHouse. A connection without a session is used again only by a
+request that sets the same settings, and after a statement that leaves nothing on it: opening one and setting a hundred settings takes
+longer than most statements.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from reindex_assets.local.shard_server.engine import DEFAULT_DATABASE, SETTINGS, Engine
@@ -19,6 +22,10 @@ from reindex_assets.local.shard_server.errors import ServerError
 from reindex_assets.local.shard_server.quoting import quoted_name, quoted_text, set_statement, setting_name
 
 _LONGEST_TIMEOUT_SECONDS = 3600.0
+#: Beyond so many, those that wait are of requests that won't come again: with settings of their own.
+_MOST_IDLE = 32
+#: These change others.
+_SETS_OTHERS = ("compatibility", "profile")
 
 
 @dataclass
@@ -49,25 +56,30 @@ class Sessions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._sessions: dict[str, Session] = {}
+        #: By the names of their settings: no setting has to go back to its default, which is not what a profile says.
+        self._idle: dict[Hashable, list[Session]] = {}
         self._guard = threading.Lock()
 
     @contextmanager
     def connection(
-        self, session_id: str, timeout_seconds: float, must_exist: bool, database: str, settings: Mapping[str, str]
+        self,
+        session_id: str,
+        timeout_seconds: float,
+        must_exist: bool,
+        database: str,
+        settings: Mapping[str, str],
+        leaves_nothing: bool,
     ) -> Iterator[tuple[Any, Session | None]]:
         """The connection for one request.
+
+        Args:
+            leaves_nothing: whether the connection is as it was after the request's statement.
 
         Raises:
             ServerError: the session is busy (373), or it must exist and does not (372).
         """
         if not session_id:
-            connection = self._engine.connect(settings)
-            try:
-                if database not in ("", DEFAULT_DATABASE):
-                    connection.query(f"USE {quoted_name(database)}")
-                yield connection, None
-            finally:
-                connection.close()
+            yield from self._without_session(database, settings, leaves_nothing)
             return
         session = self._taken(session_id, timeout_seconds, must_exist)
         try:
@@ -81,6 +93,43 @@ class Sessions:
         finally:
             session.used_at = time.monotonic()
             session.lock.release()
+
+    def _without_session(
+        self, database: str, settings: Mapping[str, str], leaves_nothing: bool
+    ) -> Iterator[tuple[Any, Session | None]]:
+        alike = frozenset(settings), *map(settings.get, _SETS_OTHERS)
+        with self._guard:
+            idle = self._idle.get(alike)
+            session = idle.pop() if idle else None
+        if session is None:
+            session = Session(self._engine.connect(settings), 0, applied=dict(settings))
+        is_as_it_was = False
+        try:
+            before = self._enter_database(session, database)
+            fresh = {name: value for name, value in settings.items() if session.applied[name] != value}
+            if fresh:
+                session.connection.query(set_statement(fresh))
+                session.applied.update(fresh)
+            yield session.connection, None
+            if before:
+                session.connection.query(f"USE {quoted_name(before)}")
+            is_as_it_was = leaves_nothing
+        finally:
+            if is_as_it_was:
+                self._keep(alike, session)
+            else:
+                session.connection.close()
+
+    def _keep(self, alike: Hashable, session: Session) -> None:
+        with self._guard:
+            if sum(map(len, self._idle.values())) >= _MOST_IDLE:
+                self._close_idle()
+            self._idle.setdefault(alike, []).append(session)
+
+    def _close_idle(self) -> None:
+        for session in chain.from_iterable(self._idle.values()):
+            session.connection.close()
+        self._idle.clear()
 
     def _taken(self, session_id: str, timeout_seconds: float, must_exist: bool) -> Session:
         with self._guard:
@@ -119,8 +168,9 @@ class Sessions:
                     session.lock.release()
 
     def close(self) -> None:
-        """Closes every session that no request uses."""
+        """Closes every connection that no request uses."""
         with self._guard:
+            self._close_idle()
             for session in self._sessions.values():
                 if session.lock.acquire(blocking=False):
                     session.connection.close()

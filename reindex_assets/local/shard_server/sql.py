@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from reindex_assets.local.shard_server.errors import ServerError
 
@@ -38,6 +39,9 @@ _REFUSED_CALLS = frozenset((
 _STREAMED_INSERT_WORDS = ("FORMAT", "VALUES")
 _RESULT_KINDS = frozenset({"SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL"})
 _STREAMED_KINDS = frozenset({"SELECT", "WITH", "FROM"})
+_LEAVE_NOTHING = frozenset({
+    "SELECT", "WITH", "FROM", "SHOW", "EXISTS", "INSERT", "WITH INSERT", "DELETE", "ALTER", "OPTIMIZE", "DROP",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,19 @@ def kind(sql: str) -> str:
 def has_result(statement_kind: str) -> bool:
     """Whether statements of this kind return rows in an output format."""
     return statement_kind in _RESULT_KINDS
+
+
+def leaves_nothing(sql: str, statement_kind: str) -> bool:
+    """Whether a connection is as it was after a statement: without other settings, another database or temporary tables.
+
+    >>> leaves_nothing("SET final = 1", "SET"), leaves_nothing("CREATE OR REPLACE TEMPORARY TABLE t (a Int8)", "CREATE")
+    (False, False)
+    >>> leaves_nothing("CREATE TABLE t (a Int8)", "CREATE")
+    True
+    """
+    if statement_kind == "CREATE":
+        return all(token.upper != "TEMPORARY" for token in islice(tokens(sql), 4))
+    return statement_kind in _LEAVE_NOTHING
 
 
 def is_select(statement_kind: str) -> bool:
