@@ -63,6 +63,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-golden", action="store_true", help="write the statements that are sent to the golden files"
     )
+    parser.addoption(
+        "--campaign",
+        type=int,
+        default=1,
+        help="how many times as long random campaigns on the engines are: 50 for a night",
+    )
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> int:
+    """How many times as long a random campaign is."""
+    return int(request.config.getoption("--campaign"))
 
 
 @pytest.fixture(scope="session")
