@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as db
@@ -24,6 +25,7 @@ from dagster import (
     DagsterEvent,
     DagsterEventType,
     DagsterInstance,
+    DagsterRunStatus,
     EventLogEntry,
 )
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -177,6 +179,37 @@ def test_dagster_stores_results_of_checks_one_by_one(
     assert ours[1] - ours[0] <= more / 10, ours
     assert theirs[1] - theirs[0] >= more, needless(
         "_VERDICT, and what store_event_batch does with it, from reindex_assets/defs/instance/event_storage.py"
+    )
+
+
+# --- a run that fails
+
+
+def shows_a_failure_too_early(instance: DagsterInstance, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the event of a failure is there while the run's status says otherwise. A daemon that looks then never retries the run."""
+    run = instance.create_run_for_job(build_defs(fleet).resolve_job_def(job_name(DATASET)))
+    store_status = instance.run_storage.handle_run_event
+    early = []
+
+    def looking(run_id: str, *of_event: Any) -> None:
+        records = instance.get_records_for_run(run_id, of_type=DagsterEventType.RUN_FAILURE).records
+        stored = instance.get_run_by_id(run_id)
+        assert stored is not None
+        early.append(bool(records) and stored.status is not DagsterRunStatus.FAILURE)
+        store_status(run_id, *of_event)
+
+    monkeypatch.setattr(instance.run_storage, "handle_run_event", looking)
+    instance.report_run_failed(run)
+    assert early
+    return any(early)
+
+
+def test_dagster_stores_that_a_run_has_failed_before_its_status(
+    fleet: Fleet, instance: DagsterInstance, stock: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not shows_a_failure_too_early(instance, fleet, monkeypatch)
+    assert shows_a_failure_too_early(stock, fleet, monkeypatch), needless(
+        "store_event from reindex_assets/defs/instance/event_storage.py"
     )
 
 

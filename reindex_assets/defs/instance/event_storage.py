@@ -1,6 +1,8 @@
-"""Dagster's event log in Postgres, which stores planned events and check results in batches for runs over many partitions.
+"""Dagster's event log in Postgres, which stores planned events and check results in batches for runs over many partitions, and loses no
+retry of a run that has failed.
 
-What lives here: the statements that take most of such a run's time. What does not: everything else, which is Dagster's own.
+What lives here: the statements that take most of such a run's time, and the order in which a failure is stored. What does not: everything
+else, which is Dagster's own.
 
 With nine checks on each partition this was most of what Dagster adds to a partition (1.13.27, docs/performance.md):
 
@@ -10,14 +12,19 @@ With nine checks on each partition this was most of what Dagster adds to a parti
 - Then it writes a row for each check and partition, and serialises the same event again for each row. The event names all
   partitions of the run, so the time grows with their square.
 
-The rows are the same as Dagster's own. So a deployment can remove this class from its dagster.yaml at any time, and is only slower.
-reindex_assets_tests/defs/test_storages_needed.py shows each of the three, and fails once Dagster itself has solved it.
+And Dagster stores the event of a failure before the run's status. A daemon that looks in between finds a run that has not failed, and
+never looks at it again: what was killed is not retried.
+
+The rows are the same as Dagster's own. So a deployment can remove this class from its dagster.yaml at any time: it is slower then, and
+now and then a retry is lost. reindex_assets_tests/defs/test_storages_needed.py shows each of the four, and fails once Dagster itself has
+solved it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as db
@@ -73,6 +80,15 @@ class EventStorage(PostgresEventLogStorage):
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             token_provider=get_token_provider_from_config(config_value),
         )
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Stores an event; that of a failure when the run's status says so already (Dagster then stores the status once more)."""
+        happened = event.dagster_event
+        if happened is not None and happened.is_run_failure and self.has_instance:
+            self._instance.run_storage.handle_run_event(
+                event.run_id, happened, datetime.fromtimestamp(event.timestamp, UTC)
+            )
+        super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores events, planned ones and check results too, in one transaction: a batch that fails leaves nothing behind."""
