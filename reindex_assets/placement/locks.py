@@ -8,11 +8,15 @@ once for all writers that may have read the layout before (`wait_for_writers`). 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from reindex_assets.errors import ReindexError, SliceBusyError
+from reindex_assets.postgres.lock_holders import lock_holders
 from reindex_assets.postgres.session import SourceSession, lock_number
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,14 +35,17 @@ def writing(session: SourceSession, cluster_name: str) -> Iterator[None]:
 
 
 def wait_for_writers(session: SourceSession, cluster_name: str) -> None:
-    """Waits for every process that holds the writers' lock now.
+    """Waits for every process that holds the writers' lock now; logs which.
 
     Raises:
         ReindexError: it takes longer than `statement_timeout_seconds`.
     """
-    number = str(lock_number(f"writers/{cluster_name}"))
-    session.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (number,))
-    session.rows("SELECT pg_advisory_unlock($1::bigint) AS done", (number,))
+    number = lock_number(f"writers/{cluster_name}")
+    # It waits in a queue, where later writers see it; but silently.
+    if holders := lock_holders(session.rows, [number]):
+        _log.warning("cluster %s: waiting for those that write there: %s", cluster_name, ", ".join(holders))
+    session.rows("SELECT pg_advisory_lock($1::bigint)::text AS done", (str(number),))
+    session.rows("SELECT pg_advisory_unlock($1::bigint) AS done", (str(number),))
 
 
 @contextmanager

@@ -86,29 +86,34 @@ def hold_slot(
             if ask(_TAKE, (str(slots),)):
                 return
             left = deadline - time.monotonic()
+            holders = _named(ask(_HOLDERS, (str(slots),)))
             if left <= 0:
-                raise SourceBusyError(_explained(address, slots, wait_seconds, ask(_HOLDERS, (str(slots),))))
+                raise SourceBusyError(_explained(address, slots, wait_seconds, holders))
         except BaseException:
             hang_up()
             raise
         hang_up()
         if not is_logged and left > CONNECTION_SLOT.limit(tries) >= _LOGGED_PAUSE_SECONDS:
-            text = "%s: all %d connections of max_connections are in use; waiting for up to %.0f s"
-            _log.warning(text, address, slots, left)
+            text = "%s: all %d connections of max_connections are in use; waiting for up to %.0f s for %s"
+            _log.warning(text, address, slots, left, holders)
             is_logged = True
         # Short at first: a session that has just been closed takes a moment to end.
         time.sleep(min(left, CONNECTION_SLOT.after(tries)))
 
 
-def _explained(address: str, slots: int, wait_seconds: float, holders: Sequence[Mapping[str, Any]]) -> str:
+def _named(holders: Sequence[Mapping[str, Any]]) -> str:
     named = [
         f"pid {holder['pid']} ({holder['application']}{' since ' + holder['since'] + ' UTC' if holder['since'] else ''})"
         for holder in holders[:_NAMED]
     ]
     more = [f"and {len(holders) - _NAMED} more"] if len(holders) > _NAMED else []
+    return ", ".join(named + more) or "nobody now"
+
+
+def _explained(address: str, slots: int, wait_seconds: float, holders: str) -> str:
     return (
         f"{address}: all {slots} connections that the fleet file's max_connections allows this project are in use, and none became free "
-        f"within connection_wait_seconds ({wait_seconds:g} s). Held by {', '.join(named + more) or 'nobody now'}. "
+        f"within connection_wait_seconds ({wait_seconds:g} s). Held by {holders}. "
         "Try again when one of these has ended, run less at once, raise max_connections, or end one of them with "
         "pg_terminate_backend(pid): its run can be repeated"
     )

@@ -29,6 +29,7 @@ from reindex_assets.errors import (
 )
 from reindex_assets.model import Slice
 from reindex_assets.postgres.connection_slots import Ask, hold_slot
+from reindex_assets.postgres.lock_holders import lock_holders
 from reindex_assets.postgres.session_settings import connection_uri, pin_settings, policy_refusal
 from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
@@ -147,11 +148,13 @@ class SourceSession(AbstractContextManager["SourceSession"]):
         )
         taken = [row["number"] for row in rows if row["held"]]
         try:
-            busy = sorted(str(names[row["number"]]) for row in rows if not row["held"])
-            if busy:
+            taken_by_others = [row["number"] for row in rows if not row["held"]]
+            if taken_by_others:
+                busy = sorted(str(names[number]) for number in taken_by_others)
+                holders = ", ".join(lock_holders(self.rows, taken_by_others)) or "nobody now"
                 raise SliceBusyError(
                     f"another run is working on {', '.join(busy[:5])}{' and more' if len(busy) > 5 else ''}: "
-                    "wait until it has ended, then run these partitions again"
+                    f"wait until it has ended, then run these partitions again. They are held by {holders}"
                 )
             yield
         finally:

@@ -6,6 +6,7 @@ What lives here: whole runs of the core with an unusual question or fleet. What 
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -206,6 +207,7 @@ def test_a_second_run_on_the_same_slices_waits_when_it_may_try_again(
         first.finish()
 
     assert "another run is working on globex" in waits[0]
+    assert f"They are held by reindex_assets {os.getpid()}@" in waits[0]
     assert errors(first.outcomes) + errors(second) == []
     assert_equal(source, shard_clients, kind="process")
     assert staging_tables(shard_clients) == []

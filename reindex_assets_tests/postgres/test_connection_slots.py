@@ -119,6 +119,7 @@ def test_who_waits_says_so_holds_no_connection_and_gets_the_first_slot_that_come
     with ThreadPoolExecutor(1) as other, taken(capped, 1), taken(capped, 1) as second:
         waiting = other.submit(lambda: session(capped))
         until(lambda: "all 2 connections of max_connections are in use; waiting for up to " in caplog.text)
+        assert f" {os.getpid()}@" in caplog.text.partition(" s for ")[2]
         # Between two questions.
         until(lambda: len(our_backends(source)) == 2)
         assert not waiting.done()
