@@ -25,6 +25,9 @@ def repairs(
     from reindex_assets.defs.instance.opening import open_instance
 
     opened = options.open_fleet(fleet)
+    for name in customer or ():
+        # Of a customer that the fleet doesn't have, nothing is known.
+        opened.cluster_of(name)
     with open_instance() as instance:
         given_up = given_up_repairs(instance, opened)
         if customer:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from reindex_assets.clickhouse.deletes import delete_rows
 from reindex_assets.clickhouse.evidence import unconfirmed
-from reindex_assets.clickhouse.schema import create_table
+from reindex_assets.clickhouse.schema import CONVERSATION, create_table
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames, drop
 from reindex_assets.errors import ConfigurationError
@@ -50,7 +50,17 @@ def prove(shard: ShardConnection, owner: int, days: Collection[date]) -> None:
     _prove_writing(shard, replace(SCORECARD, name=StagingNames(owner=owner, group=0).canary))
     months = sorted({f"{day:%Y%m}" for day in days})
     for table in TABLES:
-        _prove_reading(shard, table, months)
+        _prove_reading(shard, table.name, months)
+
+
+def prove_conversations(shard: ShardConnection) -> None:
+    """Makes sure that a shard hides no conversation: scorecards whose conversation is not seen would be looked for on another shard, also
+    by those who compare.
+
+    Raises:
+        ConfigurationError: it hides some.
+    """
+    _prove_reading(shard, CONVERSATION, [])
 
 
 def _prove_writing(shard: ShardConnection, canary: Table) -> None:
@@ -96,8 +106,12 @@ def _expect(shard: ShardConnection, canary: Table, ids: set[UUID], what: str) ->
     EVIDENCE.call(look)
 
 
-def _prove_reading(shard: ShardConnection, table: Table, months: list[str]) -> None:
-    """Whether as many rows are shown of some parts as they hold, deleted ones included."""
+def _prove_reading(shard: ShardConnection, table: str, months: list[str]) -> None:
+    """Whether as many rows are shown of some parts as they hold, deleted ones included.
+
+    Args:
+        months: of the parts; none if the table is not one of ours, with partitions of its own.
+    """
     for _ in range(_LISTINGS):
         parts = _parts(shard, table, months)
         if not parts:
@@ -105,7 +119,7 @@ def _prove_reading(shard: ShardConnection, table: Table, months: list[str]) -> N
         held = sum(parts.values())
         # A setting of the statement: we pin the opposite for all others.
         shown = shard.row(
-            f"SELECT count() AS found FROM {table.name} WHERE _part IN {{parts:Array(String)}} SETTINGS apply_deleted_mask = 0",
+            f"SELECT count() AS found FROM {table} WHERE _part IN {{parts:Array(String)}} SETTINGS apply_deleted_mask = 0",
             {"parts": list(parts)},
         )["found"]
         if shown == held:
@@ -113,17 +127,17 @@ def _prove_reading(shard: ShardConnection, table: Table, months: list[str]) -> N
         # A part that was merged meanwhile shows nothing any more.
         if _parts(shard, table, months).keys() >= parts.keys():
             raise ConfigurationError(
-                f"{shard.label} shows {shown:,} of the {held:,} rows in some parts of table {table.name}: a row policy, or a filter in a "
+                f"{shard.label} shows {shown:,} of the {held:,} rows in some parts of table {table}: a row policy, or a filter in a "
                 "settings profile, hides the others. They would be taken for missing and be written again. "
                 "Let the user of the fleet file see every row"
             )
 
 
-def _parts(shard: ShardConnection, table: Table, months: list[str]) -> dict[str, int]:
+def _parts(shard: ShardConnection, table: str, months: list[str]) -> dict[str, int]:
     rows = shard.rows(
         "SELECT name, rows FROM system.parts WHERE active AND rows > 0 AND database = {database:String} AND table = {table:String} "
-        "AND partition_id IN {months:Array(String)} ORDER BY rows DESC, name LIMIT {most:UInt32}",
-        {"database": shard.database, "table": table.name, "months": months, "most": _COUNTED_PARTS},
+        "AND (empty({months:Array(String)}) OR partition_id IN {months:Array(String)}) ORDER BY rows DESC, name LIMIT {most:UInt32}",
+        {"database": shard.database, "table": table, "months": months, "most": _COUNTED_PARTS},
     )
     # The largest that fit: they hold rows of the most customers and days. If none does, the smallest of them.
     parts: dict[str, int] = {}

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reindex_assets.clickhouse.schema import CONVERSATION
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, results
 from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice
 from reindex_assets.selection.groups import SliceGroup
@@ -28,8 +29,6 @@ PartitionPlace = tuple[int, str, str, str]
 #: In the table's place: what is known of the server itself, and at which address it was asked. Blocks may be numbered anew after a start
 #: (after a dropped part, or when its disk was restored), and are no proof across one.
 _SERVER = "(server)"
-#: The product's table that says on which shard a conversation stands.
-_CONVERSATION = "conversation"
 #: Seconds by which the same start differs from question to question: both of its parts are cut to whole seconds.
 _START_JITTER = 2
 #: How often new parts are asked for that are merged before they answer.
@@ -41,7 +40,7 @@ Parts = Mapping[PartitionPlace, Mapping[str, str]]
 def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, str]]:
     """The active parts of both tables on every shard, and of the conversations that say where rows of a kind belong: no data are read."""
 
-    tables = [*(table.name for table in TABLES), *([_CONVERSATION] if kind.is_of_conversations else [])]
+    tables = [*(table.name for table in TABLES), *([CONVERSATION] if kind.is_of_conversations else [])]
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         rows = shard.rows(
@@ -117,14 +116,14 @@ def compare_parts(before: Parts, now: Parts) -> PartChanges:
             continue
         touched = _touched_parts(old, new)
         if touched is None:
-            if table == _CONVERSATION:
+            if table == CONVERSATION:
                 has_moved_conversations = True
             else:
                 rewritten.add(_month(partition))
             continue
         if touched:
             inserted.setdefault((shard, table), []).extend(touched)
-        if table != _CONVERSATION and not new.keys() >= old.keys():
+        if table != CONVERSATION and not new.keys() >= old.keys():
             merged.add(_month(partition))
     names = {key: tuple(sorted(names)) for key, names in inserted.items()}
     return PartChanges(
@@ -144,8 +143,9 @@ def _touched_parts(old: Mapping[str, str], new: Mapping[str, str]) -> list[str] 
     after = [part for part in new_ranges if part is not None]
     if not all(any(_unchanged(old_part, new_part) for new_part in after) for old_part in before):
         return None
-    # A mutation takes the number of a block: that gap is no insert.
-    mutations = {part.mutation for part in (*before, *after)}
+    # A mutation takes the number of a block: that gap is no insert. A part without one says 0, which a replicated table gives to its first
+    # block.
+    mutations = {part.mutation for part in (*before, *after) if part.mutation}
     old_blocks = sorted([*((part.first, part.last) for part in before), *((number, number) for number in mutations)])
     touched = []
     for name, part in zip(new, after, strict=True):
@@ -206,7 +206,7 @@ def _month(partition: str) -> tuple[int, int] | None:
 def of_months(parts: Parts, slices: Iterable[Slice]) -> dict[PartitionPlace, Mapping[str, str]]:
     """The part of a list in which rows of some slices may stand: a table's partition holds the days of a month."""
     months = {None, *((item.day.year, item.day.month) for item in slices)}
-    return {place: names for place, names in parts.items() if place[1] == _CONVERSATION or _month(place[3]) in months}
+    return {place: names for place, names in parts.items() if place[1] == CONVERSATION or _month(place[3]) in months}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,7 @@ def changes_of_slices(
             break
         for group in groups:
             in_doubt |= slices_in_parts(shards, group, changes.inserted)
-            placement_in_doubt |= slices_in_parts(shards, group, changes.inserted, [_CONVERSATION])
+            placement_in_doubt |= slices_in_parts(shards, group, changes.inserted, [CONVERSATION])
         later = read_parts(shards, kind)
         if changes.are_still_there(later):
             break
@@ -268,7 +268,7 @@ def changes_of_slices(
 #: The slices that rows are of, by their table; of conversations, those whose scorecards may belong on their shard now.
 _SLICES_OF_ROWS: Mapping[str, str] = {
     **{table.name: f"customer, day FROM {table.name}\nWHERE {IN_SLICES}" for table in TABLES},
-    _CONVERSATION: f"customer, toDate32(conversation_start_time) AS day FROM {_CONVERSATION}\nWHERE {OF_CUSTOMERS}",
+    CONVERSATION: f"customer, toDate32(conversation_start_time) AS day FROM {CONVERSATION}\nWHERE {OF_CUSTOMERS}",
 }
 
 

@@ -121,7 +121,8 @@ def check_schema(shards: ShardSet) -> None:
     shards.map(check)
 
 
-#: Of the product's own table, which says on which shard a conversation stands.
+#: The product's own table, which says on which shard a conversation stands; and those of its columns that are read.
+CONVERSATION = "conversation"
 CONVERSATION_COLUMNS = ("customer", "profile", "conversation_id", "conversation_start_time")
 
 
@@ -136,8 +137,8 @@ def check_conversations(shards: ShardSet) -> None:
         columns = {
             str(row["name"])
             for row in shard.rows(
-                "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'conversation'",
-                {"database": shard.database},
+                "SELECT name FROM system.columns WHERE database = {database:String} AND table = {table:String}",
+                {"database": shard.database, "table": CONVERSATION},
             )
         }
         absent = [name for name in CONVERSATION_COLUMNS if name not in columns]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from reindex_assets.clickhouse.canary import prove_conversations
 from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint
@@ -69,6 +70,8 @@ class Comparison:
             cluster = self.dataset.cluster
             self.session = opening.enter_context(SourceSession(cluster.postgres))
             self.shards = opening.enter_context(ShardSet(cluster.clickhouse, "reindex_assets compare"))
+            if self.dataset.kind.is_of_conversations:
+                self.shards.map(prove_conversations)
             self._stack = opening.pop_all()
         return self
 
@@ -186,13 +189,13 @@ def _compare_group(
 ) -> tuple[list[SliceParity], Checkpoint | None]:
     """The parities of a group and, if the origin of row versions is given, a checkpoint of the equal slices."""
     sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
+    with_checkpoint = origin is not None
+    # Read first, also before the placement, so that a later reader of the checkpoint notices every change from here on.
+    parts = read_parts(shards, group.kind) if with_checkpoint else {}
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
     for table in TABLES:
         questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
-    with_checkpoint = origin is not None
-    # Read first, so that a later reader of the checkpoint notices every change from here on.
-    parts = read_parts(shards, group.kind) if with_checkpoint else {}
     table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:

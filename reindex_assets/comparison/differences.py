@@ -211,6 +211,8 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
         kinds[strangers] = _strangers(sides.table, strange, owners, group, scorecards)
         days = owners.column("day")
         source_days = _filled(source_days, strangers, pc.if_else(pc.equal(days, NO_DAY), None, days))
+    # A row that is present but wrong is not missing as well, unless it is in another slice: whatever its version says.
+    explains = ~np.isin(kinds, [_NUMBER[Difference.UNMERGED], _NUMBER[Difference.MOVED_DAY]])
     version, judged = _column(rest, "version"), np.uint64(sides.snapshot.microseconds)
     if sides.snapshot.is_standby:
         now = max(judged, np.uint64(time.time() * MICROSECONDS))
@@ -218,10 +220,9 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
         judged = now + np.uint64(1)
     kinds[(version >= judged) & (kinds != _NUMBER[Difference.UNMERGED])] = _NUMBER[Difference.AHEAD]
 
-    # A row that is present but wrong is not missing as well, unless it is in another slice.
-    apart = [_NUMBER[Difference.UNMERGED], _NUMBER[Difference.MOVED_DAY]]
-    explained = pc.is_in(_keys(missing, sides.table), value_set=keys.filter(pa.array(~np.isin(kinds, apart))))
-    missing = missing.filter(pc.invert(explained))
+    missing = missing.filter(
+        pc.invert(pc.is_in(_keys(missing, sides.table), value_set=keys.filter(pa.array(explains))))
+    )
     return pa.concat_tables(
         [
             _found(sides, rest, kinds, source_days, here.column("shard"), _evidence(rest, here, kinds)),

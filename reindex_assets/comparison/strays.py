@@ -29,7 +29,8 @@ from reindex_assets.selection.groups import SliceGroup, slice_group
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, shard_scope
 from reindex_assets.selection.source_sql import source_scope
 
-#: Rows that are looked at on each shard, for each table and reason: a fleet file may begin years after the product did.
+#: Rows that are looked at on each shard, for each table and reason, the latest days first: a fleet file may begin years after the product
+#: did.
 _MOST_ROWS = 20_000
 _NAMED = 3
 
@@ -44,7 +45,7 @@ _REASONS = (
 _COLUMNS = "customer, profile, toString(scorecard_id) AS id, template_type, day"
 _SOME_ROWS = "\n    UNION ALL\n    ".join(
     f"SELECT * FROM (SELECT {_COLUMNS}, {int(table is SCORECARD)} AS is_scorecard FROM {table.name}\n"
-    f"    WHERE {OF_CUSTOMERS} AND {reason}\n    LIMIT {_MOST_ROWS})"
+    f"    WHERE {OF_CUSTOMERS} AND {reason}\n    ORDER BY day DESC, customer, profile, scorecard_id LIMIT {_MOST_ROWS})"
     for table in TABLES
     for reason in _REASONS
 )
@@ -76,6 +77,11 @@ class Stray:
     rows: tuple[tuple[str, int], ...]
 
     @property
+    def place(self) -> tuple[Slice, bool, str, str]:
+        """Which stray it is, however many rows it has."""
+        return self.slice, self.is_copy, self.where, self.scorecard_id
+
+    @property
     def total(self) -> int:
         return sum(number for _, number in self.rows)
 
@@ -87,7 +93,9 @@ def find_strays(
     found = _strays_of(comparison, slices)
     if found and settle_seconds:
         time.sleep(settle_seconds)
-        found &= _strays_of(comparison, slices)
+        # How many rows it has may change meanwhile, by a merge for example.
+        before = {stray.place for stray in found}
+        found = {stray for stray in _strays_of(comparison, slices) if stray.place in before}
     strays: dict[Slice, list[Stray]] = defaultdict(list)
     for stray in sorted(found, key=lambda stray: (stray.slice, stray.where, stray.scorecard_id)):
         strays[stray.slice].append(stray)

@@ -18,11 +18,13 @@ from reindex_assets.errors import ConfigurationError
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: An address that holds one of these is a URL, perhaps with a password in it.
-_NO_HOST = re.compile(r"[\s@]|://|^$")
+_NO_HOST = re.compile(r"[\s@\[\]?#]|://|^$")
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]")
 
 
 def _checked_host(value: str) -> str:
-    if _NO_HOST.search(value):
+    # What libpq can't take apart it repeats as a whole, with the password.
+    if _NO_HOST.search(value) and not _IPV6.fullmatch(value):
         raise ValueError(
             "not a host name: write only the name or address; user, password and port have keys of their own"
         )

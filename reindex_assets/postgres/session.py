@@ -299,6 +299,9 @@ class SourceSession(AbstractContextManager["SourceSession"]):
                 f"({self.postgres.statement_timeout_seconds} s): {text}. Read less at once (group_scorecards of a run, fewer days "
                 "of a comparison), or raise statement_timeout_seconds (or max_rows_per_second, if that is set) in the fleet file"
             )
+        if "user request" in text:
+            # By somebody's Ctrl-C, or by pg_cancel_backend: nobody who does that wants it tried again.
+            return ReindexError(f"{self.address} cancelled the statement, as somebody has asked for: {text}")
         if refusal := policy_refusal(text, self.postgres, self.address):
             return refusal
         if state.startswith(_TRANSIENT) or not state:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from reindex_assets.clickhouse.canary import prove
+from reindex_assets.clickhouse.canary import prove, prove_conversations
 from reindex_assets.clickhouse.schema import check_conversations, check_schema
 from reindex_assets.clickhouse.shards import ShardConnection
 from reindex_assets.clickhouse.staging import StagingNames
@@ -304,6 +304,7 @@ def _check_shards(dataset: Dataset, engines: Engines, options: ReindexOptions, *
     check_schema(shards)
     if dataset.kind.is_of_conversations:
         check_conversations(shards)
+        shards.map(prove_conversations)
     settle_layout(shards, lambda: engines.source, dataset, dry_run=look_only)
     if not look_only or not is_unknown(read_records(shards)):
         assert_layout(shards, dataset.cluster_name, resharding=options.allow_reshard)

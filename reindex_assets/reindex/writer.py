@@ -3,7 +3,8 @@
 What lives here: the safe order of the writes. What does not: the statements (clickhouse/difference.py,
 clickhouse/deletes.py), placement (selection/shard_rule.py).
 
-1. Load the expected rows into staging tables, each row on its shard. If a shard's slices are empty, insert into the live tables directly.
+1. Load the expected rows into staging tables, each row on its shard. If the slices are empty on all shards, insert into the live tables
+   directly.
 2. Each shard compares staging with live, and finds rows of the same scorecards outside the group's slices (they moved).
    An acknowledgement is no evidence: before it is compared, staging has to show what was sent.
 3. Insert scores, then scorecards. Once every shard shows them, delete superseded, extra and moved rows: scorecards, then scores.
@@ -125,7 +126,8 @@ class GroupWriter:
             item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards.connections))}
             for item in group.slices
         }
-        self._direct: list[bool] = []
+        #: Whether rows go into the live tables at once. Where a shard holds any, nothing is written before it is known what has to go.
+        self._direct = False
         self._moved: dict[tuple[str, int], list[Key]] = {}
         #: By table name, and shards by number.
         self._changed: dict[str, list[list[difference.SliceChange]]] = {}
@@ -134,7 +136,8 @@ class GroupWriter:
         try:
             if self._options.clean_up and not self._options.dry_run:
                 self._clean_up()
-            self._direct = self._shards.map(self._prepare)
+            self._direct = not self._options.dry_run and all(self._shards.map(self._is_empty))
+            self._shards.map(self._prepare)
         except BaseException:
             self._drop_staging()
             raise
@@ -156,7 +159,7 @@ class GroupWriter:
                 self._send_identities()
         for shard, part in cut_by_shard(rows, len(self._shards)):
             waiting = self._waiting[table.name, shard]
-            waiting.add(self._with_version(part) if self._direct[shard] else part, table.columns)
+            waiting.add(self._with_version(part) if self._direct else part, table.columns)
             if waiting.block.rows >= self._options.batch_rows:
                 self._insert(table, shard)
 
@@ -191,14 +194,18 @@ class GroupWriter:
 
     # --- steps on one shard
 
-    def _prepare(self, shard: ShardConnection) -> bool:
-        """Creates the shard's staging tables; returns whether rows may go into its live tables directly."""
-        direct = not self._options.dry_run and all(staging.is_empty(shard, table, self._group) for table in TABLES)
+    def _is_empty(self, shard: ShardConnection) -> bool:
+        return all(staging.is_empty(shard, table, self._group) for table in TABLES)
+
+    def _prepare(self, shard: ShardConnection) -> None:
+        """Creates the shard's staging tables."""
         staging.create_identities(shard, self._names)
-        if not direct:
-            for table in TABLES:
+        for table in TABLES:
+            if self._direct:
+                # Rows of the same scorecards may have to go elsewhere.
+                deletes.expect_deletable(shard, table)
+            else:
                 staging.create_rows(shard, self._names, table)
-        return direct
 
     def _clean_up(self) -> None:
         for table in reversed(TABLES):
@@ -214,7 +221,7 @@ class GroupWriter:
         names = self._names
         for table in TABLES:
             sent = self._waiting[table.name, shard.index].sent
-            if self._direct[shard.index]:
+            if self._direct:
                 ours = f"{table.name} WHERE {IN_SLICES} AND version = {{snapshot:UInt64}}"
                 scope = {**shard_scope(self._group), "snapshot": self._snapshot}
                 expect(shard, f"rows of {table.name}", ours, table.columns, sent, scope)
@@ -225,21 +232,21 @@ class GroupWriter:
 
     def _expect_deletable(self, shard: ShardConnection, table: Table) -> None:
         of_table = [writes[table.name, shard.index] for writes in self._writes.values()]
-        if any(write.changed or write.deleted for write in of_table):
+        if not self._direct and any(write.changed or write.deleted for write in of_table):
             deletes.expect_deletable(shard, table)
 
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
-        if changes and not self._direct[shard.index]:
+        if changes and not self._direct:
             difference.insert_upserts(shard, self._names, table, self._snapshot)
 
     def _expect_upserts(self, shard: ShardConnection, table: Table) -> None:
-        if not self._direct[shard.index]:
+        if not self._direct:
             difference.expect_upserts(shard, self._names, table, self._group, self._snapshot)
 
     def _delete(self, shard: ShardConnection, table: Table) -> None:
         gone = list(self._moved[table.name, shard.index])
-        if not self._direct[shard.index]:
+        if not self._direct:
             keys, below = difference.keys_to_delete(shard, self._names, table, self._group, self._snapshot)
             gone += keys
             deletes.delete_rows(shard, table, deletes.older_copies(shard, table, below), self._snapshot)
@@ -258,7 +265,7 @@ class GroupWriter:
 
     def _insert(self, table: Table, shard: int) -> None:
         """Starts inserting the rows that wait for a shard."""
-        target = table.name if self._direct[shard] else self._names.rows(table)
+        target = table.name if self._direct else self._names.rows(table)
         waiting = self._waiting[table.name, shard]
         rows = waiting.take()
         waiting.inserts = [self._shards.submit(shard, lambda connection: connection.insert(target, rows))]
@@ -294,16 +301,14 @@ class GroupWriter:
                 self._count_moved(table, shard, moved)
 
     def _losses(self) -> dict[tuple[Slice, str], Loss]:
-        """What each slice would lose; empty if every row that has to go is a copy or has moved."""
+        """What each slice would lose: no rows that are copies or have moved."""
         losses = {}
         for table in TABLES:
             unexpected_rows: Counter[Slice] = Counter()
             vanished: Counter[Slice] = Counter()
             for changes in self._changed[table.name]:
                 unexpected_rows.update({change.slice: change.unexpected for change in changes if change.unexpected})
-            if not unexpected_rows:
-                continue
-            if any(
+            if unexpected_rows and any(
                 writes[table.name, shard].read for writes in self._writes.values() for shard in range(len(self._shards))
             ):
                 for of_shard in self._on_every_shard(self._vanished, table):
@@ -329,7 +334,7 @@ class GroupWriter:
         return difference.moved_keys(shard, self._names, table, self._group, self._snapshot)
 
     def _changes(self, shard: ShardConnection, table: Table) -> list[difference.SliceChange]:
-        if self._direct[shard.index]:
+        if self._direct:
             # Every row that was read has been written.
             return [
                 difference.SliceChange(slice=item, missing=writes[table.name, shard.index].read)

@@ -106,7 +106,7 @@ _IN_QUESTION = f"""\
     SELECT c.*
     FROM {{scorecards}} AS c {{join_conversations}}
     WHERE {_IS_NO_APPEAL}
-      AND {IN_TIME} AND (NOT ({_TIMES_HOLD}) OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
+      AND {IN_TIME} AND (({_TIMES_HOLD}) IS NOT TRUE OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
     UNION ALL
     SELECT c.*
     FROM {{scorecards}} AS c {{left_join_conversations}}
@@ -132,7 +132,7 @@ SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
             WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
             WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
             WHEN {{time}} >= {_TOMORROW} THEN '{{time_name}} lies in the future, and is copied once that day has come: ' || {{time}}
-            ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
+            ELSE 'created_at or updated_at is NULL, or one of them or submitted_at lies outside the years 1900 to 2299'
        END AS reason
 FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
 WHERE {_MAY_BE_OF_KIND}

@@ -30,6 +30,13 @@ def test_repairs_lists_what_is_given_up_and_ends_with_0_when_nothing_is(instance
     assert command("repairs", "--again", "--json").output.strip() == "[]"
 
 
+def test_of_a_customer_that_the_fleet_does_not_have_nothing_is_said(instance: DagsterInstance) -> None:
+    for again in ([], ["--again"]):
+        answer = command("repairs", "--customer", "acmee", *again)
+        assert answer.status == 2
+        assert "unknown customer 'acmee'" in answer.words
+
+
 def test_given_up_repairs_are_read_from_the_sensors_cursor_and_asked_for_again(instance: DagsterInstance) -> None:
     repair = Repair(
         customer="acme",

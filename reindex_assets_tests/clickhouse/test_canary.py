@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -17,12 +18,14 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse import canary
 from reindex_assets.clickhouse.schema import apply_schema
 from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.oracle.compare import assert_equal
+from reindex_assets.local.stack import files_of_stack
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import Slice
-from reindex_assets.reindex.job import ReindexOptions
+from reindex_assets.model import CONVERSATION, Slice
+from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets.retry import EVIDENCE
 from reindex_assets_tests.support.faulty_shard import Fault, faulty_shard
@@ -30,6 +33,7 @@ from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, 
 from reindex_assets_tests.support.profiles import Serve
 from reindex_assets_tests.support.running import content, staging_tables
 
+CONVERSATION_SQL = Path(files_of_stack.__file__).with_name("conversation.sql")
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 SLICE = Slice("acme", date(2026, 1, 5))
 EVERYTHING = ReindexOptions(attempts=1, everything=True)
@@ -65,6 +69,27 @@ def test_a_row_policy_on_a_live_table_stops_a_run_before_it_writes(
         assert content([client]) == before
         succeeded(reindex(fleet, [SLICE]))
         assert_equal(source, [client], kind="process")
+
+
+@pytest.mark.parametrize("condition", ["0", "customer != 'acme'"])
+def test_a_row_policy_on_conversations_stops_runs_and_comparisons(serve: Serve, condition: str) -> None:
+    """A scorecard whose conversation is hidden would be moved to another shard, and comparisons would find it right there."""
+    with serve() as (fleet, client):
+        apply_schema(fleet.clusters[CLUSTER])
+        client.command(CONVERSATION_SQL.read_text(encoding="utf-8"))
+        client.command("INSERT INTO conversation (customer, conversation_id) VALUES ('acme', 'c1'), ('globex', 'c2')")
+
+    policies = f"<default><conversation><filter>{condition}</filter></conversation></default>"
+    with serve(policies=policies) as (fleet, _):
+        dataset = fleet.dataset(CLUSTER, CONVERSATION)
+        hidden = "rows in some parts of table conversation: a row policy"
+        with pytest.raises(ConfigurationError, match=hidden), Comparison(dataset):
+            pass
+        with pytest.raises(ConfigurationError, match=hidden):
+            Reindex(dataset).run([SLICE])
+
+    with serve() as (fleet, _), Comparison(fleet.dataset(CLUSTER, CONVERSATION)):
+        pass
 
 
 @pytest.mark.parametrize("hidden", ["parts", "mutations"])

@@ -172,14 +172,17 @@ def tell(partition: Partition, story: Story) -> None:
 
 
 @settings(max_examples=700, deadline=None)
-@given(stories=two_stories())
-# A mutation that has come half way; a block whose number was given to another after a start.
-@example(stories=([("insert", 1), ("insert", 1), ("mutate", 0), ("rewrite", 4)], [("rewrite", 4)]))
-@example(stories=([("insert", 1), ("insert", 1)], [("drop", 1), ("restart", 0), ("insert", 2), ("merge", 0)]))
-@example(stories=([("insert", 1)] * 3, [("drop", 1), ("merge", 0)]))
-def test_no_change_of_rows_goes_without_a_word(stories: tuple[Story, Story]) -> None:
+@given(stories=two_stories(), first_block=st.sampled_from([0, 1]))
+# A mutation that has come half way; a block whose number was given to another after a start; the first block of a replicated table.
+@example(stories=([("insert", 1), ("insert", 1), ("mutate", 0), ("rewrite", 4)], [("rewrite", 4)]), first_block=1)
+@example(
+    stories=([("insert", 1), ("insert", 1)], [("drop", 1), ("restart", 0), ("insert", 2), ("merge", 0)]), first_block=1
+)
+@example(stories=([("insert", 1)] * 3, [("drop", 1), ("merge", 0)]), first_block=1)
+@example(stories=([], [("insert", 1)]), first_block=0)
+def test_no_change_of_rows_goes_without_a_word(stories: tuple[Story, Story], first_block: int) -> None:
     before, after = stories
-    partition = Partition()
+    partition = Partition(next_block=first_block)
     tell(partition, before)
     known, listed = partition.rows, partition.listed()
     tell(partition, after)
@@ -224,6 +227,9 @@ def test_a_merge_of_known_neighbours_is_no_change_and_nothing_is_none(
         (["202601_1_1_0_2", "202601_3_3_0"], ["202601_1_3_1_2"], False, False),
         # Any other gap may be an insert that ended late.
         (["202601_1_1_0_2", "202601_4_4_0"], ["202601_1_4_1_2"], True, False),
+        # A replicated table gives the number 0 to its first block, and a part without a mutation says 0.
+        ([], ["202601_0_0_0"], True, False),
+        (["202601_1_1_0"], ["202601_0_0_0", "202601_1_1_0"], True, False),
         # A lightweight UPDATE: its rows show under the name of the part that they patch.
         (["202601_1_1_0"], ["202601_1_1_0", "patch-b933d9231352fd18ab1268083758ce66-202601_3_3_0_2"], False, True),
         (["202601_1_1_0"], ["202601_1_1_0", "202601_2_2_0_3_strange"], False, True),

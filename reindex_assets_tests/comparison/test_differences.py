@@ -258,6 +258,28 @@ def add_copies_ahead(shard_clients: list[Client], scorecard: application.Scoreca
 
 
 @pytest.mark.usefixtures("equal")
+def test_a_row_of_a_future_version_on_another_day_does_not_hide_that_the_scorecard_is_missing_on_its_own(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    former, now = (Slice("acme", PLAN.all_days[day]) for day in (1, 2))
+    [scorecard] = application.scorecards_of(source, former)
+    add_copies_ahead(shard_clients, scorecard)
+    merge_all(shard_clients)
+    application.update(source, scorecard, "process_interaction_at = process_interaction_at + interval '24 hours'")
+
+    found = look(fleet, [former, now])
+    differences = [found[item].differences for item in (former, now)]
+    assert differences[0] is not None
+    assert differences[0].of(Difference.AHEAD, SCORECARD) == 1
+    assert differences[1] is not None
+    assert differences[1].of(Difference.MISSING, SCORECARD) == 1
+    assert not found[now].is_equal
+
+    Reindex(fleet.dataset(CLUSTER, PROCESS)).run([former, now])
+    assert look(fleet, [now])[now].sums_agree
+
+
+@pytest.mark.usefixtures("equal")
 def test_a_wrong_row_whose_version_lies_ahead_of_the_clock_is_named_with_the_time_until_which_nothing_can_be_done(
     fleet: Fleet, source: Connection, shard_clients: list[Client]
 ) -> None:

@@ -14,8 +14,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.comparison import strays
+from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.verification import Depth, Verification, verify
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CONVERSATION, PROCESS, SCORECARD, TABLES, Kind, Slice
 from reindex_assets_tests.support.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded
 
@@ -87,6 +90,22 @@ def test_a_copy_outside_every_partition_is_told_under_its_scorecards_day_and_goe
     succeeded(reindex(fleet, [SLICE]))
     assert verified(fleet).agrees
     assert verified(fleet).rows(SCORECARD.name) == (2, 2)
+
+
+def test_a_stray_that_is_written_to_or_merged_meanwhile_is_told_all_the_same(
+    fleet: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = add_scorecard(source, NOON)
+    succeeded(reindex(fleet, [SLICE]))
+    place = PLACES["with the unknown template type 0"]
+    copy(shard_clients, card, **place)
+    monkeypatch.setattr(
+        "reindex_assets.comparison.strays.time.sleep", lambda seconds: copy(shard_clients, card, **place)
+    )
+    with Comparison(fleet.dataset(CLUSTER, PROCESS)) as comparison:
+        [[stray]] = strays.find_strays(comparison, [SLICE], settle_seconds=1).values()
+    assert stray.scorecard_id == card
+    assert stray.total > 3
 
 
 def test_what_belongs_to_nobody_is_told_under_its_day_or_the_nearest_and_no_run_touches_it(

@@ -30,7 +30,7 @@ SLICE = Slice("acme", DAY)
 pytestmark = pytest.mark.usefixtures("clean")
 
 
-def of(column: str, value: str) -> dict[str, Any]:
+def of(column: str, value: str | None) -> dict[str, Any]:
     return {column: value}
 
 
@@ -201,6 +201,24 @@ def test_a_time_that_clickhouse_cannot_hold_is_quarantined_and_never_clamped(
     found = differences(source, shard_clients, kind="process")
     assert [line.split(":")[0] for line in found] == ["missing"] * 15
     assert {line.split()[3] for line in found} == bad
+
+
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_a_time_that_a_product_without_our_constraints_leaves_out_is_quarantined(
+    fleet: Fleet, source: Connection, column: str
+) -> None:
+    add_good_rows(source)
+    with source.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE director.scorecards ALTER {column} DROP NOT NULL")
+    try:
+        bad = add_scorecard(source, NOON, **of(column, None))
+        [row] = succeeded(reindex(fleet, [SLICE]))[SLICE].quarantined
+        assert row.scorecard_id == bad
+        assert "created_at or updated_at is NULL" in row.reason
+    finally:
+        with source.cursor() as cursor:
+            cursor.execute(f"DELETE FROM director.scorecards WHERE {column} IS NULL")
+            cursor.execute(f"ALTER TABLE director.scorecards ALTER {column} SET NOT NULL")
 
 
 def test_the_first_and_the_last_microsecond_that_clickhouse_can_hold_arrive(

@@ -229,6 +229,8 @@ def test_a_fleet_cannot_be_changed_once_it_is_loaded(tmp_path: Path) -> None:
         ("  voice-prod:", "  voice prod:", 24, "'voice prod' is not a valid name"),
         ("slices: s3://", "slices: s3://key:secret@", 3, "slices: Value error, a URL with a password"),
         ("host: director.internal", "host: postgres://director.internal", 7, "not a host name"),
+        ("host: director.internal", 'host: "[2001:db8::5"', 7, "not a host name"),
+        ("host: director.internal", 'host: "[::1]x"', 7, "not a host name"),
         (
             "    customers:\n      spirit",
             "    schedule: {checks: 30 25 * * *}\n    customers:\n      spirit",

@@ -20,6 +20,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.history.dead_runs import PoolQueue
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
@@ -110,6 +111,20 @@ def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_killed(
     assert f"pid {first.pid} on" in errors
     assert second.returncode == 0, errors
     assert instance.get_run_by_id(holder.run_id).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+
+
+def test_who_waits_for_a_pool_without_slots_says_so(instance: DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots(POOL, 0)
+    storage.claim_concurrency_slot(POOL, "this run", "step")
+    notes: list[str] = []
+    try:
+        assert PoolQueue(instance, POOL, "this run", 180, notes.append).look()
+    finally:
+        storage.free_concurrency_slots_for_run("this run")
+    assert notes == [
+        f"waiting for one of the 0 slots of pool {POOL}, of which nobody gets one until the limit is raised"
+    ]
 
 
 def test_a_command_that_is_refused_does_not_wait_before(

@@ -98,6 +98,12 @@ def test_a_statement_that_takes_too_long_ends_with_an_error_that_names_the_limit
     assert not isinstance(cancelled.value, SourceUnreachableError)
 
 
+def test_a_statement_that_somebody_cancels_is_not_tried_again(fleet: Fleet) -> None:
+    with session(fleet) as reading, pytest.raises(ReindexError, match="as somebody has asked for") as cancelled:
+        reading.rows("SELECT pg_cancel_backend(pg_backend_pid()) AS done, pg_sleep(60)::text AS slept")
+    assert not isinstance(cancelled.value, SourceUnreachableError)
+
+
 def test_a_reader_that_stops_in_the_middle_of_a_stream_does_not_hold_its_snapshot_for_ever(
     fleet: Fleet, source: Connection
 ) -> None:

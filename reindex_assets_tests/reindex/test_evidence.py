@@ -248,6 +248,27 @@ def a_mutation_that_fails(client: Client) -> Callable[[], None]:
 
 
 @pytest.mark.usefixtures("changed")
+@pytest.mark.parametrize("empty", [(0,), (0, 1)], ids=["one of the shards holds nothing", "no shard holds anything"])
+def test_nothing_is_inserted_on_other_shards_either_where_one_can_not_delete(
+    fleet: Fleet, shard_clients: list[Client], empty: tuple[int, ...]
+) -> None:
+    for number in empty:
+        for table in ("score", "scorecard"):
+            shard_clients[number].command(f"TRUNCATE TABLE {table}")
+    before = {item: content(shard_clients, where(item)) for item in SLICES}
+    mend = a_projection(shard_clients[1])
+    try:
+        outcomes = attempt(fleet, SLICES, ONCE)
+    finally:
+        mend()
+    # Those of which nothing has to go may be written.
+    failed = [outcome.slice for outcome in outcomes if outcome.error is not None]
+    assert failed
+    assert all("Nothing was written" in failure for failure in errors(outcomes))
+    assert {item: content(shard_clients, where(item)) for item in failed} == {item: before[item] for item in failed}
+
+
+@pytest.mark.usefixtures("changed")
 @pytest.mark.parametrize(
     ("obstacle", "words"),
     [

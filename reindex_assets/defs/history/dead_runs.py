@@ -115,9 +115,10 @@ class PoolQueue:
         # Those that wait as well: a dead one among them would be given the next slot.
         others = info.active_run_ids | {step.run_id for step in info.pending_steps} - {self._run_id}
         holders = [words for run_id in sorted(others) if (words := self._holder(run_id, run_id in info.active_run_ids))]
-        if not holders or info.active_slot_count < (info.limit or 0):
+        if info.limit != 0 and (not holders or info.active_slot_count < (info.limit or 0)):
             return True
-        note = f"waiting for one of the {info.limit} slots of pool {self._pool}, held by {'; '.join(holders)}"
+        held = f"held by {'; '.join(holders)}" if holders else "of which nobody gets one until the limit is raised"
+        note = f"waiting for one of the {info.limit} slots of pool {self._pool}, {held}"
         if note != self._noted:
             self._noted = note
             self._on_note(note)

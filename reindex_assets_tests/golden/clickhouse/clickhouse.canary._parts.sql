@@ -4,6 +4,6 @@ WHERE active
   AND rows > 0
   AND database = {database:String}
   AND table = {table:String}
-  AND partition_id IN {months:Array(String)}
+  AND (empty({months:Array(String)}) OR partition_id IN {months:Array(String)})
 ORDER BY rows DESC, name
 LIMIT {most:UInt32}

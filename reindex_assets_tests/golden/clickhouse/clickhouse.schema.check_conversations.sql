@@ -1,1 +1,1 @@
-SELECT name FROM system.columns WHERE database = {database:String} AND table = 'conversation'
+SELECT name FROM system.columns WHERE database = {database:String} AND table = {table:String}

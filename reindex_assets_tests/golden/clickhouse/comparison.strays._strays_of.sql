@@ -15,6 +15,7 @@ FROM (
               OR has({profiles:Array(String)}, concat(customer, '/', profile))
           )
           AND template_type NOT IN (1, 2)
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
     UNION ALL
@@ -29,6 +30,7 @@ FROM (
           )
           AND NOT (template_type NOT IN (1, 2))
           AND day > {today:Date32}
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
     UNION ALL
@@ -43,6 +45,7 @@ FROM (
           )
           AND NOT (template_type NOT IN (1, 2))
           AND day < {first_day:Date32}
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
     UNION ALL
@@ -56,6 +59,7 @@ FROM (
               OR has({profiles:Array(String)}, concat(customer, '/', profile))
           )
           AND template_type NOT IN (1, 2)
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
     UNION ALL
@@ -70,6 +74,7 @@ FROM (
           )
           AND NOT (template_type NOT IN (1, 2))
           AND day > {today:Date32}
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
     UNION ALL
@@ -84,6 +89,7 @@ FROM (
           )
           AND NOT (template_type NOT IN (1, 2))
           AND day < {first_day:Date32}
+        ORDER BY day DESC, customer, profile, scorecard_id
         LIMIT 20000
     )
 )

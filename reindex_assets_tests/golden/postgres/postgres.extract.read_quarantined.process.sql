@@ -42,7 +42,7 @@ SELECT
             ) + interval '24 hours'
         ) THEN 'process_interaction_at lies in the future, and is copied once that day has come: '
             || c.process_interaction_at
-        ELSE 'created_at, updated_at or submitted_at lies outside the years 1900 to 2299'
+        ELSE 'created_at or updated_at is NULL, or one of them or submitted_at lies outside the years 1900 to 2299'
     END AS reason
 FROM (
     SELECT c.*
@@ -59,7 +59,7 @@ FROM (
           AND c.process_interaction_at < '2026-01-21T00:00:00+00:00'::timestamptz
       )
       AND (
-          NOT (
+          (
               c.created_at >= timestamptz '1900-01-01T00:00:00+00:00'
               AND c.created_at < timestamptz '2300-01-01T00:00:00+00:00'
               AND c.updated_at >= timestamptz '1900-01-01T00:00:00+00:00'
@@ -71,7 +71,7 @@ FROM (
                       AND c.submitted_at < timestamptz '2300-01-01T00:00:00+00:00'
                   )
               )
-          )
+          ) IS NOT TRUE
           OR (c.scorecard_type IS NOT NULL AND c.scorecard_type <> 0)
           OR (
               (c.customer, c.profile, c.template_id, c.template_revision_id) IN (

@@ -1,0 +1,1 @@
+SELECT count() AS found FROM conversation WHERE _part IN {parts:Array(String)} SETTINGS apply_deleted_mask = 0
