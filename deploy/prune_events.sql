@@ -1,7 +1,7 @@
 -- Makes room in Dagster's Postgres: psql -v days=30 -f deploy/prune_events.sql, every night, with the daemon at work.
 --
--- Of runs that ended more than so many days ago it deletes the events and the verdicts that later ones have replaced. What it keeps of
--- them, however old it is: the latest materialization of each asset's partition and the latest verdict of each check's partition, with its event. So the UI goes on
+-- Of runs that ended more than so many days ago it deletes the events and the check results that later ones have replaced. What it keeps of
+-- them, however old it is: the latest materialization of each asset's partition and the latest result of each check's partition, with its event. So the UI goes on
 -- showing what is done and green (Dagster's own "delete run" would make these partitions missing again), and only the log of an old run is empty.
 -- Failed attempts of that age are forgotten: such a partition shows as it was before them.
 BEGIN;
