@@ -5,6 +5,8 @@ A message names the customer, day, shard or file, says what to do, and never hol
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class ReindexError(Exception):
     """Base of every error this project raises on purpose."""
@@ -63,7 +65,15 @@ class LayoutError(PlacementError):
 
 
 class MassDeletionError(ReindexError):
-    """Much of what ClickHouse holds is not in Postgres. Nothing was deleted: somebody has to confirm that Postgres is right."""
+    """Much of what ClickHouse holds is not in Postgres. Nothing was deleted: somebody has to confirm that Postgres is right.
+
+    Attributes:
+        slices: those that would lose too much.
+    """
+
+    def __init__(self, message: str, slices: Collection[object] = ()) -> None:
+        super().__init__(message)
+        self.slices = frozenset(slices)
 
 
 class SliceBusyError(TransientError):

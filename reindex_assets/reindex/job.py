@@ -23,6 +23,7 @@ from reindex_assets.drift.unchanged import Unchanged
 from reindex_assets.errors import (
     ConfigurationError,
     LayoutError,
+    MassDeletionError,
     ReindexError,
     SliceBusyError,
     TransientError,
@@ -206,6 +207,15 @@ class Reindex:
             engines.let_go()
             self._progress = replace(self._progress, rows=rows_before)
             text = str(error) if isinstance(error, ReindexError) else f"{type(error).__name__}: {error}"
+            of_error = error.slices if isinstance(error, MassDeletionError) else frozenset()
+            if refused := [item for item in group.slices if item in of_error]:
+                outcomes = [SliceOutcome(slice=item, steps=chain, error=text) for item in refused]
+                self._report(outcomes)
+                # The others together: rows that have moved from one of them to another are not gone.
+                for others in self._groups(set(group.slices) - set(refused), {}):
+                    self._on_retry(f"{others}: going on without {len(refused)} slices. {text}")
+                    outcomes += self._attempt(others, chain, engines, attempts)
+                return outcomes
             if len(group.slices) > 1 and not isinstance(error, UnreachableError):
                 # Any of them may be at fault.
                 self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")

@@ -9,7 +9,7 @@ rows had been deleted. To a run that only follows the difference, all of them me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from reindex_assets.config.cluster import Deletions
@@ -65,7 +65,8 @@ class DeletionGuard:
             if place not in refused and loss.vanished >= self._window.get(place, loss).vanished:
                 self._window[place] = loss
         if refused:
-            raise _question("; ".join(_words(loss, table, f"of {item}") for (item, table), loss in _first(refused)))
+            words = "; ".join(_words(loss, table, f"of {item}") for (item, table), loss in _first(refused))
+            raise _question(words, {item for item, _ in refused})
         for table in {name for _, name in losses}:
             window = [loss for (_, name), loss in self._window.items() if name == table]
             total = Loss(
@@ -73,8 +74,10 @@ class DeletionGuard:
                 vanished=sum(loss.vanished for loss in window),
                 expected=sum(loss.expected for loss in window),
             )
-            if self._is_too_much(total) and any(loss.vanished for (_, name), loss in losses.items() if name == table):
-                raise _question(_words(total, table, f"of the {len(window):,} partitions that this run has come to"))
+            losing = {item for (item, name), loss in losses.items() if name == table and loss.vanished}
+            if self._is_too_much(total) and losing:
+                where = f"of the {len(window):,} partitions that this run has come to"
+                raise _question(_words(total, table, where), losing)
 
     def _is_too_much(self, loss: Loss) -> bool:
         is_emptied = loss.expected == 0 and loss.vanished >= self._limits.emptied_rows
@@ -89,9 +92,10 @@ def _first(refused: Losses) -> list[tuple[tuple[Slice, str], Loss]]:
     return sorted(refused.items(), key=lambda entry: -entry[1].vanished)[:_NAMED]
 
 
-def _question(what: str) -> MassDeletionError:
+def _question(what: str, slices: Collection[Slice]) -> MassDeletionError:
     return MassDeletionError(
         f"this would delete {what}, because Postgres doesn't have them. Nothing was written or deleted. First make sure that Postgres is "
         "right: nothing was restored or emptied, and the reader may see all rows. Then allow it: `reindex-assets reindex --allow-deletes`, "
-        "`allow_deletes: true` in the run config, or `deletions: {allowed: true}` in the fleet file"
+        "`allow_deletes: true` in the run config, or `deletions: {allowed: true}` in the fleet file",
+        slices,
     )

@@ -255,6 +255,25 @@ def test_rows_that_only_move_are_no_deletion(fleet: Fleet, source: Connection, s
 
 
 @pytest.mark.usefixtures("equal")
+def test_rows_that_move_beside_a_partition_that_is_refused_are_no_deletion_either(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    strict = fleet.model_copy(update={"deletions": Deletions(share=0.001, rows=1, emptied_rows=1)})
+    execute(source, *GONE["scorecards and scores are deleted"])
+    execute(
+        source,
+        "UPDATE director.scorecards SET process_interaction_at = process_interaction_at + interval '1 day' "
+        f"WHERE customer = '{CUSTOMER}' AND (process_interaction_at AT TIME ZONE 'UTC')::date = '{PLAN.all_days[2]}'",
+    )
+
+    outcomes = attempt(strict, SLICES)
+
+    assert [outcome.slice for outcome in outcomes if outcome.error] == [EMPTIED]
+    reindex(fleet, [EMPTIED], ALLOWED)
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("equal")
 @pytest.mark.parametrize("way", ["the fleet file", "clean_up"])
 def test_other_ways_of_saying_yes(fleet: Fleet, source: Connection, shard_clients: list[Client], way: str) -> None:
     execute(source, *GONE["scorecards and scores are deleted"])
