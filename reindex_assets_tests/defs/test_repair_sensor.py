@@ -220,6 +220,12 @@ def test_a_partition_that_cannot_be_repaired_is_given_up_told_and_taken_up_when_
     assert loop.slices(request) == {item}
     assert loop.run(request).success
     oracle.assert_equal(source, shard_clients, kind="process")
+    before = loop.cursor
+    loop.tick()
+    assert loop.ledger.repairs == ()
+    # A tick that dies before its cursor is stored has seen that it is equal, and told nobody.
+    loop.cursor = before
+    assert loop.ledger.repairs
     loop.tick()
     assert loop.ledger.repairs == ()
     assert loop.verdict("nothing_left_failed", item) is True
