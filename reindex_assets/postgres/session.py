@@ -47,6 +47,7 @@ _ROW_BYTES = 256
 #: SQLSTATE classes after which the same statement may succeed: connection, resources, operator intervention, conflict.
 _TRANSIENT = ("08", "53", "57", "58", "40")
 
+_CANCELLED = "57014"
 _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
 
 #: For one transaction alone. From PostgreSQL 12 on.
@@ -299,7 +300,7 @@ class SourceSession(AbstractContextManager["SourceSession"]):
                 f"({self.postgres.statement_timeout_seconds} s): {text}. Read less at once (group_scorecards of a run, fewer days "
                 "of a comparison), or raise statement_timeout_seconds (or max_rows_per_second, if that is set) in the fleet file"
             )
-        if "user request" in text:
+        if state == _CANCELLED:
             # By somebody's Ctrl-C, or by pg_cancel_backend: nobody who does that wants it tried again.
             return ReindexError(f"{self.address} cancelled the statement, as somebody has asked for: {text}")
         if refusal := policy_refusal(text, self.postgres, self.address):

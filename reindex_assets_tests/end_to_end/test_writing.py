@@ -241,10 +241,9 @@ class WritingMachine(RuleBasedStateMachine):
     def edit_as_application(self) -> None:
         """The application edits a scorecard, and its real-time writer writes it."""
         seed = next(self.seeds)
-        with suppress(AssertionError):
-            [scorecard] = scorecards_of(self.world.source, SLICES[seed % len(SLICES)])
-            update(self.world.source, scorecard, f"score = {seed}")
-            write_as_application(self.world.source, self.world.of_application, scorecard)
+        [scorecard] = scorecards_of(self.world.source, SLICES[seed % len(SLICES)])
+        update(self.world.source, scorecard, f"score = {seed}")
+        write_as_application(self.world.source, self.world.of_application, scorecard)
 
     @contextmanager
     def watched(self, network: Network) -> Iterator[Network]:

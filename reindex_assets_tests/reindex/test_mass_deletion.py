@@ -29,6 +29,7 @@ from reindex_assets_tests.support.running import (
     PLAN,
     attempt,
     content,
+    count_rows,
     errors,
     holds_plan,
     reindex,
@@ -251,6 +252,28 @@ def test_rows_that_only_move_are_no_deletion(fleet: Fleet, source: Connection, s
 
     assert errors(attempt(strict, SLICES)) == []
 
+    assert_equal(source, shard_clients, kind="process")
+
+
+@pytest.mark.usefixtures("equal")
+def test_partitions_that_lose_nothing_count_for_what_the_others_may_lose(
+    fleet: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    """Emptied partitions, each of them below the limit, and together a small part of what the run holds."""
+    emptied = [Slice(customer, PLAN.all_days[1]) for customer in (CUSTOMER, "globex")]
+    of_slice = {
+        item: sum(count_rows(shard_clients, "score", f"customer = '{item.customer}' AND day = '{item.day}'"))
+        for item in emptied
+    }
+    each = fleet.model_copy(update={"deletions": Deletions(rows=100_000, emptied_rows=max(of_slice.values()) + 1)})
+    for item in emptied:
+        execute(source, *(statement.replace(CUSTOMER, item.customer) for statement in GONE["scores are deleted"]))
+
+    # One group after the other, and those that lose something first and last.
+    others = [item for item in SLICES if item not in emptied]
+    options = ReindexOptions(group_scorecards=1)
+    assert sum(of_slice.values()) > max(of_slice.values()) + 1
+    assert errors(attempt(each, [*others, *emptied], options)) == []
     assert_equal(source, shard_clients, kind="process")
 
 

@@ -93,7 +93,7 @@ class _Tick:
         suspect, results = self._red_results(cursor.results)
         # Read before the look: a run that ends during the look may have changed what the look saw earlier.
         busy = self._in_flight()
-        report = self._look(days, suspect, busy, ledger)
+        report = self._look(days, suspect, busy, ledger, now)
         decision = decide(ledger, _drifts(report.drifted), report.equal, now, self._watch)
         rectangles = self._rectangles(decision, busy, report)
         asked = {item for rectangle in rectangles for item in rectangle.slices} & set(decision.request)
@@ -116,13 +116,14 @@ class _Tick:
         suspect: Collection[Slice],
         busy: Collection[Slice],
         ledger: Ledger,
+        now: float,
     ) -> WatchResult:
         store = WatchStore(self._dataset)
         hasty = self._dataset.with_connection_wait(_CONNECTION_WAIT_SECONDS)
         before = store.load()
         # Both at once can't be true: a tick was lost after it had stored what it saw, and before its cursor was.
         repaired = {item for item in ledger.by_slice() if item in before.slices and before.slices[item].is_equal}
-        paused = ledger.paused(time.time(), self._watch)
+        paused = ledger.paused(now, self._watch)
         report = look(hasty, days, before, suspect={*suspect, *repaired}, in_flight=busy, paused=paused)
         store.save(report.state)
         return report
