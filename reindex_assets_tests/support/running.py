@@ -34,13 +34,18 @@ def slices_of(plan: DataPlan) -> list[Slice]:
 
 
 def holds_plan(shard_clients: Sequence[Client], plan: DataPlan) -> bool:
-    """Whether the slices of a plan, and no others, have rows in ClickHouse: an earlier test may have left those of other days."""
-    found = {
-        Slice(customer, day)
-        for client in shard_clients
-        for customer, day in client.query("SELECT DISTINCT customer, day FROM scorecard").result_rows
-    }
-    return set(slices_of(plan)) == found
+    """Whether the slices of a plan, and no others, have rows in both tables of ClickHouse: an earlier test may have left those of other
+    days, or scorecards without scores."""
+    expected = set(slices_of(plan))
+    return all(
+        expected
+        == {
+            Slice(customer, day)
+            for client in shard_clients
+            for customer, day in client.query(f"SELECT DISTINCT customer, day FROM {table}").result_rows
+        }
+        for table in ("scorecard", "score")
+    )
 
 
 def attempt(
