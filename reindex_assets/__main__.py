@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from reindex_assets.cli.app import build_app
+from reindex_assets.cli.group import panel_of
 from reindex_assets.local.commands import local_app
 from reindex_assets.local.demo.commands import demo, dev
 
 app = build_app()
-app.command()(demo)
-app.command()(dev)
-app.add_typer(local_app, name="local")
+for command in (demo, dev):
+    app.command(rich_help_panel=panel_of(command.__name__))(command)
+app.add_typer(local_app, name="local", rich_help_panel=panel_of("local"))
 
 if __name__ == "__main__":
     app()

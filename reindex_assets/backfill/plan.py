@@ -120,7 +120,7 @@ def chosen_customers(
         ConfigurationError: not exactly one of the last three arguments is given, or the fleet file lacks a customer or cluster.
     """
     if sum(map(bool, (customers, clusters, everyone))) != 1:
-        raise ConfigurationError("choose the customers with exactly one of --customers, --cluster and --all")
+        raise ConfigurationError("choose the customers with exactly one of --customer, --cluster and --all")
     for name in clusters:
         if name not in fleet.clusters:
             raise ConfigurationError(f"unknown cluster {name!r}: the fleet file has {', '.join(fleet.clusters)}")

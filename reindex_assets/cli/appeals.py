@@ -29,18 +29,25 @@ def appeals(
     most: Annotated[
         int,
         typer.Option(
-            "--max", min=1, max=MAX_SCORECARDS, help="The most appeals to delete per cluster. The next call continues."
+            "--max",
+            metavar="N",
+            min=1,
+            max=MAX_SCORECARDS,
+            help="The most appeals to delete per cluster. The next call continues.",
         ),
     ] = PurgeOptions().max_scorecards,
     yes: options.Yes = False,
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Finds appeals on every ClickHouse shard; --purge deletes them. Exit status: 0 there are none, 1 there are some, 2 could not tell."""
+    """Finds appeals on every ClickHouse shard; --purge deletes them.
+
+    Exit status: 0 there are none, 1 there are some, 2 could not tell.
+    """
     if as_json and purge and not yes:
         raise ConfigurationError("--json can't ask: add --yes to --purge, or look first without --purge")
     opened = options.open_fleet(fleet)
-    groups = plan_purges(opened, customer or [], first.date(), last.date())
+    groups = plan_purges(opened, options.customers_of(opened, customer), first, last)
     console, notes = Console(), Console(stderr=True)
     reports = [] if purge and yes else _run(opened, groups, PurgeOptions(dry_run=True), notes)
     if not as_json:

@@ -16,7 +16,6 @@ from rich.live import Live
 from reindex_assets.backfill.plan import chosen_customers, days_of_window
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
-from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.selection.days import check_days
 
@@ -27,33 +26,30 @@ _NO_DAEMON = (
 )
 
 
-def add_backfill_commands(app: typer.Typer) -> None:
-    app.command()(backfill)
-    app.command()(status)
-
-
 def backfill(
     first: options.FirstDay,
     last: options.LastDay,
-    customers: Annotated[
-        list[str] | None,
-        typer.Option("--customers", help="A customer, or several separated by commas; may be repeated."),
-    ] = None,
+    customer: options.NamedCustomer = None,
     cluster: Annotated[
-        list[str] | None, typer.Option("--cluster", help="All customers of a cluster; may be repeated.")
+        list[str] | None, typer.Option("--cluster", metavar="NAME", help="All customers of a cluster; may be repeated.")
     ] = None,
     everyone: Annotated[bool, typer.Option("--all", help="All customers of the fleet.")] = False,
     window: Annotated[
         str,
         typer.Option(
             "--window",
+            metavar="DAYS",
             help="Days per run. Longer windows start fewer processes; with shorter ones, a run that fails loses less work.",
         ),
     ] = "10d",
-    kind: options.Kind = Mode.PROCESS,
+    kind: options.Kind = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="The backfill's name. Default: <from>..<to>, whatever the customers and kinds."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="The backfill's name. Default: <from>..<to>, whatever the customers and kinds.",
+        ),
     ] = None,
     afresh: Annotated[
         bool,
@@ -65,15 +61,22 @@ def backfill(
     yes: options.Yes = False,
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
+    customers: Annotated[
+        list[str] | None, typer.Option("--customers", hidden=True, help="The former name of --customer.")
+    ] = None,
 ) -> None:
-    """Reindexes many customers and days with Dagster's own backfills, one run per customer and window. Run again, it does what is left."""
+    """Reindexes many customers and days with Dagster's own backfills.
+
+    One run per customer and window. Run again, it does what is left. Exit status: 0 launched, or nothing is left, 2 could not plan.
+    """
     if as_json and not (dry_run or yes):
         raise ConfigurationError("--json can't ask: add --yes to launch, or --dry-run to see the plan")
     opened = options.open_fleet(fleet)
-    names = [name.strip() for text in customers or [] for name in text.split(",") if name.strip()]
-    chosen = chosen_customers(opened, kind.kinds, names, cluster or [], everyone=everyone)
+    names = options.customers_of(opened, [*(customer or ()), *(customers or ())])
+    kinds = options.kind_of(opened, kind).kinds
+    chosen = chosen_customers(opened, kinds, names, cluster or [], everyone=everyone)
     window_days = days_of_window(window)
-    check_days(opened, first.date(), last.date(), datetime.now(UTC).date())
+    check_days(opened, first, last, datetime.now(UTC).date())
     # Dagster takes seconds to import, so mistakes are reported before.
     from reindex_assets.backfill.forecast import speed_of
     from reindex_assets.backfill.row_estimates import estimate_rows
@@ -94,16 +97,16 @@ def backfill(
             instance,
             BackfillRequest(
                 chosen=chosen,
-                first_day=first.date(),
-                last_day=last.date(),
+                first_day=first,
+                last_day=last,
                 window_days=window_days,
                 name=name,
                 afresh=afresh,
             ),
         )
         forecast = Forecast(
-            estimate_rows(chosen, first.date(), last.date()) if plan.windows else {},
-            speed_of(past_runs(instance, opened, kind.kinds)),
+            estimate_rows(chosen, first, last) if plan.windows else {},
+            speed_of(past_runs(instance, opened, kinds)),
             limits_of(instance),
         )
         print_plan(console, plan, forecast)
@@ -136,13 +139,17 @@ def backfill(
 
 def status(
     name: Annotated[
-        str | None, typer.Option("--name", help="The backfill's name. Default: the one launched last.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="The backfill's name. Default: the one launched last."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every few seconds until the backfill ends.")] = False,
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Shows how far a backfill is, per customer. Exit status: 0 done or still under way, 1 some of it failed, 2 no such backfill."""
+    """Shows how far a backfill is, per customer.
+
+    Exit status: 0 done or still under way, 1 some of it failed, 2 no such backfill.
+    """
     from reindex_assets.cli.render.backfill import status_json, status_table
     from reindex_assets.defs.instance.opening import hold_connections, open_instance
     from reindex_assets.defs.runs.backfill_progress import find_backfill, latest_names

@@ -16,17 +16,21 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.cli import options
+from reindex_assets.cli.group import Commands
 from reindex_assets.config.effective import effective, fleet_schema
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.config.settings import Settings
 
-fleet_app = typer.Typer(help="Checks and shows the fleet file.", no_args_is_help=True)
+fleet_app = typer.Typer(cls=Commands, help="Checks and shows the fleet file.", no_args_is_help=True)
 
 
 @fleet_app.command("check")
 def fleet_check(fleet: options.FleetFile = None) -> None:
-    """Validates the fleet file without connecting to anything, and lists its clusters. Exit status: 0 valid, 2 invalid."""
+    """Validates the fleet file without connecting to anything, and lists its clusters.
+
+    Exit status: 0 valid, 2 invalid.
+    """
     opened, mode = options.open_fleet(fleet), Settings().mode
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(opened, mode))
@@ -69,7 +73,10 @@ def _table(fleet: Fleet, mode: Mode | None) -> Table:
 
 @fleet_app.command("show")
 def fleet_show(as_json: options.Json = False, fleet: options.FleetFile = None) -> None:
-    """Prints the fleet file with every default filled in, as YAML or JSON. Shows where secrets come from, but not the secrets."""
+    """Prints the fleet file with every default filled in, as YAML or JSON.
+
+    Shows where secrets come from, but not the secrets.
+    """
     data = effective(options.open_fleet(fleet), os.environ, Settings().mode)
     typer.echo(json.dumps(data, indent=2) if as_json else yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 

@@ -31,11 +31,14 @@ def reindex(
     first: options.FirstDay,
     last: options.LastDay,
     customer: options.Customer = None,
-    kind: options.Kind = Mode.PROCESS,
+    kind: options.Kind = None,
     dry_run: options.DryRun = False,
     clean_up: Annotated[
         bool,
-        typer.Option("--clean-up", help="Delete the slices first, then rebuild them. Readers see a hole meanwhile."),
+        typer.Option(
+            "--clean-up",
+            help="Delete the rows in ClickHouse first, then write them anew. Readers see a hole meanwhile.",
+        ),
     ] = False,
     allow_deletes: Annotated[
         bool,
@@ -45,19 +48,25 @@ def reindex(
     ] = False,
     everything: Annotated[
         bool,
-        typer.Option("--everything", help="Process even the slices that are unchanged since they were proved equal."),
+        typer.Option(
+            "--everything", help="Process even the partitions that are unchanged since they were proved equal."
+        ),
     ] = False,
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Makes ClickHouse equal to Postgres for some customers and days. The runs appear in the Dagster UI."""
+    """Makes ClickHouse equal to Postgres for some customers and days.
+
+    The runs appear in the Dagster UI. Exit status: 0 every check is green, 1 a check is red, 2 a run failed.
+    """
+    opened = options.open_fleet(fleet)
     config = {"dry_run": dry_run, "clean_up": clean_up, "allow_deletes": allow_deletes, "everything": everything}
     reports = reindex_range(
-        options.open_fleet(fleet),
-        customer or [],
-        first.date(),
-        last.date(),
-        kind,
+        opened,
+        options.customers_of(opened, customer),
+        first,
+        last,
+        options.kind_of(opened, kind),
         config,
         Console(stderr=True, quiet=as_json),
     )

@@ -20,18 +20,19 @@ def repairs(
     as_json: options.Json = False,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Lists the partitions whose repair was given up. Exit status: 0 none, 1 some, 2 could not tell."""
+    """Lists the partitions whose repair was given up, and asks to try them again.
+
+    Exit status: 0 none, 1 some, 2 could not tell.
+    """
     from reindex_assets.defs.history.repairs import ask_again, given_up_repairs
     from reindex_assets.defs.instance.opening import open_instance
 
     opened = options.open_fleet(fleet)
-    for name in customer or ():
-        # Of a customer that the fleet doesn't have, nothing is known.
-        opened.cluster_of(name)
+    chosen = options.customers_of(opened, customer)
     with open_instance() as instance:
         given_up = given_up_repairs(instance, opened)
-        if customer:
-            given_up = [partition for partition in given_up if partition.repair.customer in customer]
+        if chosen:
+            given_up = [partition for partition in given_up if partition.repair.customer in chosen]
         if again:
             ask_again(instance, given_up)
     if as_json:

@@ -28,16 +28,20 @@ from reindex_assets.reshard.work import ReshardOptions, ReshardPlan, ReshardProg
 
 def reshard(
     cluster: Annotated[
-        str | None, typer.Option("--cluster", help="The cluster. May be omitted if the fleet file has only one.")
+        str | None,
+        typer.Option("--cluster", metavar="NAME", help="The cluster. May be omitted if the fleet file has only one."),
     ] = None,
     first: options.MaybeFirstDay = None,
     last: options.MaybeLastDay = None,
     from_shards: Annotated[
         int | None,
-        typer.Option("--from-shards", min=1, help="Continue only if the rows are now placed on this many shards."),
+        typer.Option(
+            "--from-shards", metavar="N", min=1, help="Continue only if the rows are now placed on this many shards."
+        ),
     ] = None,
     to_shards: Annotated[
-        int | None, typer.Option("--to-shards", min=1, help="Continue only if the fleet file lists this many shards.")
+        int | None,
+        typer.Option("--to-shards", metavar="N", min=1, help="Continue only if the fleet file lists this many shards."),
     ] = None,
     lost: Annotated[
         bool, typer.Option("--lost", help="A shard is gone for good: write its rows again from Postgres.")
@@ -51,14 +55,15 @@ def reshard(
     settle: options.Settle = SETTLE_SECONDS,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Moves rows to the shards of the fleet file after these have changed; by default, of all days. Run again to continue.
+    """Moves rows to the shards of the fleet file after these have changed.
 
+    By default, of all days. Run again to continue.
     Exit status: 0 the rows are on the fleet file's shards, 1 something is left to do, 2 could not tell.
     """
     opened = options.open_fleet(fleet)
     choices = ReshardOptions(
-        first_day=first and first.date(),
-        last_day=last and last.date(),
+        first_day=first,
+        last_day=last,
         from_shards=from_shards,
         to_shards=to_shards,
         lost=lost,

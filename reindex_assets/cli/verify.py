@@ -20,7 +20,6 @@ from reindex_assets.cli.render.tables import print_verification
 from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.comparison.verification import Depth
 from reindex_assets.comparison.verification import verify as verify_range
-from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
 
 
@@ -28,11 +27,12 @@ def verify(
     first: options.FirstDay,
     last: options.LastDay,
     customer: options.Customer = None,
-    kind: options.Kind = Mode.PROCESS,
+    kind: options.Kind = None,
     depth: Annotated[
         Depth,
         typer.Option(
             "--depth",
+            metavar="DEPTH",
             help="counts compares only numbers of rows. fingerprint compares every value, by sums of digests. rows also shows the rows "
             "that differ.",
         ),
@@ -40,28 +40,38 @@ def verify(
     samples: Annotated[
         int,
         typer.Option(
-            "--samples", min=1, help="With --depth rows: rows to show per customer-day, table and kind of difference."
+            "--samples",
+            metavar="N",
+            min=1,
+            help="With --depth rows: rows to show per customer-day, table and kind of difference.",
         ),
     ] = 10,
     html: Annotated[
         Path | None,
-        typer.Option("--html", help="Also write the report to this file, as one HTML page.", dir_okay=False),
+        typer.Option(
+            "--html", metavar="FILE", help="Also write the report to this file, as one HTML page.", dir_okay=False
+        ),
     ] = None,
     as_json: options.Json = False,
     settle: options.Settle = SETTLE_SECONDS,
     fleet: options.FleetFile = None,
 ) -> None:
-    """Compares Postgres and ClickHouse per customer and day. Exit status: 0 nothing differs, 1 something does, 2 could not tell."""
+    """Compares Postgres and ClickHouse per customer and day.
+
+    Exit status: 0 nothing differs, 1 something does, 2 could not tell.
+    """
     with open_report(html) as save:
-        if len(kind.kinds) > 1:
-            choices = " or ".join(f"--kind {choice.name}" for choice in kind.kinds)
+        opened = options.open_fleet(fleet)
+        kinds = options.kind_of(opened, kind).kinds
+        if len(kinds) > 1:
+            choices = " or ".join(f"--kind {choice.name}" for choice in kinds)
             raise ConfigurationError(f"a report is about one kind of scorecards: {choices}")
         report = verify_range(
-            options.open_fleet(fleet),
-            customer or [],
-            first.date(),
-            last.date(),
-            kind=kind.kinds[0],
+            opened,
+            options.customers_of(opened, customer),
+            first,
+            last,
+            kind=kinds[0],
             depth=depth,
             settle_seconds=settle,
             samples=samples,

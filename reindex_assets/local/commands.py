@@ -8,7 +8,7 @@ The commands import the stack themselves: it needs the extra `local`, and the co
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.backfill.forecast import duration_words
-from reindex_assets.cli.app import Commands
+from reindex_assets.cli import options
+from reindex_assets.cli.group import Commands
 from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_path
 from reindex_assets.errors import ConfigurationError
 
@@ -36,7 +37,7 @@ local_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Root = Annotated[Path, typer.Option("--root", help="The stack's own directory.", file_okay=False)]
+Root = Annotated[Path, typer.Option("--root", metavar="DIRECTORY", help="The stack's own directory.", file_okay=False)]
 
 _COLOURS = {"running": "green", "unresponsive": "yellow", "crashed": "red", "stopped": "dim"}
 
@@ -46,7 +47,11 @@ def up(
     shards: Annotated[
         int | None,
         typer.Option(
-            min=1, max=64, help="Number of ClickHouse shards. Default: as before, else 4.", show_default=False
+            metavar="N",
+            min=1,
+            max=64,
+            help="Number of ClickHouse shards. Default: as before, else 4.",
+            show_default=False,
         ),
     ] = None,
     customer: Annotated[
@@ -54,19 +59,24 @@ def up(
         typer.Option(metavar="NAME[:PROFILE,...]", help="A customer; repeat it. Default: those of the fleet file."),
     ] = None,
     first_day: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="The first day kept true. Default: that of the fleet file."),
+        date | None,
+        typer.Option(
+            help="The first day kept true. Default: that of the fleet file.",
+            **options.DAY,
+        ),
     ] = None,
     clusters: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Make a fleet of this many clusters (at most 8), whose shards share --shards engines.",
             show_default=False,
         ),
     ] = None,
     customers: Annotated[
-        int | None, typer.Option(help="With --clusters: the number of customers in all. Default: 95 for 8 clusters.")
+        int | None,
+        typer.Option(metavar="N", help="With --clusters: the number of customers in all. Default: 95 for 8 clusters."),
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -77,7 +87,7 @@ def up(
     with console.status("Starting PostgreSQL and the shards"):
         stack.up(
             customers=dict(_customer(text) for text in customer) if customer else None,
-            first_day=first_day.date() if first_day else None,
+            first_day=first_day,
         )
     console.print(_table(stack.status()))
     console.print(f"Up after {time.monotonic() - started_at:.1f} s. Fleet file: {stack.fleet_path}", soft_wrap=True)

@@ -89,7 +89,7 @@ def test_an_unknown_mode_is_refused_with_the_valid_ones(value: str, monkeypatch:
 def test_without_a_mode_conversations_are_scheduled(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REINDEX_MODE", raising=False)
     assert Settings().mode is None
-    assert fleet.rules(CLUSTER).mode is Mode.CONVERSATION
+    assert fleet.model_copy(update={"mode": None}).rules(CLUSTER).mode is Mode.CONVERSATION
 
 
 @pytest.mark.parametrize("mode", list(Mode))

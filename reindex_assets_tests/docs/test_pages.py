@@ -208,7 +208,12 @@ def test_the_reference_names_every_command_with_every_option() -> None:
         if row[0].startswith("`reindex-assets ")
     }
     assert documented == {
-        name: {next(opt for opt in parameter.opts if opt.startswith("--")) for parameter in command.params} - {"--help"}
+        name: {
+            next(opt for opt in parameter.opts if opt.startswith("--"))
+            for parameter in command.params
+            if not parameter.hidden
+        }
+        - {"--help"}
         for name, command in commands_of(command_of(app))
     }
 

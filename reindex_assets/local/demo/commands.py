@@ -15,16 +15,22 @@ from rich.console import Console
 def demo(
     scale: Annotated[
         float | None,
-        typer.Option(help="1.0 makes 15,000 to 57,000 scorecards a customer and day. Without: 0.02; of a fleet 0.002."),
+        typer.Option(
+            metavar="FACTOR",
+            help="1.0 makes 15,000 to 57,000 scorecards a customer and day. Without: 0.02; of a fleet 0.002.",
+        ),
     ] = None,
-    days: Annotated[int | None, typer.Option(min=3, max=365, help="Without: 14; of a fleet 3.")] = None,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Of a fleet: engines, which its clusters share.")] = 4,
+    days: Annotated[int | None, typer.Option(metavar="N", min=3, max=365, help="Without: 14; of a fleet 3.")] = None,
+    shards: Annotated[
+        int, typer.Option(metavar="N", min=1, max=16, help="Of a fleet: engines, which its clusters share.")
+    ] = 4,
     fleet: Annotated[
         bool, typer.Option("--fleet", help="Many clusters in mode `all`, repaired by the sensors.")
     ] = False,
-    clusters: Annotated[int, typer.Option(min=1, help="With --fleet: how many clusters, at most 8.")] = 8,
+    clusters: Annotated[int, typer.Option(metavar="N", min=1, help="With --fleet: how many clusters, at most 8.")] = 8,
     customers: Annotated[
-        int | None, typer.Option(help="With --fleet: how many customers in all. Without: 95 of 8 clusters.")
+        int | None,
+        typer.Option(metavar="N", help="With --fleet: how many customers in all. Without: 95 of 8 clusters."),
     ] = None,
 ) -> None:
     """The whole story on this machine: stack, data, load, drift, red, repair, green. Begins the local stack afresh."""
@@ -40,7 +46,7 @@ def demo(
 
 
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI, on loopback.")] = 3000,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port of the Dagster UI, on loopback.")] = 3000,
 ) -> None:
     """Opens the Dagster UI, with its daemon, on the local stack with data."""
     from reindex_assets.local.demo.demo import ensure_data

@@ -23,6 +23,7 @@ from reindex_assets.config.local_environment import (
     environment_path,
     load_local_environment,
 )
+from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.data.made_plan import DEFAULT_CUSTOMERS
 from reindex_assets.local.stack.files import LocalStackError, write_atomically
@@ -203,7 +204,13 @@ def write_fleet(
         document = load_fleet(path).model_dump(mode="json")
     else:
         days = timedelta(days=DEFAULT_DAYS)
-        document = {"first_day": datetime.now(UTC).date() - days, "slices": str(slices_path(root)), "clusters": {}}
+        document = {
+            "first_day": datetime.now(UTC).date() - days,
+            # The data have both kinds.
+            "mode": Mode.ALL.value,
+            "slices": str(slices_path(root)),
+            "clusters": {},
+        }
     if first_day is not None:
         document["first_day"] = first_day
     for name, home in layout.homes.items():

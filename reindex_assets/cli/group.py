@@ -1,0 +1,89 @@
+"""A group of commands: how it lists them, and how it shows an error.
+
+What lives here: the order of the commands, their headings, and exit statuses of errors. What does not: the commands (cli/app.py and the
+files that it assembles).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from reindex_assets.cli import options
+from reindex_assets.errors import ReindexError
+
+#: The program's commands in the order of use, under the headings of the help.
+_PANELS = {
+    "Set up": ("fleet", "schema"),
+    "First load": ("backfill", "status"),
+    "Every day": ("verify", "reindex", "repairs"),
+    "Now and then": ("appeals", "reshard"),
+    "Processes": ("worker",),
+    "On this machine, with made-up data": ("demo", "dev", "local"),
+}
+_ORDER = [name for names in _PANELS.values() for name in names]
+
+
+def panel_of(name: str) -> str:
+    """The heading of the help under which a command is listed."""
+    return next(panel for panel, names in _PANELS.items() if name in names)
+
+
+class Commands(TyperGroup):
+    """Lists commands in the order of use, and options without a type where they take no value.
+
+    Shows an error as a sentence, and ends with the status that claims nothing: 1 would say that something differs.
+    REINDEX_DEBUG adds the trace of an error that nobody expected.
+    """
+
+    exit_status = options.COULD_NOT_TELL
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=_ORDER.index) if ctx.parent is None else names
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _show_as_flags(command.get_params(ctx))
+        return command
+
+    def get_params(self, ctx: Any) -> Any:
+        parameters = super().get_params(ctx)
+        _show_as_flags(parameters)
+        return parameters
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.Abort:
+            # Somebody ended a question, or the input did.
+            sentence = "aborted"
+        except ReindexError as error:
+            sentence = str(error)
+        except Exception as error:
+            if hasattr(error, "exit_code"):
+                # An exit, or a mistake in the arguments, which typer shows.
+                raise
+            console = Console(stderr=True)
+            if os.environ.get("REINDEX_DEBUG"):
+                console.print_exception()
+            sentence = (
+                f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:600]}. The command stopped there, and claims "
+                "nothing. Run it again; if that doesn't help, report this with the trace, which REINDEX_DEBUG=1 shows"
+            )
+        Console(stderr=True).print(f"[red]error:[/red] {escape(sentence)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(self.exit_status)
+
+
+def _show_as_flags(parameters: Sequence[Any]) -> None:
+    """Typer names the type of a flag `<bool>`, as if it took a value (0.29)."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
