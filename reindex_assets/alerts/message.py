@@ -36,8 +36,8 @@ _REMEDIES = {
         "Checks and repairs then resume automatically."
     ),
     ProblemKind.GIVEN_UP: (
-        "The automatic repair has stopped trying. Open the last run of the partition, correct the cause, then materialize the "
-        "partition again."
+        "The automatic repair has stopped trying. Open the last run of the partition and correct the cause. Then run "
+        "'reindex-assets repairs --again', or materialize the partition again."
     ),
     ProblemKind.CHECK: (
         "The automatic repair has not fixed this. Materialize the partitions again. If a check stays red after that, something else "

@@ -38,13 +38,15 @@ class Watch(Strict):
     )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3,
-        description="How many repairs of the same drift may fail before the sensor gives the slice up and alerts a person.",
+        description="How many repairs of the same drift may fail before the sensor gives the partition up and alerts a person.",
     )
     cool_down_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=15.0,
-        description="Pause before the same slice is repaired again. Each failed repair doubles it.",
+        description="Pause before the same partition is repaired again. Each failed repair doubles it.",
     )
-    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(default=200, description="Slices to repair a tick.")
+    slices_a_tick: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=200, description="Partitions to repair a tick."
+    )
     runs_a_tick: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Repair runs to request a tick.")
     scorecards: Annotated[int, Field(ge=1)] = Field(
         default=2_000_000,
@@ -56,7 +58,7 @@ class Watch(Strict):
     )
     compared_scores: Annotated[int, Field(ge=1)] = Field(
         default=400_000,
-        description="Scores that a tick compares bit by bit. Changed slices come first; the others wait for later ticks.",
+        description="Scores that a tick compares bit by bit. Changed partitions come first; the others wait for later ticks.",
     )
     prove_every_hours: Annotated[float, Field(gt=0, le=8760)] = Field(
         default=24,

@@ -230,7 +230,7 @@ def decide(
             repair = given_up[item] = repair.model_copy(update={"given_up_at": now})
         reason = _reason_to_wait(repair, now, rules)
         if reason is None and len(request) >= rules.slices_a_tick:
-            reason = f"more than {rules.slices_a_tick} slices at once"
+            reason = f"more than {rules.slices_a_tick} partitions at once"
         if reason is None:
             request.append(item)
         else:

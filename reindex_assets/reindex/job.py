@@ -174,7 +174,7 @@ class Reindex:
         def ask() -> dict[Slice, SliceParity]:
             return Unchanged(engines.source, engines.shards, self._dataset).among(slices, checkpoints)
 
-        parities = engines.retrying("the search for unchanged slices", ask)
+        parities = engines.retrying("the search for unchanged partitions", ask)
         return [
             SliceOutcome(slice=item, steps=tuple(Step), snapshot=parity.snapshot, unchanged=parity)
             for item, parity in sorted(parities.items())
@@ -213,12 +213,12 @@ class Reindex:
                 self._report(outcomes)
                 # The others together: rows that have moved from one of them to another are not gone.
                 for others in self._groups(set(group.slices) - set(refused), {}):
-                    self._on_retry(f"{others}: going on without {len(refused)} slices. {text}")
+                    self._on_retry(f"{others}: going on without {len(refused)} partitions. {text}")
                     outcomes += self._attempt(others, chain, engines, attempts)
                 return outcomes
             if len(group.slices) > 1 and not isinstance(error, UnreachableError):
                 # Any of them may be at fault.
-                self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} slices alone")
+                self._on_retry(f"{group}: {text}; trying each of its {len(group.slices)} partitions alone")
                 return [
                     outcome
                     for item in group.slices

@@ -123,7 +123,7 @@ def _expected(windows: Sequence[Window], forecast: Forecast) -> str:
     runs = "the last run" if forecast.speed.runs == 1 else f"the last {forecast.speed.runs} runs"
     return (
         f"Expected duration: {at_least} {duration_words(seconds)}, judging by {runs} and the limits in dagster.yaml, if nothing else "
-        "runs. Slices that are unchanged since they were proved equal take less."
+        "runs. Partitions that are unchanged since they were proved equal take less."
     )
 
 

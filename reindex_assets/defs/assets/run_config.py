@@ -40,8 +40,8 @@ class ReindexConfig(Config):
     )
     clean_up: bool = Field(
         default=False,
-        description="Delete the slices in ClickHouse first, then rebuild them. READERS SEE A HOLE until the rebuild has ended; "
-        "use it only for slices that a repair can't fix. Rows newer than the snapshot stay.",
+        description="Delete the partitions' rows in ClickHouse first, then rebuild them. READERS SEE A HOLE until the rebuild has ended; "
+        "use it only for partitions that a repair can't fix. Rows newer than the snapshot stay.",
     )
     batch_rows: int = Field(
         default=WriteOptions().batch_rows,

@@ -213,7 +213,7 @@ def nothing_quarantined(evidence: Evidence) -> CheckResult:
     if not rows:
         placed = evidence.parity.scorecards.postgres_rows
         sentence = (
-            f"every scorecard of this day could be placed: {placed:,}"
+            f"every scorecard of this day can be copied: {placed:,}"
             if placed
             else "Postgres has no scorecard on this day"
         )

@@ -129,8 +129,8 @@ CHECKS = (
     ),
     Check(
         "nothing_quarantined",
-        "Every scorecard of the day could be placed. Yellow: some have no usable time or no template revision, and can't be copied to "
-        "ClickHouse until they are corrected in Postgres; the table lists them with the reason.",
+        "Every scorecard of the day can be copied to ClickHouse. Yellow: some can't until they are corrected in Postgres, for example "
+        "because they have no usable time, an unknown type, or no template revision or conversation; the table lists them with the reason.",
         AssetCheckSeverity.WARN,
         nothing_quarantined,
     ),
