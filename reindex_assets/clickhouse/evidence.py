@@ -66,7 +66,7 @@ def expect(
     """
     numbers = [number for column in columns for number in column.type.shard_numbers(column.name)]
     terms = [f"ifNull(sum({number}), 0) * {2 * place + 1}" for place, number in enumerate(numbers)]
-    sql = f"SELECT count() AS found, {' + '.join(terms)} AS checksum FROM {source}"
+    sql = f"SELECT count() AS found, {' + '.join(terms) or 0} AS checksum FROM {source}"
 
     def look() -> None:
         row = shard.row(sql, parameters)
