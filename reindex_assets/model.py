@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -30,10 +30,6 @@ from reindex_assets.column_types import (
 )
 
 MICROSECONDS = 1_000_000
-
-#: DateTime64 holds the years 1900 to 2299 (ClickHouse documentation, DateTime64); beyond it the engine clamps in silence.
-FIRST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
-END_TIME = datetime(2300, 1, 1, tzinfo=UTC)
 
 #: scorecard_type 1, 2 and 3: copies and requests of an appeal. They never belong in ClickHouse.
 APPEAL_TYPES = (1, 2, 3)
@@ -127,7 +123,7 @@ class Column:
         """What ClickHouse's own hash functions take, as expressions: NULL apart from every value, as a hash of NULL would be NULL."""
         if not self.nullable:
             return [self.type.shard_hashed(self.name)]
-        name = self.type.clickhouse.replace("'", "\\'")
+        name = self.type.clickhouse.replace("\\", "\\\\").replace("'", "\\'")
         return [
             f"isNull({self.name})",
             self.type.shard_hashed(f"ifNull({self.name}, defaultValueOfTypeName('{name}'))"),

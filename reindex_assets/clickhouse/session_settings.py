@@ -130,6 +130,9 @@ SETTINGS: Mapping[str, object] = {
     "allow_experimental_lightweight_delete": 1,
     # At 0 a statement never ends.
     "interactive_delay": 100_000,
+    # Staging tables have the columns of the live ones, which somebody may have created with these.
+    "allow_suspicious_low_cardinality_types": 1,
+    "allow_suspicious_fixed_string_types": 1,
     # A staging table that is there already is no empty one; and one that was dropped is gone.
     "create_if_not_exists": 0,
     "ignore_drop_queries_probability": 0,

@@ -12,6 +12,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from reindex_assets.column_types.containers import delivered
 from reindex_assets.config.engines import Relations
 from reindex_assets.model import SCORE, SCORECARD, Slice, Table
 from reindex_assets.postgres.session import SourceSession
@@ -60,7 +61,9 @@ class QuarantinedRow:
 
 def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
     """The statement that reads a ClickHouse table's rows from Postgres, in the order of its columns."""
-    columns = ",\n       ".join(f"{column.source} AS {column.name}" for column in table.columns)
+    columns = ",\n       ".join(
+        f"{column.type.source_value(column.source)} AS {column.name}" for column in table.columns
+    )
     return source_sql(f"SELECT {columns}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}", relations, group)
 
 
@@ -73,7 +76,7 @@ def stream_as(schema: pa.Schema, session: SourceSession, sql: str) -> Iterator[p
     """Streams a statement's rows in a schema with the same columns. No batch is empty."""
     for batch in session.stream(sql):
         if batch.num_rows:
-            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+            columns = [delivered(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 
+from reindex_assets.column_types import END_TIME
 from reindex_assets.config.engines import Relations
-from reindex_assets.model import APPEAL_TYPES, END_TIME, FIRST_TIME, KINDS, Kind
+from reindex_assets.model import APPEAL_TYPES, KINDS, SCORECARD_COLUMNS, Column, Kind
 from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
@@ -58,13 +59,19 @@ _FROM, _UNTIL = "reindex.from", "reindex.until"
 _FLOOR = "current_setting('reindex.floor')::timestamptz"
 _TYPE = "current_setting('reindex.template_type')::int"
 
-_FIRST_TIME = f"timestamptz '{FIRST_TIME.isoformat()}'"
 _END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
 
-#: The times fit into ClickHouse; infinity does not.
-_TIMES_HOLD = " AND ".join(
-    f"c.{column} >= {_FIRST_TIME} AND c.{column} < {_END_TIME}" for column in ("created_at", "updated_at")
-) + (f" AND (c.submitted_at IS NULL OR (c.submitted_at >= {_FIRST_TIME} AND c.submitted_at < {_END_TIME}))")
+
+def _fits(column: Column) -> str | None:
+    """The condition that ClickHouse can hold a column's value; None, if it can hold each."""
+    if column.type.holds is None:
+        return None
+    fits = column.type.holds(column.source)
+    return f"({column.source} IS NULL OR ({fits}))" if column.nullable else fits
+
+
+#: The values fit into ClickHouse; infinity does not. The slice's time is on one of its days, so it fits.
+_VALUES_FIT = " AND ".join(filter(None, (_fits(column) for column in SCORECARD_COLUMNS if column.source != "{time}")))
 
 #: A row that belongs to a slice of the group, and so in ClickHouse.
 IN_TIME = "{in_conversations}{in_days}"
@@ -72,7 +79,7 @@ BELONGS = f"""\
 {_IN_SCOPE}
   AND r.template_type = {_TYPE}
   AND {IN_TIME}
-  AND {_TIMES_HOLD}"""
+  AND {_VALUES_FIT}"""
 #: The same for `SOURCE_TIMES`, but of any type and scope: there may be more rows.
 TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
 
@@ -106,7 +113,7 @@ _IN_QUESTION = f"""\
     SELECT c.*
     FROM {{scorecards}} AS c {{join_conversations}}
     WHERE {_IS_NO_APPEAL}
-      AND {IN_TIME} AND (({_TIMES_HOLD}) IS NOT TRUE OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
+      AND {IN_TIME} AND (({_VALUES_FIT}) IS NOT TRUE OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
     UNION ALL
     SELECT c.*
     FROM {{scorecards}} AS c {{left_join_conversations}}

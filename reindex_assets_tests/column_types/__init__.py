@@ -1,0 +1,1 @@
+"""Tests of column_types."""
