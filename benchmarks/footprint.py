@@ -20,7 +20,7 @@ from benchmarks.proof import prove, sizes
 from benchmarks.sizes import TINY
 from benchmarks.stacks import FLEET
 from benchmarks.target import Target
-from reindex_assets.model import TABLES
+from reindex_assets.config.default_tables import TABLES
 
 NAME = "footprint"
 
@@ -97,7 +97,7 @@ def _engines(bench: Bench) -> Iterator[Figure]:
     made = after.made - before.made
     yield Figure(
         f"{NAME}.clickhouse.parts",
-        made / target.shard_count / len(TABLES),
+        made / target.shard_count / len(list(TABLES)),
         "parts",
         "parts that inserts of one run made, of a table on a shard",
         data,

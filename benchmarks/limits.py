@@ -20,9 +20,10 @@ from benchmarks.product import reindex
 from benchmarks.proof import prove, sizes, verify_window
 from benchmarks.raw_read import Moved
 from benchmarks.target import Target, with_limits
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES
+from reindex_assets.model import PROCESS
 from reindex_assets.postgres.extract import read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import SourceSession

@@ -15,7 +15,7 @@ from benchmarks.data import change_rows
 from benchmarks.figures import Figure, Result, WrongRunError
 from benchmarks.product import Reindexed, reindex
 from benchmarks.proof import Rows, prove, sizes, total
-from reindex_assets.model import SCORECARD
+from reindex_assets.config.default_tables import SCORECARD
 
 NAME = "noop"
 SHARE_OF_ROWS = 0.001

@@ -17,7 +17,8 @@ from clickhouse_connect.driver.client import Client
 from benchmarks.data import Window
 from benchmarks.raw_read import Moved, source_stream
 from benchmarks.target import Target
-from reindex_assets.model import MICROSECONDS, TABLES, Table
+from reindex_assets.config.default_tables import TABLES
+from reindex_assets.model import MICROSECONDS, Table
 
 _SETTINGS = {"async_insert": 0}
 

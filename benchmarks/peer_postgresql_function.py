@@ -19,7 +19,8 @@ from benchmarks.raw_read import Moved
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
 from reindex_assets.clickhouse.schema import PARTITION_BY, column_definitions
-from reindex_assets.model import TABLES, Table
+from reindex_assets.config.default_tables import TABLES
+from reindex_assets.model import Table
 
 
 def to_one_engine(target: Target, window: Window) -> Moved:

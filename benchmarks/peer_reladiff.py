@@ -25,7 +25,8 @@ from benchmarks.measure import measure_command
 from benchmarks.raw_read import Moved
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
-from reindex_assets.model import SCORE, TABLES, Column, Table
+from reindex_assets.config.default_tables import SCORE, TABLES
+from reindex_assets.model import Column, Table
 
 _SCHEMA = "benchmark"
 _SEGMENTS = 2

@@ -20,7 +20,7 @@ from benchmarks.data import Window
 from benchmarks.raw_read import Moved
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
-from reindex_assets.model import SCORE, SCORECARD, TABLES
+from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 
 BATCH = 50
 

@@ -17,8 +17,9 @@ from benchmarks.figures import WrongRunError
 from benchmarks.source_query import count_query
 from benchmarks.target import Target
 from reindex_assets.comparison.verification import Depth, Verification, verify
+from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES
+from reindex_assets.model import PROCESS
 
 Rows = Counter[tuple[str, int, date]]
 """Rows by table, shard and day."""

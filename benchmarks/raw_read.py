@@ -17,7 +17,8 @@ from adbc_driver_postgresql import dbapi as postgresql
 from benchmarks.data import Window
 from benchmarks.source_query import copy_query
 from benchmarks.target import Target
-from reindex_assets.model import TABLES, Table
+from reindex_assets.config.default_tables import TABLES
+from reindex_assets.model import Table
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from benchmarks.data import Window
 from reindex_assets.column_types import FLOAT
-from reindex_assets.model import SCORE, SCORECARD, Column, Table
+from reindex_assets.config.default_tables import SCORE, SCORECARD
+from reindex_assets.model import Column, Table
 
 _SCORECARDS = """director.scorecards AS c
 JOIN director.scorecard_template_revisions AS r

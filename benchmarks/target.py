@@ -16,10 +16,10 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.connections import connect_shards, connect_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES
 
 
 @dataclass(frozen=True)

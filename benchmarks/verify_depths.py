@@ -20,9 +20,10 @@ from benchmarks.proof import prove, rows_in_clickhouse, sizes, total, verify_win
 from benchmarks.target import Target
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.verification import Depth, Verification
+from reindex_assets.config.default_tables import SCORE
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORE
+from reindex_assets.model import PROCESS
 
 NAME = "verify"
 

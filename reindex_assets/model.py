@@ -1,33 +1,21 @@
-"""The shapes everything else is derived from: kinds, slices, and the columns of the two ClickHouse tables.
+"""The shapes everything else is derived from: kinds, slices, and ClickHouse's two tables with their columns.
 
-What lives here: which template type a kind has, which time is its slice's time, which columns exist on either side and how one becomes the
-other. What does not: what depends on a column's type alone (column_types.py), SQL statements (postgres/extract.py, clickhouse/schema.py,
-reindex/writer.py and comparison/comparison.py build theirs from here) and I/O.
+What lives here: which template type a kind has, which time is its slice's time, what a column and a table are. What does not: which tables
+and columns there are (config/default_tables.py), what depends on a column's type alone (column_types), SQL statements
+(postgres/extract.py, clickhouse/schema.py, reindex/writer.py and comparison/comparison.py build theirs from here) and I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 
-from reindex_assets.column_types import (
-    BOOLEAN,
-    CODE,
-    COMMON_ID,
-    FLOAT,
-    ID,
-    NAME,
-    NULL,
-    SMALL_INTEGER,
-    TEXT,
-    TIME,
-    ColumnType,
-)
+from reindex_assets.column_types import NULL, ColumnType
 
 MICROSECONDS = 1_000_000
 
@@ -132,72 +120,43 @@ class Column:
     def readable(self, text: str) -> str:
         """Its text as a person reads it.
 
-        >>> columns = {column.name: column for column in SCORECARD_COLUMNS}
-        >>> columns["score"].readable("3ff8000000000000"), columns["score"].readable("~")
+        >>> from reindex_assets.column_types import FLOAT, TEXT
+        >>> score = Column(name="score", type=FLOAT, source="c.score", nullable=True)
+        >>> score.readable("3ff8000000000000"), score.readable("~")
         ('1.5', 'NULL')
-        >>> columns["agent_user_id"].readable("2:it"), columns["submitted_at"].readable(f"{1_500_000:016x}")
-        ("'it'", '2000-01-01 00:00:01.500000')
+        >>> Column(name="agent", type=TEXT, source="c.agent").readable("2:it")
+        "'it'"
         """
         return "NULL" if self.nullable and text == NULL else self.type.readable(text)
 
 
-SCORECARD_COLUMNS: tuple[Column, ...] = (
-    Column(name="customer", type=NAME, source="c.customer"),
-    Column(name="profile", type=NAME, source="c.profile"),
-    Column(name="template_type", type=CODE, source="r.template_type"),
-    Column(name="scorecard_id", type=ID, source="c.scorecard_id"),
-    Column(name="template_id", type=COMMON_ID, source="c.template_id"),
-    Column(name="template_revision_id", type=COMMON_ID, source="c.template_revision_id"),
-    Column(name="conversation_id", type=TEXT, source="coalesce(c.conversation_id, '')"),
-    Column(name="agent_user_id", type=NAME, source="c.agent_user_id", nullable=True),
-    Column(name="creator_user_id", type=NAME, source="c.creator_user_id", nullable=True),
-    Column(name="submission_source", type=SMALL_INTEGER, source="c.submission_source", nullable=True),
-    Column(name="scorecard_time", type=TIME, source="{time}"),
-    Column(name="created_at", type=TIME, source="c.created_at"),
-    Column(name="updated_at", type=TIME, source="c.updated_at"),
-    Column(name="submitted_at", type=TIME, source="c.submitted_at", nullable=True),
-    Column(name="score", type=FLOAT, source="c.score", nullable=True),
-)
-
-#: Columns of a score that are copies of its scorecard's.
-_SHARED = (
-    "customer",
-    "profile",
-    "template_type",
-    "scorecard_id",
-    "template_id",
-    "template_revision_id",
-    "conversation_id",
-    "agent_user_id",
-    "scorecard_time",
-)
-
-SCORE_COLUMNS: tuple[Column, ...] = (
-    *(replace(column, of_scorecard=True) for column in SCORECARD_COLUMNS if column.name in _SHARED),
-    Column(name="score_id", type=ID, source="s.score_id"),
-    Column(name="criterion_id", type=NAME, source="s.criterion_id"),
-    Column(name="numeric_value", type=FLOAT, source="s.numeric_value", nullable=True),
-    Column(name="ai_value", type=FLOAT, source="s.ai_value", nullable=True),
-    Column(name="text_value", type=TEXT, source="s.text_value", nullable=True),
-    Column(name="weight", type=FLOAT, source="s.weight", nullable=True),
-    Column(name="percentage", type=FLOAT, source="s.percentage", nullable=True),
-    Column(name="not_applicable", type=BOOLEAN, source="s.not_applicable"),
-    Column(name="auto_failed", type=BOOLEAN, source="s.auto_failed"),
-    Column(name="comment", type=TEXT, source="s.comment", nullable=True),
-)
+#: What the two tables are called here, whatever their names in ClickHouse: in stored files, in reports and in the words of this code.
+PARENT, CHILD = "scorecard", "score"
+#: In the order of `Tables`.
+TABLE_NAMES = (CHILD, PARENT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """A ClickHouse table: its columns, and the key that names one row.
 
     `day` is materialized from `scorecard_time`, so that no writer can make the two disagree; it stands early in the
     sorting key, so that a slice is one range of the primary index.
+
+    Attributes:
+        name: PARENT or CHILD.
+        clickhouse: its name in ClickHouse.
+        id_columns: the columns of the key that say which row it is.
     """
 
     name: str
+    clickhouse: str
     columns: tuple[Column, ...]
     id_columns: tuple[str, ...]
+
+    @property
+    def is_parent(self) -> bool:
+        return self.name == PARENT
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -224,10 +183,21 @@ class Table:
         return pa.schema([pa.field(c.name, c.type.arrow, nullable=c.nullable) for c in self.columns])
 
 
-SCORECARD = Table("scorecard", SCORECARD_COLUMNS, ("scorecard_id",))
-SCORE = Table("score", SCORE_COLUMNS, ("scorecard_id", "score_id"))
-#: In the order in which rows are inserted: a visible scorecard has its scores. Deletes run in the opposite order.
-TABLES = (SCORE, SCORECARD)
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The two tables of a cluster: a parent (a scorecard), and its children (its scores)."""
+
+    parent: Table
+    child: Table
+
+    def __iter__(self) -> Iterator[Table]:
+        """In the order in which rows are inserted: a visible parent has its children. Deletes run in the opposite order."""
+        return iter((self.child, self.parent))
+
+    def __reversed__(self) -> Iterator[Table]:
+        return iter((self.parent, self.child))
+
+
 #: Where each shard says which one it is (placement/records.py).
 LAYOUT_TABLE = "reindex_layout"
 

@@ -39,7 +39,7 @@ from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.model import CONVERSATION, SCORE, SCORECARD, Kind, Slice, Table, days_between
+from reindex_assets.model import CONVERSATION, Kind, Slice, Table, days_between
 from reindex_assets.placement.layout import contradiction
 from reindex_assets.placement.records import is_unknown, read_records
 from reindex_assets.reindex.connections import Engines
@@ -230,17 +230,22 @@ class AppealPurge:
     def _first(self, shards: ShardSet, names: StagingNames) -> _Chosen:
         limit = self._options.max_scorecards
         of_shards = shards.map(lambda shard: appeal_places.first_appeals(shard, names, limit))
-        first = appeal_places.first_of_all(of_shards, limit)
+        first = appeal_places.first_of_all(of_shards, limit, self._group.tables.parent)
         _insert(shards, names.identities, first)
         return _Chosen(first, shards.map(lambda shard: appeal_places.places_of_attempted(shard, names)))
 
     # --- the purge
 
     def _delete(self, engines: Engines, places: list[list[Key]]) -> None:
-        blocks = list(purge_blocks(places))
+        blocks = list(purge_blocks(places, self._group.tables.parent))
         done, total = 0, sum(len(block) for block in blocks)
         self._on_progress(PurgeProgress(done, total))
-        days = {item.day for block in blocks for dataset in self._datasets for item in _slices(block, dataset.kind)}
+        days = {
+            item.day
+            for block in blocks
+            for dataset in self._datasets
+            for item in _slices(block, dataset.kind, dataset.tables.parent)
+        }
         engines.retrying("the proof of the shards", lambda: self._prove_shards(engines, days))
         for block in blocks:
             try:
@@ -258,10 +263,10 @@ class AppealPurge:
         engines.shards.map(lambda shard: prove(shard, owner, days))
 
     def _delete_block(self, engines: Engines, block: _Block) -> None:
-        session, shards = engines.source, engines.shards
+        session, shards, parent = engines.source, engines.shards, self._group.tables.parent
         with ExitStack() as locks:
             for dataset in self._datasets:
-                locks.enter_context(session.locked(dataset.lock_scope, _slices(block, dataset.kind)))
+                locks.enter_context(session.locked(dataset.lock_scope, _slices(block, dataset.kind, parent)))
             # After taking the locks, so that no run that has just ended has seen a later Postgres than this snapshot.
             with session.snapshot(source_scope(self._group)) as snapshot:
                 still = appeal_places.still_appeals(session, self._group, block)
@@ -270,12 +275,12 @@ class AppealPurge:
             for identity in still:
                 for shard, key in block[identity]:
                     keys[shard].append(key)
-            self._delete_rows(shards, SCORECARD, keys, snapshot.microseconds)
+            self._delete_rows(shards, parent, keys, snapshot.microseconds)
             # A scorecard that stays, because it is newer, keeps its scores.
-            left = shards.map(lambda shard: deletes.count_rows_at(shard, SCORECARD, keys[shard.index], _ANY_VERSION))
-            staying = {identity_of(key) for counts in left for key in counts}
-            keys = [[key for key in of_shard if identity_of(key) not in staying] for of_shard in keys]
-            self._delete_rows(shards, SCORE, keys, snapshot.microseconds)
+            left = shards.map(lambda shard: deletes.count_rows_at(shard, parent, keys[shard.index], _ANY_VERSION))
+            staying = {identity_of(key, parent) for counts in left for key in counts}
+            keys = [[key for key in of_shard if identity_of(key, parent) not in staying] for of_shard in keys]
+            self._delete_rows(shards, self._group.tables.child, keys, snapshot.microseconds)
 
     def _delete_rows(self, shards: ShardSet, table: Table, keys: list[list[Key]], older_than: int) -> None:
         """Deletes on all shards at once, and counts the rows by customer."""
@@ -305,16 +310,16 @@ class _Chosen:
     places: list[list[Key]]
 
 
-def purge_blocks(places: list[list[Key]]) -> Iterator[_Block]:
+def purge_blocks(places: list[list[Key]], parent: Table) -> Iterator[_Block]:
     """Whole scorecards, by day and customer, in blocks that one DELETE can name and whose slices one session can lock."""
-    day, customer = SCORECARD.key.index("day"), SCORECARD.key.index("customer")
+    day, customer = parent.key.index("day"), parent.key.index("customer")
     ordered = sorted(
         ((shard, key) for shard, keys in enumerate(places) for key in keys),
-        key=lambda place: (place[1][day], place[1][customer], identity_of(place[1])),
+        key=lambda place: (place[1][day], place[1][customer], identity_of(place[1], parent)),
     )
     of_scorecard: _Block = defaultdict(list)
     for shard, key in ordered:
-        of_scorecard[identity_of(key)].append((shard, key))
+        of_scorecard[identity_of(key, parent)].append((shard, key))
     block: _Block = {}
     slices: set[tuple[object, ...]] = set()
     size = 0
@@ -330,9 +335,9 @@ def purge_blocks(places: list[list[Key]]) -> Iterator[_Block]:
         yield block
 
 
-def _slices(block: _Block, kind: Kind) -> set[Slice]:
+def _slices(block: _Block, kind: Kind, parent: Table) -> set[Slice]:
     """The slices of a kind that hold the places of a block."""
-    customer, type_, day = (SCORECARD.key.index(name) for name in ("customer", "template_type", "day"))
+    customer, type_, day = (parent.key.index(name) for name in ("customer", "template_type", "day"))
     return {
         Slice.of_row({"customer": key[customer], "day": key[day]})
         for _, key in chain.from_iterable(block.values())

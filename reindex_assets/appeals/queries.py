@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
-from reindex_assets.clickhouse.staging import IDENTITY_DEFINITIONS, StagingNames
-from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES
+from reindex_assets.clickhouse.staging import StagingNames, identity_definitions
+from reindex_assets.model import APPEAL_TYPES, Table, Tables
 from reindex_assets.postgres.extract import stream_as
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -27,19 +27,13 @@ from reindex_assets.selection.source_sql import IS_APPEAL, SCORECARDS_AND_REVISI
 #: The names of an appeal's `scorecard_type`.
 TYPE_NAMES = dict(zip(APPEAL_TYPES, ("replica", "request", "resolve"), strict=True))
 
-_IDENTITIES = [(column.name, column.type.arrow) for column in SCORECARD.identity_columns]
-#: `is_asked`: its day in Postgres is one of the requested days.
-_STAGED = pa.schema([*_IDENTITIES, ("scorecard_type", pa.uint8()), ("is_asked", pa.bool_())])
-_IDENTITY = ", ".join(SCORECARD.identity)
-_KEY = ", ".join(SCORECARD.key)
-
 #: Customer, profile and scorecard id as text: they name a scorecard wherever its rows are.
 Identity = tuple[object, ...]
 
 
-def identity_of(key: Key) -> Identity:
-    """The scorecard of a key."""
-    return tuple(key[SCORECARD.key.index(name)] for name in SCORECARD.identity)
+def identity_of(key: Key, parent: Table) -> Identity:
+    """The scorecard of a key of the parent's table."""
+    return tuple(key[parent.key.index(name)] for name in parent.identity)
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,9 @@ WHERE {IS_APPEAL}""",
         session.postgres.relations,
         group,
     )
-    yield from stream_as(_STAGED, session, sql)
+    # `is_asked`: its day in Postgres is one of the requested days.
+    staged = pa.schema([*_identities(group.tables), ("scorecard_type", pa.uint8()), ("is_asked", pa.bool_())])
+    yield from stream_as(staged, session, sql)
 
 
 def still_appeals(session: SourceSession, group: SliceGroup, identities: Collection[Identity]) -> set[Identity]:
@@ -98,7 +94,7 @@ WHERE {IS_APPEAL}
         group,
     )
     ids = ",".join(sorted({str(identity[-1]) for identity in identities}))
-    appeals = {tuple(row[name] for name in SCORECARD.identity) for row in session.rows(sql, (ids,))}
+    appeals = {tuple(row[name] for name in group.tables.parent.identity) for row in session.rows(sql, (ids,))}
     return appeals & set(identities)
 
 
@@ -116,7 +112,7 @@ def create(shard: ShardConnection, names: StagingNames) -> None:
     """Creates the empty table of the appeals."""
     shard.command(
         f"CREATE TABLE {quoted(names.appeals)} "
-        f"({IDENTITY_DEFINITIONS}, scorecard_type UInt8, is_asked Bool) "
+        f"({identity_definitions(shard.tables)}, scorecard_type UInt8, is_asked Bool) "
         "ENGINE = MergeTree ORDER BY tuple()"
     )
 
@@ -127,29 +123,30 @@ def match(shard: ShardConnection, names: StagingNames, group: SliceGroup) -> Non
     A place counts if it is on one of the group's days, or if its appeal is of one of them in Postgres. `is_attempted` is true if its
     scorecard is in the table of identities, which means that a purge has tried to remove it.
     """
+    key, identity = _key_and_identity(group.tables)
     live = "\n    UNION ALL\n".join(
         f"""\
-    SELECT {_KEY}, {int(table is SCORECARD)} AS is_scorecard
-    FROM {table.name}
+    SELECT {key}, {int(table.is_parent)} AS is_scorecard
+    FROM {table.clickhouse}
     WHERE {OF_CUSTOMERS}
       AND scorecard_id IN (SELECT scorecard_id FROM {quoted(names.appeals)})"""
-        for table in TABLES
+        for table in group.tables
     )
     shard.command(
         f"""\
 CREATE TABLE {quoted(names.appeal_places)} ENGINE = MergeTree ORDER BY tuple() AS
-SELECT {_KEY},
+SELECT {key},
        any(appeal.scorecard_type) AS scorecard_type,
        countIf(is_scorecard = 1) AS scorecards,
        countIf(is_scorecard = 0) AS scores,
-       ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {quoted(names.identities)}) AS is_attempted
+       ({identity}) IN (SELECT {identity} FROM {quoted(names.identities)}) AS is_attempted
 FROM
 (
 {live}
 ) AS live
-INNER JOIN {quoted(names.appeals)} AS appeal USING ({_IDENTITY})
+INNER JOIN {quoted(names.appeals)} AS appeal USING ({identity})
 WHERE is_asked OR {ON_DAYS}
-GROUP BY {_KEY}""",
+GROUP BY {key}""",
         shard_scope(group),
     )
 
@@ -174,9 +171,10 @@ def examples(
     shard: ShardConnection, names: StagingNames, limit: int, *, attempted_only: bool = False
 ) -> list[AppealPlace]:
     """The first places of a shard, by day and customer."""
+    key, _ = _key_and_identity(shard.tables)
     rows = shard.rows(
         f"""\
-SELECT {_KEY}, scorecard_type, scorecards, scores
+SELECT {key}, scorecard_type, scorecards, scores
 FROM {quoted(names.appeal_places)}
 WHERE is_attempted OR NOT {{attempted_only:Bool}}
 ORDER BY day, customer, profile, toString(scorecard_id)
@@ -200,39 +198,48 @@ LIMIT {{limit:UInt64}}""",
 
 def first_appeals(shard: ShardConnection, names: StagingNames, limit: int) -> pa.Table:
     """The identities of a shard's first appeals, by customer and the first `day` on which they have rows there; and that day."""
+    _, identity = _key_and_identity(shard.tables)
     rows = shard.table(
         f"""\
-SELECT {_IDENTITY}, min(day) AS day
+SELECT {identity}, min(day) AS day
 FROM {quoted(names.appeal_places)}
-GROUP BY {_IDENTITY}
+GROUP BY {identity}
 ORDER BY day, customer, profile, toString(scorecard_id)
 LIMIT {{limit:UInt64}}""",
         {"limit": limit},
     )
-    return rows.cast(_FIRST) if rows.num_rows else _FIRST.empty_table()
+    first = pa.schema([*_identities(shard.tables), ("day", pa.date32())])
+    return rows.cast(first) if rows.num_rows else first.empty_table()
 
 
-_FIRST = pa.schema([*_IDENTITIES, ("day", pa.date32())])
-
-
-def first_of_all(of_shards: list[pa.Table], limit: int) -> pa.RecordBatch:
+def first_of_all(of_shards: list[pa.Table], limit: int, parent: Table) -> pa.RecordBatch:
     """The identities of the first `limit` appeals on all shards, as rows for the table of identities (clickhouse/staging.py).
 
     The first `limit` of each shard suffice: an appeal that is among the first of all is also among the first on the shard that has its
     first day.
     """
-    days = pa.concat_tables(of_shards).group_by(list(SCORECARD.identity)).aggregate([("day", "min")])
-    order = ["day_min", *SCORECARD.identity]
-    first = days.sort_by([(name, "ascending") for name in order]).slice(0, limit).select(list(SCORECARD.identity))
+    days = pa.concat_tables(of_shards).group_by(list(parent.identity)).aggregate([("day", "min")])
+    order = ["day_min", *parent.identity]
+    first = days.sort_by([(name, "ascending") for name in order]).slice(0, limit).select(list(parent.identity))
     return first.combine_chunks().to_batches()[0]
 
 
 def places_of_attempted(shard: ShardConnection, names: StagingNames) -> list[Key]:
     """The places on one shard, in both tables, of the scorecards in the table of identities: keys of the scorecard table."""
+    key, identity = _key_and_identity(shard.tables)
     rows = shard.table(
         f"""\
-SELECT {_KEY}
+SELECT {key}
 FROM {quoted(names.appeal_places)}
-WHERE ({_IDENTITY}) IN (SELECT {_IDENTITY} FROM {quoted(names.identities)})"""
+WHERE ({identity}) IN (SELECT {identity} FROM {quoted(names.identities)})"""
     )
-    return keys_of(rows, SCORECARD) if rows.num_rows else []
+    return keys_of(rows, shard.tables.parent) if rows.num_rows else []
+
+
+def _key_and_identity(tables: Tables) -> tuple[str, str]:
+    """The columns that say where a scorecard's row stands, and those that name it wherever it stands."""
+    return ", ".join(tables.parent.key), ", ".join(tables.parent.identity)
+
+
+def _identities(tables: Tables) -> list[tuple[str, pa.DataType]]:
+    return [(column.name, column.type.arrow) for column in tables.parent.identity_columns]

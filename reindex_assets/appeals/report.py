@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reindex_assets.appeals.queries import TYPE_NAMES, AppealCounts, AppealPlace
-from reindex_assets.model import SCORE, SCORECARD
+from reindex_assets.model import CHILD, PARENT
 from reindex_assets.selection.groups import SliceGroup
 
 
@@ -110,7 +110,7 @@ class PurgeReport:
         """What was found and done, and what to do next."""
         where = f"{self.cluster_name}, {self.group}"
         left = rows_words(self.latest.found)
-        done = f"{self.deleted_rows(SCORECARD.name):,} scorecards and {self.deleted_rows(SCORE.name):,} scores of appeals deleted"
+        done = f"{self.deleted_rows(PARENT):,} scorecards and {self.deleted_rows(CHILD):,} scores of appeals deleted"
         match self.outcome:
             case Outcome.CLEAN:
                 shards = f"{self.latest.customers[0].shard_count} shards"
@@ -155,8 +155,8 @@ def customer_rows(report: PurgeReport) -> list[dict[str, str | int]]:
         for shard in range(before.shard_count):
             row[f"shard_{shard}"] = before.of_shard(shard).scorecards + before.of_shard(shard).scores
         if not report.dry_run:
-            row["scorecards_deleted"] = report.deleted_rows(SCORECARD.name, before.customer)
-            row["scores_deleted"] = report.deleted_rows(SCORE.name, before.customer)
+            row["scorecards_deleted"] = report.deleted_rows(PARENT, before.customer)
+            row["scores_deleted"] = report.deleted_rows(CHILD, before.customer)
             row["left"] = latest.found.appeals
         rows.append(row)
     return rows

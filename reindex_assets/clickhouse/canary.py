@@ -21,7 +21,7 @@ from reindex_assets.clickhouse.schema import CONVERSATION, create_table
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames, drop
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import SCORECARD, TABLES, Table
+from reindex_assets.model import Table
 from reindex_assets.retry import EVIDENCE
 
 #: Counting them takes a tenth of a second.
@@ -47,10 +47,10 @@ def prove(shard: ShardConnection, owner: int, days: Collection[date]) -> None:
         UnconfirmedWriteError: it doesn't show a row that it has acknowledged, or shows one that was deleted.
         ConfigurationError: it hides rows of its tables.
     """
-    _prove_writing(shard, replace(SCORECARD, name=StagingNames(owner=owner, group=0).canary))
+    _prove_writing(shard, replace(shard.tables.parent, clickhouse=StagingNames(owner=owner, group=0).canary))
     months = sorted({f"{day:%Y%m}" for day in days})
-    for table in TABLES:
-        _prove_reading(shard, table.name, months)
+    for table in shard.tables:
+        _prove_reading(shard, table.clickhouse, months)
 
 
 def prove_conversations(shard: ShardConnection) -> None:
@@ -66,11 +66,11 @@ def prove_conversations(shard: ShardConnection) -> None:
 def _prove_writing(shard: ShardConnection, canary: Table) -> None:
     """In a table of its own, by statements of the kind that a run sends."""
     # An attempt that lost the shard could not drop it.
-    drop(shard, [canary.name])
+    drop(shard, [canary.clickhouse])
     shard.command(create_table(canary))
     try:
         shard.command(
-            f"INSERT INTO {quoted(canary.name)} (scorecard_id, scorecard_time, version) "
+            f"INSERT INTO {quoted(canary.clickhouse)} (scorecard_id, scorecard_time, version) "
             "SELECT arrayJoin({ids:Array(UUID)}), {time:DateTime64(6, 'UTC')}, {version:UInt64}",
             {"ids": [str(_STAYS), str(_GOES)], "time": _DAY, "version": _VERSION},
         )
@@ -80,7 +80,7 @@ def _prove_writing(shard: ShardConnection, canary: Table) -> None:
         _expect(shard, canary, {_STAYS}, "the deletion of one of two rows of a canary table")
         _prove_accounts(shard, canary)
     finally:
-        drop(shard, [canary.name])
+        drop(shard, [canary.clickhouse])
 
 
 def _prove_accounts(shard: ShardConnection, canary: Table) -> None:
@@ -88,7 +88,7 @@ def _prove_accounts(shard: ShardConnection, canary: Table) -> None:
     for name, account in (("parts", "the data parts"), ("mutations", "the deletions")):
         told = shard.row(
             f"SELECT count() AS found FROM system.{name} WHERE database = {{database:String}} AND table = {{table:String}}",
-            {"database": shard.database, "table": canary.name},
+            {"database": shard.database, "table": canary.clickhouse},
         )
         if not told["found"]:
             raise ConfigurationError(
@@ -99,7 +99,7 @@ def _prove_accounts(shard: ShardConnection, canary: Table) -> None:
 
 def _expect(shard: ShardConnection, canary: Table, ids: set[UUID], what: str) -> None:
     def look() -> None:
-        found = [row["scorecard_id"] for row in shard.rows(f"SELECT scorecard_id FROM {quoted(canary.name)}")]
+        found = [row["scorecard_id"] for row in shard.rows(f"SELECT scorecard_id FROM {quoted(canary.clickhouse)}")]
         if len(found) != len(ids) or set(found) != ids:
             raise unconfirmed(shard, what, f"it shows {len(found)}")
 

@@ -8,7 +8,7 @@ nothing in common.
 from __future__ import annotations
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.model import TABLES, Slice
+from reindex_assets.model import Slice
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import MODULUS, fast_digest
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
@@ -20,10 +20,10 @@ def read_shard_checksums(shards: ShardSet, group: SliceGroup) -> dict[Slice, int
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         return [
             row
-            for table in TABLES
+            for table in group.tables
             for row in shard.rows(
                 f"SELECT customer, day, sum({fast_digest(table, 'sipHash64', [*table.column_names, 'version'])}) AS mark\n"
-                f"FROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
+                f"FROM {table.clickhouse}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
                 shard_scope(group),
             )
         ]
@@ -43,14 +43,14 @@ def read_shard_counts(shards: ShardSet, group: SliceGroup) -> dict[Slice, dict[s
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         return [
             {**row, "table": table.name}
-            for table in TABLES
+            for table in group.tables
             for row in shard.rows(
-                f"SELECT customer, day, count() AS found\nFROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
+                f"SELECT customer, day, count() AS found\nFROM {table.clickhouse}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
                 shard_scope(group),
             )
         ]
 
-    counts = {item: {table.name: 0 for table in TABLES} for item in group.slices}
+    counts = {item: {table.name: 0 for table in group.tables} for item in group.slices}
     for rows in shards.map(ask):
         for row in rows:
             counts[Slice.of_row(row)][str(row["table"])] += int(str(row["found"]))

@@ -11,7 +11,7 @@ from datetime import date
 from reindex_assets.clickhouse.keys import Key, key_columns, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection
 from reindex_assets.errors import ReindexError, UnconfirmedWriteError
-from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.model import Slice, Table
 from reindex_assets.retry import LATE_DELETE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
@@ -27,7 +27,7 @@ def older_copies(shard: ShardConnection, table: Table, below: Mapping[Key, int])
     copies: list[Key] = []
     for block in _blocks(list(below)):
         rows = shard.table(
-            f"SELECT {', '.join(table.key)}, version FROM {table.name} WHERE {_at_keys(table.key)}",
+            f"SELECT {', '.join(table.key)}, version FROM {table.clickhouse} WHERE {_at_keys(table.key)}",
             {"keys": block, "older_than": max(below[key] for key in block)},
         )
         versions = rows.column("version").to_pylist()
@@ -43,7 +43,7 @@ def count_rows_at(shard: ShardConnection, table: Table, keys: Sequence[Key], old
     for some in _blocks(keys):
         columns = table.key[: len(some[0])]
         rows = shard.table(
-            f"SELECT {', '.join(columns)}, count() AS found FROM {table.name} WHERE {_at_keys(columns)} "
+            f"SELECT {', '.join(columns)}, count() AS found FROM {table.clickhouse} WHERE {_at_keys(columns)} "
             f"GROUP BY {', '.join(columns)}",
             {"keys": some, "older_than": older_than},
         )
@@ -63,20 +63,23 @@ def expect_deletable(shard: ShardConnection, table: Table) -> None:
     try:
         shard.command(
             # No UInt64 is below 0: whatever stands in that month stays.
-            f"DELETE FROM {table.name} IN PARTITION {_MONTH_WITHOUT_ROWS} WHERE version < 0 SETTINGS lightweight_deletes_sync = 0"
+            f"DELETE FROM {table.clickhouse} IN PARTITION {_MONTH_WITHOUT_ROWS} WHERE version < 0 SETTINGS lightweight_deletes_sync = 0"
         )
         failed = shard.row(
             "SELECT count() AS mutations, any(mutation_id) AS id, any(latest_fail_reason) AS reason FROM system.mutations "
             "WHERE database = {database:String} AND table = {table:String} AND NOT is_done AND latest_fail_reason != ''",
-            {"database": shard.database, "table": table.name},
+            {"database": shard.database, "table": table.clickhouse},
         )
         if failed["mutations"]:
             raise ReindexError(
-                f"{shard.label}: the mutation {failed['id']} of {table.name} fails, and every later one waits for it: {failed['reason']}. "
+                f"{shard.label}: the mutation {failed['id']} of {table.clickhouse} fails, and every later one waits for it: "
+                f"{failed['reason']}. "
                 "Mend its cause, or end it with KILL MUTATION"
             )
     except ReindexError as error:
-        raise type(error)(f"{error}. Nothing was written: what is wrong in {table.name} could not be deleted") from None
+        raise type(error)(
+            f"{error}. Nothing was written: what is wrong in {table.clickhouse} could not be deleted"
+        ) from None
 
 
 def await_late_deletes(shard: ShardConnection, days: Collection[date]) -> None:
@@ -100,7 +103,7 @@ def await_late_deletes(shard: ShardConnection, days: Collection[date]) -> None:
             "AND (NOT match(command, 'IN PARTITION') OR match(command, {months:String}))",
             {
                 "database": shard.database,
-                "tables": [table.name for table in TABLES],
+                "tables": [table.clickhouse for table in shard.tables],
                 "months": f"IN PARTITION (ID )?'?({months})[^0-9]",
             },
         )
@@ -133,7 +136,7 @@ def delete_rows(shard: ShardConnection, table: Table, keys: Sequence[Key], older
     for month, month_keys in sorted(by_month.items()):
         for some in _blocks(month_keys):
             shard.command(
-                f"DELETE FROM {table.name} IN PARTITION {month} "
+                f"DELETE FROM {table.clickhouse} IN PARTITION {month} "
                 f"WHERE {_at_keys((*table.key, 'version')[: len(some[0])])}",
                 {"keys": some, "older_than": older_than},
             )
@@ -144,12 +147,12 @@ def delete_slices(shard: ShardConnection, table: Table, group: SliceGroup, older
     scope = {**shard_scope(group), "older_than": older_than}
     where = f"{IN_SLICES} AND version < {{older_than:UInt64}}"
     rows = shard.rows(
-        f"SELECT customer, day, toYYYYMM(day) AS month, count() AS found FROM {table.name} WHERE {where} "
+        f"SELECT customer, day, toYYYYMM(day) AS month, count() AS found FROM {table.clickhouse} WHERE {where} "
         "GROUP BY customer, day",
         scope,
     )
     for month in sorted({row["month"] for row in rows}):
-        shard.command(f"DELETE FROM {table.name} IN PARTITION {month} WHERE {where}", scope)
+        shard.command(f"DELETE FROM {table.clickhouse} IN PARTITION {month} WHERE {where}", scope)
     return {Slice.of_row(row): row["found"] for row in rows}
 
 

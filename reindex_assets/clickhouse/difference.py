@@ -16,7 +16,7 @@ from reindex_assets.clickhouse.evidence import unconfirmed
 from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames
-from reindex_assets.model import SCORECARD, Slice, Table
+from reindex_assets.model import Slice, Table
 from reindex_assets.retry import EVIDENCE
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import fast_digest
@@ -141,11 +141,11 @@ def count_vanished(shard: ShardConnection, names: StagingNames, table: Table) ->
 
     A score has vanished, too, if its scorecard is expected just there, without this score.
     """
-    scorecard = ", ".join(SCORECARD.identity)
+    scorecard = ", ".join(shard.tables.parent.identity)
     vanished = f"({scorecard}) NOT IN (SELECT {scorecard} FROM {quoted(names.identities)})"
-    if table is not SCORECARD:
+    if not table.is_parent:
         here = f"day, {scorecard}"
-        vanished = f"({vanished} OR ({here}) IN (SELECT {here} FROM {quoted(names.rows(SCORECARD))}))"
+        vanished = f"({vanished} OR ({here}) IN (SELECT {here} FROM {quoted(names.rows(shard.tables.parent))}))"
     rows = shard.rows(
         f"""\
 SELECT customer, day, count() AS vanished
@@ -162,7 +162,7 @@ def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, sn
     place = _place(table)
     shard.command(
         f"""\
-INSERT INTO {table.name} ({columns}, version)
+INSERT INTO {table.clickhouse} ({columns}, version)
 SELECT {columns}, {{snapshot:UInt64}}
 FROM {quoted(names.rows(table))}
 WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE is_upsert)""",
@@ -185,7 +185,7 @@ SELECT count() AS found
 FROM {upserts} AND ({place}) NOT IN
 (
     SELECT {place}
-    FROM {table.name}
+    FROM {table.clickhouse}
     WHERE {IN_SLICES} AND version >= {{snapshot:UInt64}} AND ({place}) IN (SELECT {place} FROM {upserts})
 )"""
     scope = {**shard_scope(group), "snapshot": snapshot}
@@ -193,7 +193,9 @@ FROM {upserts} AND ({place}) NOT IN
     def look() -> None:
         row = shard.row(sql, scope)
         if row["found"]:
-            raise unconfirmed(shard, f"an insert into {table.name}", f"{row['found']:,} of its rows are not there")
+            raise unconfirmed(
+                shard, f"an insert into {table.clickhouse}", f"{row['found']:,} of its rows are not there"
+            )
 
     EVIDENCE.call(look)
 
@@ -227,7 +229,7 @@ def moved_keys(
 
     A set of the ids alone takes a third of the time of one of the whole identities, so those are looked at only where an id is found.
     """
-    elsewhere = f"FROM {table.name}\nWHERE {ELSEWHERE}\n  AND version < {{snapshot:UInt64}}"
+    elsewhere = f"FROM {table.clickhouse}\nWHERE {ELSEWHERE}\n  AND version < {{snapshot:UInt64}}"
     ids = f"scorecard_id IN (SELECT scorecard_id FROM {quoted(names.identities)})"
     whole = (
         f"(customer, profile, scorecard_id) IN (SELECT customer, profile, scorecard_id FROM {quoted(names.identities)})"
@@ -248,13 +250,13 @@ def superseded(shard: ShardConnection, table: Table, group: SliceGroup, snapshot
     """
     scope = {**shard_scope(group), "snapshot": snapshot}
     versions = shard.row(
-        f"SELECT min(version) AS oldest, max(version) AS newest FROM {table.name} WHERE {IN_SLICES}", scope
+        f"SELECT min(version) AS oldest, max(version) AS newest FROM {table.clickhouse} WHERE {IN_SLICES}", scope
     )
     if versions["oldest"] == versions["newest"]:
         return [], []
     keys = ", ".join(table.key)
     rows = shard.table(
-        f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.name} WHERE {IN_SLICES} "
+        f"SELECT {keys}, max(version) > {{snapshot:UInt64}} AS is_newer FROM {table.clickhouse} WHERE {IN_SLICES} "
         f"GROUP BY {keys} HAVING min(version) <= {{snapshot:UInt64}} AND max(version) >= {{snapshot:UInt64}} "
         "AND min(version) < max(version)",
         scope,
@@ -273,7 +275,7 @@ def _both_sides(names: StagingNames, table: Table, condition: str = "true") -> s
     WHERE {condition}
     UNION ALL
     SELECT {place}, {digest} AS digest, version, 0 AS staged
-    FROM {table.name}
+    FROM {table.clickhouse}
     WHERE {IN_SLICES} AND {condition}"""
 
 

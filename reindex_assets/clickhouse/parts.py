@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from reindex_assets.clickhouse.schema import CONVERSATION
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, results
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Kind, Slice
+from reindex_assets.model import Kind, Slice
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, OF_CUSTOMERS, shard_scope
 
@@ -40,7 +40,7 @@ Parts = Mapping[PartitionPlace, Mapping[str, str]]
 def read_parts(shards: ShardSet, kind: Kind) -> dict[PartitionPlace, dict[str, str]]:
     """The active parts of both tables on every shard, and of the conversations that say where rows of a kind belong: no data are read."""
 
-    tables = [*(table.name for table in TABLES), *([CONVERSATION] if kind.is_of_conversations else [])]
+    tables = [*(table.clickhouse for table in shards.tables), *([CONVERSATION] if kind.is_of_conversations else [])]
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         rows = shard.rows(
@@ -244,7 +244,7 @@ def changes_of_slices(
             break
         for group in groups:
             in_doubt |= slices_in_parts(shards, group, changes.inserted)
-            placement_in_doubt |= slices_in_parts(shards, group, changes.inserted, [CONVERSATION])
+            placement_in_doubt |= slices_in_parts(shards, group, changes.inserted, of_conversations=True)
         later = read_parts(shards, kind)
         if changes.are_still_there(later):
             break
@@ -265,26 +265,25 @@ def changes_of_slices(
     )
 
 
-#: The slices that rows are of, by their table; of conversations, those whose scorecards may belong on their shard now.
-_SLICES_OF_ROWS: Mapping[str, str] = {
-    **{table.name: f"customer, day FROM {table.name}\nWHERE {IN_SLICES}" for table in TABLES},
-    CONVERSATION: f"customer, toDate32(conversation_start_time) AS day FROM {CONVERSATION}\nWHERE {OF_CUSTOMERS}",
-}
-
-
 def slices_in_parts(
     shards: ShardSet,
     group: SliceGroup,
     inserted: Mapping[tuple[int, str], Iterable[str]],
-    tables: Collection[str] = (SCORECARD.name, SCORE.name),
+    *,
+    of_conversations: bool = False,
 ) -> set[Slice]:
-    """The slices of a group that rows in certain parts of these tables are of."""
+    """The slices of a group that rows in certain parts are of; of conversations, those whose scorecards may belong on their shard now."""
+    if of_conversations:
+        of_rows = f"toDate32(conversation_start_time) AS day FROM {CONVERSATION}\nWHERE {OF_CUSTOMERS}"
+        slices = {CONVERSATION: of_rows}
+    else:
+        slices = {table.clickhouse: f"day FROM {table.clickhouse}\nWHERE {IN_SLICES}" for table in group.tables}
 
     def ask(table: str, names: Iterable[str]) -> Callable[[ShardConnection], list[dict[str, object]]]:
         return lambda shard: shard.rows(
-            f"SELECT DISTINCT {_SLICES_OF_ROWS[table]}\n  AND _part IN {{parts:Array(String)}}",
+            f"SELECT DISTINCT customer, {slices[table]}\n  AND _part IN {{parts:Array(String)}}",
             {**shard_scope(group), "parts": list(names)},
         )
 
-    futures = [shards.submit(shard, ask(table, names)) for (shard, table), names in inserted.items() if table in tables]
+    futures = [shards.submit(shard, ask(table, names)) for (shard, table), names in inserted.items() if table in slices]
     return {Slice.of_row(row) for rows in results(futures) for row in rows}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from reindex_assets.clickhouse.answers import read_rows
 from reindex_assets.config.engines import Replica
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
-from reindex_assets.model import LAYOUT_TABLE, TABLES
+from reindex_assets.model import LAYOUT_TABLE, Tables
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -28,9 +28,6 @@ PAUSE_SECONDS = 60.0
 #: How old what a replica has caught up with may be when it is read: far less than the time that a row has to arrive.
 CAUGHT_UP_SECONDS = 1.0
 _POLL_SECONDS = 0.1
-
-#: Tables whose rows are read: ours, and the product's.
-_READ = (*(table.name for table in TABLES), LAYOUT_TABLE, "conversation")
 
 _failed: dict[str, float] = {}
 _lock = threading.Lock()
@@ -49,7 +46,7 @@ def in_order(addresses: Iterable[Replica]) -> list[Replica]:
         return sorted(addresses, key=lambda address: when if (when := _failed.get(str(address), 0.0)) > since else 0.0)
 
 
-def check_replicas(client: Client, label: str, database: str, replicas: int) -> tuple[str, ...]:
+def check_replicas(client: Client, label: str, database: str, tables: Tables, replicas: int) -> tuple[str, ...]:
     """The Replicated ones of the tables that are read.
 
     Args:
@@ -58,22 +55,24 @@ def check_replicas(client: Client, label: str, database: str, replicas: int) -> 
     Raises:
         ConfigurationError: they are several, and don't share their rows: each would hold others.
     """
+    # Whose rows are read: ours, and the product's.
+    names = [*(table.clickhouse for table in tables), LAYOUT_TABLE, "conversation"]
     # The replicas in a subquery: without its own condition, Keeper would be asked about every table of the server.
-    tables = read_rows(
+    found = read_rows(
         client,
         "SELECT t.name AS name, ifNull(r.total_replicas, 0) AS replicas FROM system.tables AS t LEFT JOIN ("
         "SELECT table, total_replicas FROM system.replicas WHERE database = {database:String} AND table IN {tables:Array(String)}"
         ") AS r ON r.table = t.name WHERE t.database = {database:String} AND t.name IN {tables:Array(String)}",
-        {"database": database, "tables": list(_READ)},
+        {"database": database, "tables": names},
     )
-    apart = sorted(row["name"] for row in tables if row["replicas"] < replicas and row["name"] != "conversation")
+    apart = sorted(row["name"] for row in found if row["replicas"] < replicas and row["name"] != "conversation")
     if replicas > 1 and apart:
         raise ConfigurationError(
             f"{label}: the fleet file names {replicas} replicas, but {' and '.join(apart)} there share their rows with fewer servers: they "
             "are other tables on each. Create them as Replicated tables with one path in Keeper ('reindex-assets schema apply' does), or "
             "name one address only"
         )
-    return tuple(row["name"] for row in tables if row["replicas"])
+    return tuple(row["name"] for row in found if row["replicas"])
 
 
 def catch_up(client: Client, label: str, database: str, tables: Sequence[str], seconds: float) -> None:

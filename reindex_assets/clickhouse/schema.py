@@ -9,7 +9,7 @@ from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, merge_tr
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import ClickHouse, Shard
 from reindex_assets.errors import SchemaMismatchError
-from reindex_assets.model import LAYOUT_TABLE, TABLES, Table
+from reindex_assets.model import LAYOUT_TABLE, Table
 
 #: Raise it whenever the shape below changes; it stands in the tables' comment.
 SCHEMA_VERSION = 1
@@ -30,7 +30,7 @@ def create_table(table: Table, replicated: bool = False, named_path: bool = Fals
     engine = merge_tree("Replacing", replicated, named_path, "version")
     return "\n".join(
         (
-            f"CREATE TABLE IF NOT EXISTS {table.name}",
+            f"CREATE TABLE IF NOT EXISTS {table.clickhouse}",
             "(",
             f"{column_definitions(table)},",
             f"    version UInt64 DEFAULT {VERSION_DEFAULT}",
@@ -64,23 +64,23 @@ def apply_schema(cluster: Cluster) -> list[str]:
     clickhouse = cluster.clickhouse
 
     def apply(shard: ShardConnection) -> list[str]:
-        differences = {table.name: _differences(shard, table) for table in TABLES}
+        differences = {table.clickhouse: _differences(shard, table) for table in shard.tables}
         _refuse(shard, differences)
         done = []
         had_layout = has_layout_table(shard)
         shard.command(create_layout_table(clickhouse))
         done.append(f"{shard.label}: {LAYOUT_TABLE} {'is up to date' if had_layout else 'created'}")
-        for table in TABLES:
-            if differences[table.name] is None:
+        for table in shard.tables:
+            if differences[table.clickhouse] is None:
                 shard.command(create_table(table, clickhouse.replicated, clickhouse.have_replicas))
-                done.append(f"{shard.label}: {table.name} created (schema {SCHEMA_VERSION})")
+                done.append(f"{shard.label}: {table.clickhouse} created (schema {SCHEMA_VERSION})")
             else:
-                done.append(f"{shard.label}: {table.name} is up to date (schema {SCHEMA_VERSION})")
+                done.append(f"{shard.label}: {table.clickhouse} is up to date (schema {SCHEMA_VERSION})")
         return done
 
     done = []
     for alone in _one_by_one(clickhouse):
-        with ShardSet(alone, "reindex_assets schema") as shards:
+        with ShardSet(cluster.model_copy(update={"clickhouse": alone}), "reindex_assets schema") as shards:
             done += [line for lines in shards.map(apply) for line in lines]
     return done
 
@@ -109,7 +109,7 @@ def check_schema(shards: ShardSet) -> None:
     """
 
     def check(shard: ShardConnection) -> None:
-        differences = {table.name: _differences(shard, table) for table in TABLES}
+        differences = {table.clickhouse: _differences(shard, table) for table in shard.tables}
         absent = [name for name, of_table in differences.items() if of_table is None]
         if absent:
             raise SchemaMismatchError(
@@ -166,7 +166,7 @@ def _differences(shard: ShardConnection, table: Table) -> list[str] | None:
     rows = shard.rows(
         "SELECT engine, engine_full, sorting_key, partition_key FROM system.tables "
         "WHERE database = {database:String} AND name = {table:String}",
-        {"database": shard.database, "table": table.name},
+        {"database": shard.database, "table": table.clickhouse},
     )
     if not rows:
         return None
@@ -186,7 +186,7 @@ def _differences(shard: ShardConnection, table: Table) -> list[str] | None:
         for row in shard.rows(
             "SELECT name, type, default_kind, default_expression FROM system.columns "
             "WHERE database = {database:String} AND table = {table:String}",
-            {"database": shard.database, "table": table.name},
+            {"database": shard.database, "table": table.clickhouse},
         )
     }
     expected_columns = {column.name: (column.clickhouse, "", "") for column in table.columns}

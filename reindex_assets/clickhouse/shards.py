@@ -30,7 +30,8 @@ from reindex_assets.clickhouse.replicas import (
     note_failure,
 )
 from reindex_assets.clickhouse.session_settings import pin_settings
-from reindex_assets.config.engines import ClickHouse, Replica, Shard
+from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
 from reindex_assets.retry import QUESTION
 
@@ -63,8 +64,10 @@ class ShardConnection:
     with its staging tables) must not change over in between. `choose_again` lets go of one that has failed.
     """
 
-    def __init__(self, index: int, shard: Shard, clickhouse: ClickHouse, comment: str) -> None:
+    def __init__(self, index: int, shard: Shard, cluster: Cluster, comment: str) -> None:
+        clickhouse = cluster.clickhouse
         self.index = index
+        self.tables = cluster.clickhouse_tables
         self._name = "retiring shard" if index >= len(clickhouse.shards) else f"shard {index}"
         self.database = clickhouse.database
         self._addresses = shard.addresses
@@ -136,7 +139,7 @@ class ShardConnection:
                 raise OperationalError("it has no settings, as no server does")
             pin_settings(client, self.label, self._comment, clickhouse.replicated)
             if clickhouse.replicated:
-                self._replicated = check_replicas(client, self.label, self.database, len(self._addresses))
+                self._replicated = check_replicas(client, self.label, self.database, self.tables, len(self._addresses))
                 self._catch_up(client)
         except BaseException:
             client.close()
@@ -251,10 +254,12 @@ class ShardSet(AbstractContextManager["ShardSet"]):
             belongs on them, lies beyond `len`.
     """
 
-    def __init__(self, clickhouse: ClickHouse, comment: str = "reindex_assets", with_retiring: bool = False) -> None:
+    def __init__(self, cluster: Cluster, comment: str = "reindex_assets", with_retiring: bool = False) -> None:
+        clickhouse = cluster.clickhouse
+        self.tables = cluster.clickhouse_tables
         addresses = (*clickhouse.shards, *(clickhouse.retiring if with_retiring else ()))
         self.connections = tuple(
-            ShardConnection(index, shard, clickhouse, comment) for index, shard in enumerate(addresses)
+            ShardConnection(index, shard, cluster, comment) for index, shard in enumerate(addresses)
         )
         self._count = len(clickhouse.shards)
         self._workers = [

@@ -17,16 +17,13 @@ import pyarrow as pa
 
 from reindex_assets.clickhouse.schema import column_definitions
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
-from reindex_assets.model import SCORECARD, Table
+from reindex_assets.model import Table, Tables
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 _PREFIX = "reindex_staging"
 
 _STAGING_NAME = re.compile(rf"{_PREFIX}_(\d+)_\d+_\w+")
-
-#: The columns that name a scorecard wherever it stands.
-IDENTITY_DEFINITIONS = ", ".join(f"{column.name} {column.clickhouse}" for column in SCORECARD.identity_columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +86,23 @@ def create_rows(shard: ShardConnection, names: StagingNames, table: Table) -> No
     )
 
 
+def identity_definitions(tables: Tables) -> str:
+    """The columns that name a scorecard wherever it stands."""
+    return ", ".join(f"{column.name} {column.clickhouse}" for column in tables.parent.identity_columns)
+
+
 def create_identities(shard: ShardConnection, names: StagingNames) -> None:
     """An empty table for the identities of all the group's scorecards, whatever their shard."""
     shard.command(
-        f"CREATE TABLE {quoted(names.identities)} ({IDENTITY_DEFINITIONS}) ENGINE = MergeTree ORDER BY tuple()"
+        f"CREATE TABLE {quoted(names.identities)} ({identity_definitions(shard.tables)}) ENGINE = MergeTree ORDER BY tuple()"
     )
 
 
-def identities(rows: pa.RecordBatch) -> pa.RecordBatch:
+def identities(rows: pa.RecordBatch, tables: Tables) -> pa.RecordBatch:
     """The columns of `create_identities` out of scorecard rows."""
-    return rows.select(list(SCORECARD.identity))
+    return rows.select(list(tables.parent.identity))
 
 
 def is_empty(shard: ShardConnection, table: Table, group: SliceGroup) -> bool:
     """Whether a shard's live table holds nothing at all in the group's slices."""
-    return not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {IN_SLICES} LIMIT 1", shard_scope(group))
+    return not shard.rows(f"SELECT 1 AS found FROM {table.clickhouse} WHERE {IN_SLICES} LIMIT 1", shard_scope(group))

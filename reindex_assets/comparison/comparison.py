@@ -33,7 +33,7 @@ from reindex_assets.comparison.parity import SliceDifferences, SliceParity, Tabl
 from reindex_assets.comparison.samples import RowSample, read_samples
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.model import SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
@@ -69,7 +69,7 @@ class Comparison:
         with ExitStack() as opening:
             cluster = self.dataset.cluster
             self.session = opening.enter_context(SourceSession(cluster.postgres))
-            self.shards = opening.enter_context(ShardSet(cluster.clickhouse, "reindex_assets compare"))
+            self.shards = opening.enter_context(ShardSet(cluster, "reindex_assets compare"))
             if self.dataset.kind.is_of_conversations:
                 self.shards.map(prove_conversations)
             self._stack = opening.pop_all()
@@ -188,19 +188,19 @@ def _compare_group(
     session: SourceSession, shards: ShardSet, group: SliceGroup, origin: Origin | None
 ) -> tuple[list[SliceParity], Checkpoint | None]:
     """The parities of a group and, if the origin of row versions is given, a checkpoint of the equal slices."""
-    sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in TABLES}
+    sums = {(item, table.name): _Sums(len(shards)) for item in group.slices for table in group.tables}
     with_checkpoint = origin is not None
     # Read first, also before the placement, so that a later reader of the checkpoint notices every change from here on.
     parts = read_parts(shards, group.kind) if with_checkpoint else {}
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
-    for table in TABLES:
+    for table in group.tables:
         questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
     table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
-        for table in TABLES:
+        for table in group.tables:
             rows = session.table(source_digests(table, group, session, placement, versions=with_checkpoint))
             for row in placement.by_shard(
                 rows, ("found", "digest", "versions") if with_checkpoint else ("found", "digest")
@@ -213,7 +213,7 @@ def _compare_group(
         if with_checkpoint and reads_the_table(session, group):
             table_versions = read_table_versions(session, group.kind)
     answered = answers()
-    for table in TABLES:
+    for table in group.tables:
         for shard in range(len(shards)):
             for row in answered[table.name, shard]:
                 of_slice = sums[Slice.of_row(row), table.name]
@@ -226,7 +226,7 @@ def _compare_group(
     parities = [
         SliceParity(
             item,
-            {table.name: sums[item, table.name].parity() for table in TABLES},
+            {table.name: sums[item, table.name].parity() for table in group.tables},
             tuple(row for row in quarantined if row.slice == item),
             snapshot.microseconds,
         )
@@ -235,7 +235,7 @@ def _compare_group(
     if origin is None:
         return parities, None
     with_versions = [
-        (parity, {table.name: sums[parity.slice, table.name].row_versions() for table in TABLES})
+        (parity, {table.name: sums[parity.slice, table.name].row_versions() for table in group.tables})
         for parity in parities
         if parity.slice not in placement.without_conversation_shard
     ]
@@ -251,7 +251,7 @@ SELECT customer, day, toString(template_id) AS template,
        uniqExact({", ".join(table.key)}) AS keys,
        {placement.misplaced} AS misplaced,
        sum({shard_digest(table)}) AS digest
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}
 GROUP BY customer, day, template_id"""
     return lambda shard: shard.rows(sql, {**shard_scope(group), "shard": shard.index})
@@ -272,9 +272,9 @@ def source_digests(
     by = ", ".join(f"c.{name}" for name in placement.source_names)
     sums = f"count(*) AS found, sum({digest_of_rows(table)})::text AS digest"
     if versions:
-        if table is SCORECARD:
+        if table.is_parent:
             columns.append(f"{VERSION[table.name]} AS version")
-        sums += f", sum({'c.version' if table is SCORECARD else VERSION[table.name]})::text AS versions"
+        sums += f", sum({'c.version' if table.is_parent else VERSION[table.name]})::text AS versions"
     return source_sql(
         f"""\
 SELECT c.customer, c.day, c.template_id::text AS template, {by}, {sums}

@@ -18,7 +18,7 @@ from reindex_assets.comparison.counts import PLURALS, Counts, TableTally, Templa
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ReindexError, SourceUnreachableError
-from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.model import TABLE_NAMES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import SOURCE_OF, QuarantinedRow, read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot
@@ -43,7 +43,7 @@ def count_both_sides(comparison: Comparison, slices: Iterable[Slice]) -> Counts:
     """
     session, shards = comparison.session, comparison.shards
     wanted = tuple(sorted(set(slices)))
-    tallies: _Tallies = defaultdict(lambda: {table.name: TableTally(len(shards)) for table in TABLES})
+    tallies: _Tallies = defaultdict(lambda: {name: TableTally(len(shards)) for name in TABLE_NAMES})
     snapshots: list[int] = []
     quarantined: list[QuarantinedRow] = []
     for group in comparison.groups(wanted, {}, 1, _MAX_SLICES):
@@ -110,10 +110,10 @@ def count_clickhouse(dataset: Dataset, slices: Iterable[Slice]) -> dict[str, int
         ShardUnreachableError: a shard could not be asked.
     """
     rows = dict.fromkeys(PLURALS, 0)
-    with ShardSet(dataset.cluster.clickhouse, "reindex_assets count") as shards:
+    with ShardSet(dataset.cluster, "reindex_assets count") as shards:
         for group in group_slices(slices, dataset, {}, 1, _MAX_SLICES):
             for table in dataset.tables:
-                sql = f"SELECT count() AS found FROM {table.name}\nWHERE {IN_SLICES}"
+                sql = f"SELECT count() AS found FROM {table.clickhouse}\nWHERE {IN_SLICES}"
                 counted = shards.map(partial(ShardConnection.rows, sql=sql, parameters=shard_scope(group)))
                 rows[table.name] += sum(row["found"] for [row] in counted)
     return rows
@@ -124,19 +124,19 @@ def _count_group(
 ) -> tuple[int, list[QuarantinedRow]]:
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
-    for table in TABLES:
+    for table in group.tables:
         questions |= {table.name: _ask_counts(table, group, placement), **placement.ask_misplaced(table)}
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
-        for table in TABLES:
+        for table in group.tables:
             rows = session.table(_source_counts(table, group, session, placement))
             for row in placement.by_shard(rows, ("found",)):
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
                 tally.postgres[row["shard"]] = int(row["found"])
         quarantined = read_quarantined(session, group)
     answered = answers()
-    for table in TABLES:
+    for table in group.tables:
         for shard in range(len(shards)):
             for row in answered[table.name, shard]:
                 tally = tallies[Slice.of_row(row), row["template_id"]][table.name]
@@ -167,9 +167,9 @@ def _ask_counts(
 SELECT customer, day, toString(template_id) AS template_id,
        count() AS found,
        {placement.misplaced} AS misplaced
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}
-GROUP BY customer, day, {table.name}.template_id"""
+GROUP BY customer, day, {table.clickhouse}.template_id"""
     return lambda shard: shard.rows(sql, {**shard_scope(group), "shard": shard.index})
 
 

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice
+from reindex_assets.model import CHILD, PARENT, TABLE_NAMES, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
 
 #: A row of a table for output or metadata: plain strings and numbers.
 TableRow = dict[str, str | int]
 
-PLURALS = {SCORECARD.name: "scorecards", SCORE.name: "scores"}
+PLURALS = {PARENT: "scorecards", CHILD: "scores"}
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class Counts:
         """The rows of some templates together, by table name."""
         tables = [template.tables for template in templates]
         return {
-            table.name: TableCounts(
-                self._added(counts[table.name].postgres_by_shard for counts in tables),
-                self._added(counts[table.name].clickhouse_by_shard for counts in tables),
-                self._added(counts[table.name].misplaced_by_shard for counts in tables),
+            name: TableCounts(
+                self._added(counts[name].postgres_by_shard for counts in tables),
+                self._added(counts[name].clickhouse_by_shard for counts in tables),
+                self._added(counts[name].misplaced_by_shard for counts in tables),
             )
-            for table in TABLES
+            for name in TABLE_NAMES
         }
 
     def _added(self, numbers: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

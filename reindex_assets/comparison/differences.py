@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.column_types import ID
 from reindex_assets.comparison.row_queries import NO_DAY, ask_rows, known_scorecards, shard_rows, source_rows
-from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import APPEAL_TYPES, MICROSECONDS, PARENT, TABLE_NAMES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import Snapshot, SourceSession
@@ -114,7 +114,7 @@ class DifferingRows:
 def count_differences(rows: pa.Table) -> dict[tuple[str, Difference], int]:
     """Rows by table name and difference."""
     counted = rows.group_by(["table", "difference"]).aggregate([([], "count_all")]).to_pylist()
-    return {(TABLES[row["table"]].name, _BY_NUMBER[row["difference"]]): row["count_all"] for row in counted}
+    return {(TABLE_NAMES[row["table"]], _BY_NUMBER[row["difference"]]): row["count_all"] for row in counted}
 
 
 def drift_evidence(rows: pa.Table) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -130,9 +130,9 @@ def first_version_ahead(rows: pa.Table) -> int | None:
     return int(versions.min()) if len(versions) else None
 
 
-def difference_of(row: dict[str, Any]) -> tuple[Table, Difference]:
-    """Table and difference of a row of the schema `FOUND`."""
-    return TABLES[row["table"]], _BY_NUMBER[row["difference"]]
+def difference_of(row: dict[str, Any]) -> tuple[str, Difference]:
+    """Table name and difference of a row of the schema `FOUND`."""
+    return TABLE_NAMES[row["table"]], _BY_NUMBER[row["difference"]]
 
 
 def look_at_rows(
@@ -145,25 +145,25 @@ def look_at_rows(
             counted it twice for too long, and it is `DUPLICATED`.
     """
     placement = GroupPlacement(shards, group)
-    questions = {table.name: ask_rows(table, group, len(shards)) for table in TABLES}
+    questions = {table.name: ask_rows(table, group, len(shards)) for table in group.tables}
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
         session.assert_not_lagging(snapshot)
-        source = {table.name: source_rows(session, table, group, placement) for table in TABLES}
+        source = {table.name: source_rows(session, table, group, placement) for table in group.tables}
         answered = answers()
         on_shards = {
             table.name: shard_rows(
                 pa.concat_tables([answered[table.name, shard] for shard in range(len(shards))]), placement
             )
-            for table in TABLES
+            for table in group.tables
         }
         folding = tuple(
             int((time.time() + seconds) * MICROSECONDS) for seconds in (-merge_patience_seconds, merge_patience_seconds)
         )
         differing = []
-        for number, table in enumerate(TABLES):
-            sides = _Sides(table, number, source[table.name], on_shards[table.name], snapshot, (folding[0], folding[1]))
-            differing.append(_classified(sides, session, group, on_shards[SCORECARD.name]))
+        for table in group.tables:
+            sides = _Sides(table, source[table.name], on_shards[table.name], snapshot, (folding[0], folding[1]))
+            differing.append(_classified(sides, session, group, on_shards[PARENT]))
     return DifferingRows(snapshot, pa.concat_tables(differing))
 
 
@@ -180,7 +180,6 @@ class _Sides:
     """
 
     table: Table
-    number: int
     source: pa.Table
     shards: pa.Table
     snapshot: Snapshot
@@ -205,9 +204,10 @@ def _classified(sides: _Sides, session: SourceSession, group: SliceGroup, scorec
     kinds = _kinds(sides, rest, keys, here, kept)
     source_days = here.column("day")
     if not here.known.all():
+        parent = group.tables.parent
         strangers = np.flatnonzero(~here.known)
         strange = rest.take(pa.array(strangers))
-        owners = _Place(known_scorecards(session, group, strange), SCORECARD, strange, _keys(strange, SCORECARD))
+        owners = _Place(known_scorecards(session, group, strange), parent, strange, _keys(strange, parent))
         kinds[strangers] = _strangers(sides.table, strange, owners, group, scorecards)
         days = owners.column("day")
         source_days = _filled(source_days, strangers, pc.if_else(pc.equal(days, NO_DAY), None, days))
@@ -298,8 +298,9 @@ class _Place:
 def _strangers(table: Table, rows: pa.Table, owners: _Place, group: SliceGroup, scorecards: pa.Table) -> _Numbers:
     """Classifies rows that Postgres does not have in these slices, by their scorecards elsewhere in Postgres."""
     kinds = np.full(rows.num_rows, _NUMBER[Difference.EXTRA], dtype=np.int8)
-    if table is SCORE:
-        shown = pc.is_in(_keys(rows, SCORECARD), value_set=_keys(scorecards, SCORECARD))
+    if not table.is_parent:
+        parent = group.tables.parent
+        shown = pc.is_in(_keys(rows, parent), value_set=_keys(scorecards, parent))
         kinds[~owners.known & ~shown.to_numpy(zero_copy_only=False)] = _NUMBER[Difference.ORPHAN_SCORE]
     appeal = owners.known & np.isin(owners.number("scorecard_type"), APPEAL_TYPES)
     # A scorecard without a day in Postgres (a quarantined one) has not moved.
@@ -348,10 +349,10 @@ def _found(
 ) -> pa.Table:
     count = rows.num_rows
     columns = {
-        "table": pa.array(np.full(count, sides.number, dtype=np.int8)),
+        "table": pa.array(np.full(count, TABLE_NAMES.index(sides.table.name), dtype=np.int8)),
         "difference": pa.array(kinds),
         **{name: rows.column(name) for name in ("customer", "day", "profile", "scorecard_id")},
-        "score_id": rows.column("score_id") if sides.table is SCORE else pa.nulls(count, ID.arrow),
+        "score_id": pa.nulls(count, ID.arrow) if sides.table.is_parent else rows.column("score_id"),
         "shard": rows.column("shard"),
         "version": rows.column("version"),
         "source_day": source_days,

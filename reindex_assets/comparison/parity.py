@@ -15,7 +15,7 @@ import numpy as np
 from reindex_assets.comparison.counts import PLURALS, TableCounts
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.samples import RowSample, version_text
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import CHILD, PARENT, TABLE_NAMES, Slice, Table
 from reindex_assets.postgres.extract import QuarantinedRow
 
 
@@ -101,8 +101,8 @@ class SliceDifferences:
 
     def of(self, difference: Difference, table: Table | None = None) -> int:
         """Drifted rows of one class, of one table or of both."""
-        tables = TABLES if table is None else (table,)
-        return sum(self.rows.get((each.name, difference), 0) for each in tables)
+        names = TABLE_NAMES if table is None else (table.name,)
+        return sum(self.rows.get((name, difference), 0) for name in names)
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class SliceParity:
 
     @property
     def scorecards(self) -> TableParity:
-        return self.tables[SCORECARD.name]
+        return self.tables[PARENT]
 
     @property
     def scores(self) -> TableParity:
-        return self.tables[SCORE.name]
+        return self.tables[CHILD]
 
     @property
     def sums_agree(self) -> bool:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection
-from reindex_assets.model import SCORE, SCORECARD, Table
+from reindex_assets.model import Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -27,10 +27,11 @@ _CONVERSATION = "conversation_id"
 
 def source_rows(session: SourceSession, table: Table, group: SliceGroup, placement: GroupPlacement) -> pa.Table:
     """A table's rows in Postgres: ids, `day`, `shard` (where they belong), `digest`. Reads in the group's snapshot."""
-    names = (*SCORECARD.identity, _CONVERSATION) if group.kind.is_of_conversations else SCORECARD.identity
-    columns = [f"{column.source} AS {column.name}" for column in SCORECARD.columns if column.name in names]
+    parent = group.tables.parent
+    names = (*parent.identity, _CONVERSATION) if group.kind.is_of_conversations else parent.identity
+    columns = [f"{column.source} AS {column.name}" for column in parent.columns if column.name in names]
     ids = [f"c.{name}" for name in names]
-    if table is SCORE:
+    if not table.is_parent:
         ids.append("s.score_id")
     sql = source_sql(
         f"SELECT {', '.join(ids)}, c.scorecard_time, {digest_of_rows(table)} AS digest\n"
@@ -58,7 +59,7 @@ def ask_rows(table: Table, group: SliceGroup, shard_count: int) -> Callable[[Sha
     sql = f"""\
 SELECT {", ".join(table.identity)}, day, version, {shard_digest(table)} AS digest,
        toInt32({shard_expression(shard_count)}) AS own_shard{conversation}
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}"""
     schema = pa.schema(
         [

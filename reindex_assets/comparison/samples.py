@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.differences import Difference, difference_of
-from reindex_assets.model import MICROSECONDS, TABLES, Slice, Table
+from reindex_assets.model import MICROSECONDS, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -112,9 +112,9 @@ def _uuid(value: object) -> UUID:
 def _sample(row: dict[str, Any], values: Mapping[tuple[str, _Key], tuple[ColumnValues, ...]]) -> RowSample:
     table, difference = difference_of(row)
     _, profile, scorecard_id, score_id = _key(row)
-    columns = values.get((table.name, _key(row)), ()) if difference is Difference.CHANGED else ()
+    columns = values.get((table, _key(row)), ()) if difference is Difference.CHANGED else ()
     return RowSample(
-        table=table.name,
+        table=table,
         difference=difference,
         profile=profile,
         scorecard_id=scorecard_id,
@@ -153,8 +153,8 @@ def _values(
 ) -> dict[tuple[str, _Key], tuple[ColumnValues, ...]]:
     """The differing columns of changed rows, by table and key; read now, maybe later than the comparison."""
     values: dict[tuple[str, _Key], tuple[ColumnValues, ...]] = {}
-    for table in TABLES:
-        mine = [row for row in rows if difference_of(row)[0] is table]
+    for table in group.tables:
+        mine = [row for row in rows if difference_of(row)[0] == table.name]
         if not mine:
             continue
         with session.snapshot(source_scope(group)):
@@ -192,7 +192,7 @@ def _shard_values(
     texts = [f"{column.shard_text} AS text_{column.name}" for column in table.columns]
     keys = [f"{name if name == 'version' else f'toString({name})'} AS key_{name}" for name in names]
     sql = (
-        f"SELECT {', '.join(keys + texts)} FROM {table.name}\nWHERE {IN_SLICES}\n"
+        f"SELECT {', '.join(keys + texts)} FROM {table.clickhouse}\nWHERE {IN_SLICES}\n"
         f"  AND ({', '.join(names)}) IN {{keys:Array(Tuple({', '.join(names.values())}))}}"
     )
     by_shard: dict[int, list[tuple[object, ...]]] = defaultdict(list)

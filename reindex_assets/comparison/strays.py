@@ -24,7 +24,7 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.counts import PLURALS
 from reindex_assets.comparison.row_queries import NO_DAY, known_scorecards
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.model import KINDS, SCORE, SCORECARD, TABLES, Kind, Slice
+from reindex_assets.model import CHILD, KINDS, PARENT, TABLE_NAMES, Kind, Slice, Tables
 from reindex_assets.selection.groups import SliceGroup, slice_group
 from reindex_assets.selection.shard_sql import OF_CUSTOMERS, shard_scope
 from reindex_assets.selection.source_sql import source_scope
@@ -43,20 +43,6 @@ _REASONS = (
     f"NOT ({_IS_UNKNOWN}) AND day < {{first_day:Date32}}",
 )
 _COLUMNS = "customer, profile, toString(scorecard_id) AS id, template_type, day"
-_SOME_ROWS = "\n    UNION ALL\n    ".join(
-    f"SELECT * FROM (SELECT {_COLUMNS}, {int(table is SCORECARD)} AS is_scorecard FROM {table.name}\n"
-    f"    WHERE {OF_CUSTOMERS} AND {reason}\n    ORDER BY day DESC, customer, profile, scorecard_id LIMIT {_MOST_ROWS})"
-    for table in TABLES
-    for reason in _REASONS
-)
-_STRAYS = f"""\
-SELECT customer, profile, id, template_type, day,
-       countIf(is_scorecard = 1) AS scorecards, countIf(is_scorecard = 0) AS scores
-FROM
-(
-    {_SOME_ROWS}
-)
-GROUP BY customer, profile, id, template_type, day"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +99,7 @@ def explain_strays(strays: Sequence[Stray]) -> str:
 
 def rows_text(strays: Iterable[Stray]) -> str:
     """The numbers of their rows, in words."""
-    rows = dict.fromkeys((SCORECARD.name, SCORE.name), 0)
+    rows = dict.fromkeys((PARENT, CHILD), 0)
     for stray in strays:
         for name, number in stray.rows:
             rows[name] += number
@@ -124,6 +110,24 @@ def named(strays: Sequence[Stray]) -> str:
     """Some of them, with their places."""
     more = f" and {len(strays) - _NAMED:,} more" if len(strays) > _NAMED else ""
     return ", ".join(f"{stray.scorecard_id} {stray.where}" for stray in strays[:_NAMED]) + more
+
+
+def _strays_statement(tables: Tables) -> str:
+    """The statement for a shard's rows outside every partition, by scorecard and place."""
+    some_rows = "\n    UNION ALL\n    ".join(
+        f"SELECT * FROM (SELECT {_COLUMNS}, {int(table.is_parent)} AS is_scorecard FROM {table.clickhouse}\n"
+        f"    WHERE {OF_CUSTOMERS} AND {reason}\n    ORDER BY day DESC, customer, profile, scorecard_id LIMIT {_MOST_ROWS})"
+        for table in tables
+        for reason in _REASONS
+    )
+    return f"""\
+SELECT customer, profile, id, template_type, day,
+       countIf(is_scorecard = 1) AS scorecards, countIf(is_scorecard = 0) AS scores
+FROM
+(
+    {some_rows}
+)
+GROUP BY customer, profile, id, template_type, day"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +147,12 @@ def _strays_of(comparison: Comparison, slices: Collection[Slice]) -> set[Stray]:
         return set()
     group = slice_group(dataset, customers, [dataset.first_day])
     scope = {**shard_scope(group), "first_day": dataset.first_day, "today": today}
-    rows = [row for answer in comparison.shards.map(lambda shard: shard.rows(_STRAYS, scope)) for row in answer]
+    sql = _strays_statement(group.tables)
+    rows = [row for answer in comparison.shards.map(lambda shard: shard.rows(sql, scope)) for row in answer]
     if not rows:
         return set()
     owners = _owners(comparison, group, {row["id"] for row in rows})
-    found: dict[tuple[Slice, bool, str, str], dict[str, int]] = defaultdict(lambda: {table.name: 0 for table in TABLES})
+    found: dict[tuple[Slice, bool, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(TABLE_NAMES, 0))
     for row in rows:
         owner = owners.get((row["customer"], row["profile"], row["id"]))
         place = _reported_to(row["customer"], row["day"], row["template_type"], owner, dataset, today)
@@ -155,8 +160,8 @@ def _strays_of(comparison: Comparison, slices: Collection[Slice]) -> set[Stray]:
             continue
         where = _where(row["day"], row["template_type"], dataset, today)
         numbers = found[*place, where, row["id"]]
-        numbers[SCORECARD.name] += row["scorecards"]
-        numbers[SCORE.name] += row["scores"]
+        numbers[PARENT] += row["scorecards"]
+        numbers[CHILD] += row["scores"]
     return {
         Stray(slice=item, is_copy=is_copy, where=where, scorecard_id=scorecard_id, rows=tuple(numbers.items()))
         for (item, is_copy, where, scorecard_id), numbers in found.items()

@@ -21,7 +21,7 @@ from reindex_assets.comparison.samples import RowSample
 from reindex_assets.comparison.strays import Stray, explain_strays, find_strays
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import SCORE, SCORECARD, Kind, Slice
+from reindex_assets.model import CHILD, PARENT, Kind, Slice
 from reindex_assets.postgres.extract import QuarantinedRow
 from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.rectangles import plan_rectangles
@@ -173,7 +173,7 @@ class Verification:
         everything = "the one customer-day" if days == 1 else f"all {days:,} customer-days"
         if not any(sum(sides) for day in self.days for sides in day.rows.values()):
             return f"There was nothing to compare: neither side has a row of {self.kind} scorecards on {everything}."
-        scorecards, scores = (self.rows(name)[0] for name in (SCORECARD.name, SCORE.name))
+        scorecards, scores = (self.rows(name)[0] for name in (PARENT, CHILD))
         numbers = f"{scorecards:,} {self.kind} scorecards and {scores:,} scores"
         if self.depth is Depth.COUNTS:
             return f"Counts agree on {everything}: {numbers}; values were not compared."

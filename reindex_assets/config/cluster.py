@@ -11,8 +11,10 @@ from typing import Annotated
 from pydantic import Field, field_serializer, field_validator
 
 from reindex_assets.config.cron import checked_cron, checked_timezone
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import ClickHouse, Postgres, Strict
 from reindex_assets.config.modes import Mode
+from reindex_assets.model import Tables
 
 
 class Customer(Strict):
@@ -129,6 +131,11 @@ class Cluster(Strict):
     reindex_days: Days | None = Field(default=None, description="Overrides the fleet's.")
     watch: Watch | None = Field(default=None, description="Keys given here override the fleet's.")
     deletions: Deletions | None = Field(default=None, description="Keys given here override the fleet's.")
+
+    @property
+    def clickhouse_tables(self) -> Tables:
+        """The tables of its scorecards and scores in ClickHouse."""
+        return TABLES
 
     @field_serializer("schedule", "watch", "deletions")
     def _given(self, value: Schedule | Watch | Deletions | None) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 from reindex_assets.config.cluster import Cluster, ClusterRules
-from reindex_assets.model import Kind, Slice, Table, days_between
+from reindex_assets.model import Kind, Slice, Tables, days_between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,6 @@ class Dataset:
         first_day: the fleet's first day. A row with an earlier time has no slice.
         slices_root: where the steps hand over Parquet files: a path or a URL that fsspec supports.
         rules: from the fleet file.
-        tables: ClickHouse's tables, in the order in which rows are inserted.
     """
 
     cluster_name: str
@@ -31,7 +30,6 @@ class Dataset:
     first_day: date
     slices_root: str
     rules: ClusterRules = field(hash=False, repr=False)
-    tables: tuple[Table, ...] = field(hash=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.cluster_name}, {self.kind.name}"
@@ -40,6 +38,11 @@ class Dataset:
     def customers(self) -> list[str]:
         """The names of its customers, in the fleet file's order."""
         return list(self.cluster.customers)
+
+    @property
+    def tables(self) -> Tables:
+        """ClickHouse's tables."""
+        return self.cluster.clickhouse_tables
 
     @property
     def lock_scope(self) -> str:

@@ -21,7 +21,7 @@ from reindex_assets.config.fleet_errors import describe, misplaced
 from reindex_assets.config.fleet_yaml import ADDRESSES, BLOCKS, parse_yaml, with_defaults, yaml_problem
 from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import KINDS, TABLES, Kind
+from reindex_assets.model import KINDS, Kind
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -139,7 +139,6 @@ class Fleet(Strict):
             first_day=self.first_day,
             slices_root=self.slices,
             rules=self.rules(cluster_name),
-            tables=TABLES,
         )
 
     def datasets(self, *cluster_names: str) -> list[Dataset]:

@@ -29,7 +29,7 @@ from reindex_assets.comparison.origin import Origin, read_origin
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.drift.watch_state import SliceState, WatchState
-from reindex_assets.model import SCORE, SCORECARD, Slice, Table, days_between
+from reindex_assets.model import CHILD, PARENT, Slice, Table, days_between
 from reindex_assets.postgres.extract import estimate_scorecards
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
@@ -194,11 +194,12 @@ class _Look:
             unknown = [item for item in self._slices if not self._before[item].row_versions]
             for group in self._comparison.groups(unknown, {}, 1, _SLICES_AT_ONCE):
                 for item, scorecards in estimate_scorecards(self._comparison.session, group).items():
-                    self._fresh[item][SCORECARD.name] = RowVersions(rows=scorecards)
+                    self._fresh[item][PARENT] = RowVersions(rows=scorecards)
             return
-        for table, limit in ((SCORECARD, self._limits.scorecards), (SCORE, self._limits.scores)):
+        tables = self._dataset.tables
+        for table, limit in ((tables.parent, self._limits.scorecards), (tables.child, self._limits.scores)):
             # Slices that are not settled are compared anyway; the versions of their scorecards tell how large they are.
-            wanted = [item for item in self._slices if table is SCORECARD or item in self._settled]
+            wanted = [item for item in self._slices if table.is_parent or item in self._settled]
             rows = dict.fromkeys(self._days, 0)
             for item in wanted:
                 rows[item.day] += self._before[item].rows(table.name)
@@ -281,8 +282,8 @@ class _Look:
     def _rows(self, item: Slice) -> int:
         """About how many scores the comparison of a slice reads."""
         fresh = self._fresh[item]
-        scores = fresh[SCORE.name].rows if SCORE.name in fresh else self._before[item].rows(SCORE.name)
-        scorecards = fresh[SCORECARD.name].rows if SCORECARD.name in fresh else self._before[item].rows(SCORECARD.name)
+        scores = fresh[CHILD].rows if CHILD in fresh else self._before[item].rows(CHILD)
+        scorecards = fresh[PARENT].rows if PARENT in fresh else self._before[item].rows(PARENT)
         return max(scores, scorecards * _SCORES_A_SCORECARD, 1)
 
     def _timed(self, name: str, call: Callable[[], T]) -> T:

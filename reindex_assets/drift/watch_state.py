@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from reindex_assets.clickhouse.parts import PartitionPlace
 from reindex_assets.comparison.origin import Origin
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.model import SCORE, SCORECARD, Slice
+from reindex_assets.model import CHILD, PARENT, Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
@@ -147,7 +147,7 @@ def _row(item: Slice, state: SliceState) -> dict[str, object]:
 def _state(row: Mapping[str, object]) -> SliceState:
     row_versions = {
         name: RowVersions(rows=int(str(row[f"{name}_rows"])), checksum=int(str(row[f"{name}_mark"])))
-        for name in (SCORECARD.name, SCORE.name)
+        for name in (PARENT, CHILD)
         if row[f"{name}_mark"] is not None
     }
     shard_checksum, turn = int(str(row["shard_mark"])), int(str(row["turn"]))

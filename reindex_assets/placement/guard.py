@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.errors import PlacementError
-from reindex_assets.model import SCORECARD, Kind
+from reindex_assets.model import Kind
 from reindex_assets.selection.shard_rule import shard_expression
 
 #: If a smaller share of the rows is in place, and there are at least this many rows, the fleet file is wrong and not the rows.
 _PLACED_SHARE = 0.8
 _PLACED_ROWS = 20
 
-_LIVE = f"SELECT scorecard_time, false AS is_held FROM {SCORECARD.name} WHERE template_type = {{template_type:UInt8}}"
+_LIVE = "SELECT scorecard_time, false AS is_held FROM {table} WHERE template_type = {{template_type:UInt8}}"
 
 #: A scorecard on the shard of its conversation is in place, however many shards there are. A sample, as there may be many conversations.
-_LIVE_CONVERSATIONS = f"""\
+_LIVE_CONVERSATIONS = """\
 WITH sample AS
 (
-    SELECT scorecard_time, customer, profile, conversation_id FROM {SCORECARD.name}
+    SELECT scorecard_time, customer, profile, conversation_id FROM {table}
     WHERE template_type = {{template_type:UInt8}}
     ORDER BY cityHash64(scorecard_id)
     LIMIT 10000
@@ -41,6 +41,7 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
         PlacementError: there are at least 20 rows, and fewer than 80 % of them are on the shard that the fleet file gives them.
     """
     count = len(shards)
+    live = (_LIVE_CONVERSATIONS if kind.is_of_conversations else _LIVE).format(table=shards.tables.parent.clickhouse)
     candidates = range(1, 2 * count + 9)
     columns = ", ".join(
         f"countIf(is_held OR {shard_expression(shard_count)} = {{shard:UInt16}}) AS placed_{shard_count}"
@@ -48,7 +49,7 @@ def check_placement(shards: ShardSet, kind: Kind) -> None:
     )
     counts = shards.map(
         lambda shard: shard.rows(
-            f"SELECT count() AS total, {columns} FROM ({_LIVE_CONVERSATIONS if kind.is_of_conversations else _LIVE})",
+            f"SELECT count() AS total, {columns} FROM ({live})",
             {"shard": shard.index, "template_type": kind.template_type},
         )[0]
     )

@@ -19,7 +19,7 @@ from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import LayoutError, SchemaMismatchError
-from reindex_assets.model import KINDS, LAYOUT_TABLE, TABLES, Kind
+from reindex_assets.model import KINDS, LAYOUT_TABLE, Kind
 from reindex_assets.placement.guard import check_placement
 from reindex_assets.placement.locks import changing_layout
 from reindex_assets.placement.records import (
@@ -154,7 +154,7 @@ def layout_problem(cluster_name: str, cluster: Cluster) -> LayoutError | None:
     Raises:
         ShardUnreachableError: a shard could not be asked.
     """
-    with ShardSet(cluster.clickhouse, "reindex_assets layout") as shards:
+    with ShardSet(cluster, "reindex_assets layout") as shards:
         records = read_records(shards)
         return None if is_unknown(records) else contradiction(shards, cluster_name, records)
 
@@ -224,4 +224,4 @@ def adopt(shards: ShardSet, cluster_name: str, cluster: Cluster, count: int, ver
 
 def holds_rows(shard: ShardConnection) -> bool:
     """Whether a shard has any row of ours."""
-    return any(shard.rows(f"SELECT 1 AS found FROM {table.name} LIMIT 1") for table in TABLES)
+    return any(shard.rows(f"SELECT 1 AS found FROM {table.clickhouse} LIMIT 1") for table in shard.tables)

@@ -17,7 +17,7 @@ from reindex_assets.clickhouse.schema import create_layout_table, has_layout_tab
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.errors import LayoutError, SchemaMismatchError
-from reindex_assets.model import LAYOUT_TABLE, SCORECARD
+from reindex_assets.model import LAYOUT_TABLE
 
 #: The number of a shard without one: it is new, or has been emptied.
 NOWHERE = -1
@@ -156,7 +156,7 @@ def same_tables(shards: ShardSet) -> list[str]:
         rows = shard.rows(
             "SELECT concat(toString(serverUUID()), hostName(), toString(uuid)) AS id FROM system.tables "
             "WHERE database = {database:String} AND name = {table:String}",
-            {"database": shard.database, "table": SCORECARD.name},
+            {"database": shard.database, "table": shard.tables.parent.clickhouse},
         )
         return str(rows[0]["id"]) if rows else ""
 

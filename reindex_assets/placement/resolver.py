@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.model import TABLES, Slice, Table
+from reindex_assets.model import Slice, Table
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_keys import joined_keys
 from reindex_assets.selection.shard_rule import shard_expression, source_shard_expression
@@ -147,16 +147,16 @@ class GroupPlacement:
         sql = f"""\
 SELECT customer, day, toString(template_id) AS template, profile, conversation_id,
        toInt32({shard_expression(self.shard_count)}) AS shard, toInt64(count()) AS found
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}
   AND {MAY_BE_ELSEWHERE}
-GROUP BY customer, day, {table.name}.template_id, profile, conversation_id, shard"""
+GROUP BY customer, day, {table.clickhouse}.template_id, profile, conversation_id, shard"""
         scope = self.scope
         return {_misplaced(table): lambda shard: shard.table(sql, scope)}
 
     def misplaced_in(self, answers: Mapping[tuple[str, int], Any]) -> Iterator[tuple[tuple[Slice, str], str, int, int]]:
         """Reads the results of `ask_misplaced`: (slice and template, table name, shard, number of rows that belong elsewhere)."""
-        for table in TABLES if self._is_looked_up else ():
+        for table in self._group.tables if self._is_looked_up else ():
             for shard in range(self.shard_count):
                 rows: pa.Table = answers[_misplaced(table), shard]
                 if not rows.num_rows:

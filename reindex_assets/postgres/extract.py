@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from reindex_assets.column_types.containers import delivered
 from reindex_assets.config.engines import Relations
-from reindex_assets.model import SCORE, SCORECARD, Slice, Table
+from reindex_assets.model import CHILD, PARENT, Slice, Table
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.source_sql import (
@@ -28,7 +28,7 @@ from reindex_assets.selection.source_sql import (
     source_sql,
 )
 
-SOURCE_OF = {SCORECARD.name: SOURCE_SCORECARDS, SCORE.name: SOURCE_SCORES}
+SOURCE_OF = {PARENT: SOURCE_SCORECARDS, CHILD: SOURCE_SCORES}
 
 _COUNTS = f"""\
 SELECT c.customer, ({{time}} AT TIME ZONE 'UTC')::date AS day, count(*) AS scorecards

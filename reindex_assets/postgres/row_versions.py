@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from reindex_assets.model import SCORE, SCORECARD, Kind, Slice, Table
+from reindex_assets.model import CHILD, PARENT, Kind, Slice, Table
 from reindex_assets.postgres.extract import SOURCE_OF
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup
@@ -40,8 +40,8 @@ class RowVersions:
 #: scorecard's revision, which holds its kind and template, and, for some kinds, its conversation, which holds its time.
 VERSION: Mapping[str, str] = MappingProxyType(
     {
-        SCORECARD.name: "hash_record_extended(ROW(c.xmin, c.ctid, r.xmin, r.ctid{version_of_conversation}), 0)",
-        SCORE.name: "hash_record_extended(ROW(s.xmin, s.ctid), 0)",
+        PARENT: "hash_record_extended(ROW(c.xmin, c.ctid, r.xmin, r.ctid{version_of_conversation}), 0)",
+        CHILD: "hash_record_extended(ROW(s.xmin, s.ctid), 0)",
     }
 )
 

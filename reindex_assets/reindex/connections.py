@@ -40,7 +40,7 @@ class Engines(AbstractContextManager["Engines"]):
         *,
         with_retiring: bool = False,
     ) -> None:
-        self.shards = ShardSet(cluster.clickhouse, comment, with_retiring)
+        self.shards = ShardSet(cluster, comment, with_retiring)
         self._cluster = cluster
         self._attempts = attempts
         self._on_retry = on_retry

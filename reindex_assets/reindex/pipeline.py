@@ -17,7 +17,7 @@ import pyarrow as pa
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.comparison.parity import SliceParity
-from reindex_assets.model import SCORECARD, SHARD, TABLES, Slice, Step, Table
+from reindex_assets.model import SHARD, Slice, Step, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import QuarantinedRow
 from reindex_assets.reindex.mass_deletion import DeletionGuard
@@ -114,7 +114,7 @@ class GroupPipeline:
                     )
             for step in (Step.EXTRACT, Step.ROWS):
                 if step in self._chain:
-                    for table in TABLES:
+                    for table in self._group.tables:
                         self._files[step, table.name] = opening.enter_context(self._file_writer(step, table))
             self._stack = opening.pop_all()
         return self
@@ -124,7 +124,7 @@ class GroupPipeline:
 
     def take(self, read: Reader) -> None:
         """Stores and places every row that `read` streams, and sends it to its shard."""
-        for table in TABLES:
+        for table in self._group.tables:
             for batch in self._timed_batches(read(table)):
                 self._take_batch(table, batch)
             for (step, name), file in self._files.items():
@@ -187,7 +187,7 @@ class GroupPipeline:
 
     def _placed(self, table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:
         shards, without_conversation_shard = self._placement.resolve(batch, shards_by_time(batch, len(self._shards)))
-        if table is SCORECARD and without_conversation_shard.any():
+        if table.is_parent and without_conversation_shard.any():
             for item, rows in cut_by_slice(batch.filter(pa.array(without_conversation_shard))):
                 self._without_conversation_shard[item] += rows.num_rows
         return with_shards(batch, shards)

@@ -28,7 +28,7 @@ from reindex_assets.clickhouse.insert_block import ArrowStream, InsertBlock
 from reindex_assets.clickhouse.keys import Key
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, quoted, results
 from reindex_assets.clickhouse.staging import StagingNames
-from reindex_assets.model import SCORE, SCORECARD, TABLES, Column, Slice, Table
+from reindex_assets.model import TABLE_NAMES, Column, Slice, Table
 from reindex_assets.reindex.mass_deletion import DeletionGuard, Loss
 from reindex_assets.reindex.rows import count_by_slice_and_shard, cut_by_shard
 from reindex_assets.selection.groups import SliceGroup
@@ -115,6 +115,7 @@ class GroupWriter:
     ) -> None:
         self._shards = shards
         self._group = group
+        self._tables = group.tables
         self._snapshot = snapshot
         self._names = names
         self._options = options
@@ -123,7 +124,7 @@ class GroupWriter:
         #: Every scorecard goes to every shard, as its former row may be on any.
         self._identities = _Waiting()
         self._writes: SliceWrites = {
-            item: {(table.name, shard): TableWrite() for table in TABLES for shard in range(len(shards.connections))}
+            item: {(name, shard): TableWrite() for name in TABLE_NAMES for shard in range(len(shards.connections))}
             for item in group.slices
         }
         #: Whether rows go into the live tables at once. Where a shard holds any, nothing is written before it is known what has to go.
@@ -150,11 +151,11 @@ class GroupWriter:
         """Takes a batch from `rows.with_shards`; all scores come before the first scorecard."""
         for (item, shard), count in count_by_slice_and_shard(rows).items():
             self._writes[item][table.name, shard].read += count
-        if table is SCORECARD:
+        if table.is_parent:
             if not self._identities.began:
                 # Where rows go into the live tables, a scorecard must not arrive before its last score, nor after a failed insert.
-                self._drain(SCORE)
-            self._identities.add(staging.identities(rows), SCORECARD.identity_columns)
+                self._drain(self._tables.child)
+            self._identities.add(staging.identities(rows, self._tables), self._tables.parent.identity_columns)
             if self._identities.block.rows >= self._options.batch_rows:
                 self._send_identities()
         for shard, part in cut_by_shard(rows, len(self._shards)):
@@ -165,7 +166,7 @@ class GroupWriter:
 
     def finish(self, before_write: Callable[[], None] = lambda: None) -> SliceWrites:
         """Compares and writes; returns what happened to each slice. `before_write` may raise to prevent the writing."""
-        for table in TABLES:
+        for table in self._tables:
             self._drain(table)
         if self._identities.block.rows:
             self._send_identities()
@@ -178,13 +179,13 @@ class GroupWriter:
             return self._writes
         self._deletions.permit(self._losses())
         before_write()
-        for table in TABLES:
+        for table in self._tables:
             self._on_every_shard(self._expect_deletable, table)
-        for table in TABLES:
+        for table in self._tables:
             self._on_every_shard(self._upsert, table)
-        for table in TABLES:
+        for table in self._tables:
             self._on_every_shard(self._expect_upserts, table)
-        for table in reversed(TABLES):
+        for table in reversed(self._tables):
             self._on_every_shard(self._delete, table)
         return self._writes
 
@@ -195,12 +196,12 @@ class GroupWriter:
     # --- steps on one shard
 
     def _is_empty(self, shard: ShardConnection) -> bool:
-        return all(staging.is_empty(shard, table, self._group) for table in TABLES)
+        return all(staging.is_empty(shard, table, self._group) for table in self._tables)
 
     def _prepare(self, shard: ShardConnection) -> None:
         """Creates the shard's staging tables."""
         staging.create_identities(shard, self._names)
-        for table in TABLES:
+        for table in self._tables:
             if self._direct:
                 # Rows of the same scorecards may have to go elsewhere.
                 deletes.expect_deletable(shard, table)
@@ -208,7 +209,7 @@ class GroupWriter:
                 staging.create_rows(shard, self._names, table)
 
     def _clean_up(self) -> None:
-        for table in reversed(TABLES):
+        for table in reversed(self._tables):
             deleted = self._on_every_shard(
                 lambda shard, table: deletes.delete_slices(shard, table, self._group, self._snapshot), table
             )
@@ -219,16 +220,16 @@ class GroupWriter:
     def _expect_sent(self, shard: ShardConnection) -> None:
         """An acknowledgement is no evidence: what staging lacks would be deleted from the live table."""
         names = self._names
-        for table in TABLES:
+        for table in self._tables:
             sent = self._waiting[table.name, shard.index].sent
             if self._direct:
-                ours = f"{table.name} WHERE {IN_SLICES} AND version = {{snapshot:UInt64}}"
+                ours = f"{table.clickhouse} WHERE {IN_SLICES} AND version = {{snapshot:UInt64}}"
                 scope = {**shard_scope(self._group), "snapshot": self._snapshot}
                 expect(shard, f"rows of {table.name}", ours, table.columns, sent, scope)
             else:
                 expect(shard, f"staged rows of {table.name}", quoted(names.rows(table)), table.columns, sent)
         identities = quoted(names.identities)
-        expect(shard, "identities", identities, SCORECARD.identity_columns, self._identities.sent)
+        expect(shard, "identities", identities, self._tables.parent.identity_columns, self._identities.sent)
 
     def _expect_deletable(self, shard: ShardConnection, table: Table) -> None:
         of_table = [writes[table.name, shard.index] for writes in self._writes.values()]
@@ -252,7 +253,7 @@ class GroupWriter:
             deletes.delete_rows(shard, table, deletes.older_copies(shard, table, below), self._snapshot)
         deletes.delete_rows(shard, table, gone, self._snapshot)
         # Also if only the other table was written, or has newer rows: another writer is at work on these slices.
-        of_shard = [writes[either.name, shard.index] for writes in self._writes.values() for either in TABLES]
+        of_shard = [writes[either.name, shard.index] for writes in self._writes.values() for either in self._tables]
         if any(write.written or write.newer for write in of_shard):
             ours, newer = difference.superseded(shard, table, self._group, self._snapshot)
             deletes.delete_rows(shard, table, ours, self._snapshot)
@@ -265,7 +266,7 @@ class GroupWriter:
 
     def _insert(self, table: Table, shard: int) -> None:
         """Starts inserting the rows that wait for a shard."""
-        target = table.name if self._direct else self._names.rows(table)
+        target = table.clickhouse if self._direct else self._names.rows(table)
         waiting = self._waiting[table.name, shard]
         rows = waiting.take()
         waiting.inserts = [self._shards.submit(shard, lambda connection: connection.insert(target, rows))]
@@ -288,7 +289,7 @@ class GroupWriter:
     # --- the comparison
 
     def _compare(self) -> None:
-        for table in TABLES:
+        for table in self._tables:
             self._changed[table.name] = self._on_every_shard(self._changes, table)
             for shard, changes in enumerate(self._changed[table.name]):
                 for change in changes:
@@ -303,7 +304,7 @@ class GroupWriter:
     def _losses(self) -> dict[tuple[Slice, str], Loss]:
         """What each slice would lose: no rows that are copies or have moved."""
         losses = {}
-        for table in TABLES:
+        for table in self._tables:
             unexpected_rows: Counter[Slice] = Counter()
             vanished: Counter[Slice] = Counter()
             for changes in self._changed[table.name]:
@@ -355,7 +356,7 @@ class GroupWriter:
         A shard that can't be reached keeps them; the next run finds that their owner is gone, and drops them.
         """
         wait([insert for waiting in (*self._waiting.values(), self._identities) for insert in waiting.inserts])
-        names = self._names.all(TABLES)
+        names = self._names.all(self._tables)
         for connection in self._shards.connections:
             self._shards.submit(connection.index, lambda shard: staging.drop(shard, names)).exception()
 

@@ -16,7 +16,7 @@ from typing import Any
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import SchemaMismatchError
-from reindex_assets.model import SCORECARD, TABLES, Slice, Table, days_between
+from reindex_assets.model import PARENT, Slice, Table, days_between
 from reindex_assets.placement.resolver import MAY_BE_ELSEWHERE, GroupPlacement
 from reindex_assets.selection.groups import SliceGroup, group_slices, slice_group
 from reindex_assets.selection.shard_rule import shard_expression
@@ -86,9 +86,9 @@ class RowLocations:
     def rows_to_move(self) -> int:
         return sum(rows for (_, _, _, at, to), rows in self.standing.items() if at != to)
 
-    def of_shard(self, shard: int, table: Table = SCORECARD) -> tuple[int, int, int]:
+    def of_shard(self, shard: int, table: str = PARENT) -> tuple[int, int, int]:
         """A shard's rows now, those that leave it, and those that arrive."""
-        mine = [(at, to, rows) for (_, _, name, at, to), rows in self.standing.items() if name == table.name]
+        mine = [(at, to, rows) for (_, _, name, at, to), rows in self.standing.items() if name == table]
         return (
             sum(rows for at, _, rows in mine if at == shard),
             sum(rows for at, to, rows in mine if at == shard != to),
@@ -101,7 +101,7 @@ class RowLocations:
         for (_, customer, table, at, to), rows in self.standing.items():
             stay, move, arrive = sums.setdefault(customer, (Counter(), Counter(), Counter()))
             (stay if at == to else move)[table] += rows
-            if at != to and table == SCORECARD.name:
+            if at != to and table == PARENT:
                 arrive[to] += rows
         partitions = Counter(item.customer for slices in self.slices.values() for item in slices)
         return [CustomerMoves(customer, *sums[customer], partitions[customer]) for customer in sorted(sums)]
@@ -114,7 +114,7 @@ class ShardSurvey:
         self._datasets = datasets
 
     def __enter__(self) -> ShardSurvey:
-        self.shards = ShardSet(self._datasets[0].cluster.clickhouse, _COMMENT, with_retiring=True)
+        self.shards = ShardSet(self._datasets[0].cluster, _COMMENT, with_retiring=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -122,7 +122,9 @@ class ShardSurvey:
 
     def present(self) -> list[Dataset]:
         """The datasets with rows on the shards."""
-        sql = " UNION ALL ".join(f"SELECT DISTINCT template_type AS found FROM {table.name}" for table in TABLES)
+        sql = " UNION ALL ".join(
+            f"SELECT DISTINCT template_type AS found FROM {table.clickhouse}" for table in self.shards.tables
+        )
         types = {int(str(row["found"])) for rows in self.shards.map(lambda shard: shard.rows(sql)) for row in rows}
         return [dataset for dataset in self._datasets if dataset.kind.template_type in types]
 
@@ -154,7 +156,7 @@ class ShardSurvey:
     def _timed_rows(self, table: Table, group: SliceGroup) -> Iterable[tuple[Slice, int, int, int]]:
         sql = f"""\
 SELECT customer, day, toInt32({shard_expression(len(self.shards))}) AS belongs, count() AS found
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}
 GROUP BY customer, day, belongs"""
         for shard, rows in enumerate(self.shards.map(lambda connection: connection.rows(sql, shard_scope(group)))):
@@ -165,10 +167,12 @@ GROUP BY customer, day, belongs"""
         self, placement: GroupPlacement, table: Table, group: SliceGroup
     ) -> Iterable[tuple[Slice, int, int, int]]:
         count = len(self.shards)
-        total = f"SELECT customer, day, count() AS found FROM {table.name}\nWHERE {IN_SLICES}\nGROUP BY customer, day"
+        total = (
+            f"SELECT customer, day, count() AS found FROM {table.clickhouse}\nWHERE {IN_SLICES}\nGROUP BY customer, day"
+        )
         doubtful = f"""\
 SELECT customer, day, profile, conversation_id, toInt32({shard_expression(count)}) AS shard, toInt64(count()) AS found
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {IN_SLICES}
   AND ({{retires:Bool}} OR {MAY_BE_ELSEWHERE})
 GROUP BY customer, day, profile, conversation_id, shard"""
@@ -199,7 +203,7 @@ GROUP BY customer, day, profile, conversation_id, shard"""
         any_kind = self._datasets[0]
         group = slice_group(any_kind, any_kind.customers, days_between(first_day, last_day))
         entries: dict[tuple[str, str, int], dict[str, Any]] = {}
-        for table in TABLES:
+        for table in self.shards.tables:
             for shard, rows in enumerate(self.shards.map(partial(self._outside, table=table, group=group))):
                 for row in rows:
                     entry = entries.setdefault(
@@ -226,7 +230,7 @@ GROUP BY customer, day, profile, conversation_id, shard"""
             "retires": retires,
             "first_day": group.first_day,
         }
-        if not shard.rows(f"SELECT 1 AS found FROM {table.name} WHERE {outside} LIMIT 1", scope):
+        if not shard.rows(f"SELECT 1 AS found FROM {table.clickhouse} WHERE {outside} LIMIT 1", scope):
             return []
         elsewhere = f"({{retires:Bool}} OR {shard_expression(len(self.shards))} != {{shard:UInt16}})"
         by_conversation = "template_type IN {of_conversations:Array(UInt8)} AND NOT {retires:Bool}"
@@ -236,7 +240,7 @@ GROUP BY customer, day, profile, conversation_id, shard"""
             return shard.rows(
                 f"""\
 SELECT customer, {_REASON} AS reason, min(day) AS first, max(day) AS last, count() AS found
-FROM {table.name}
+FROM {table.clickhouse}
 WHERE {outside} AND {condition}
 GROUP BY customer, reason""",
                 scope,
@@ -250,7 +254,9 @@ GROUP BY customer, reason""",
 
     def held_by(self, shard: ShardConnection) -> dict[str, int]:
         """All rows of a shard, by table name."""
-        return {table.name: shard.row(f"SELECT count() AS found FROM {table.name}")["found"] for table in TABLES}
+        return {
+            table.name: shard.row(f"SELECT count() AS found FROM {table.clickhouse}")["found"] for table in shard.tables
+        }
 
     def held_by_retiring(self) -> dict[str, dict[str, int]]:
         """All rows of each retiring shard, by label and table name."""

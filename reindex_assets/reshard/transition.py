@@ -77,7 +77,7 @@ def plan_reshard(
         LayoutError: the fleet file is no reshard of these shards.
         ConfigurationError: `from_shards` or `to_shards` don't match.
     """
-    with ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards:
+    with ShardSet(cluster, _COMMENT, with_retiring=True) as shards:
         return _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
 
 
@@ -96,7 +96,7 @@ def begin_reshard(
     """
     with (
         SourceSession(cluster.postgres) as session,
-        ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards,
+        ShardSet(cluster, _COMMENT, with_retiring=True) as shards,
     ):
         with changing_layout(session, cluster_name):
             reshard = _plan(shards, cluster_name, cluster, from_shards, to_shards, lost=lost)
@@ -126,7 +126,7 @@ def finish_reshard(reshard: Reshard, cluster: Cluster) -> None:
     """
     with (
         SourceSession(cluster.postgres) as session,
-        ShardSet(cluster.clickhouse, _COMMENT, with_retiring=True) as shards,
+        ShardSet(cluster, _COMMENT, with_retiring=True) as shards,
         changing_layout(session, reshard.cluster_name),
     ):
         if contradiction(shards, reshard.cluster_name, read_records(shards), resharding=True) is not None:
@@ -303,7 +303,7 @@ def _former(
             f"--from-shards {from_shards}: the fleet file has {len(addresses)} shards, retiring ones included"
         )
     former = cluster.clickhouse.model_copy(update={"shards": addresses[:from_shards], "retiring": ()})
-    with ShardSet(former, _COMMENT) as old:
+    with ShardSet(cluster.model_copy(update={"clickhouse": former}), _COMMENT) as old:
         try:
             check_every_kind(old)
         except PlacementError as error:

@@ -7,12 +7,12 @@ selection/shard_sql.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.errors import ConfigurationError
-from reindex_assets.model import Kind, Slice
+from reindex_assets.model import Kind, Slice, Tables
 from reindex_assets.selection.days import A_DAY, day_ranges, range_text
 
 #: Separates the entries of a list that is bound as one string; no name in a fleet file may contain it.
@@ -33,12 +33,14 @@ class SliceGroup:
         customers: each with its profiles; an empty tuple means every profile.
         days: ascending, without duplicates; there may be gaps.
         floor_day: the fleet's first day. A row whose time lies before it has no slice.
+        tables: ClickHouse's tables.
     """
 
     customers: tuple[tuple[str, tuple[str, ...]], ...]
     days: tuple[date, ...]
     floor_day: date
     kind: Kind
+    tables: Tables = field(hash=False, repr=False)
 
     @property
     def first_day(self) -> date:
@@ -82,6 +84,7 @@ def slice_group(dataset: Dataset, customers: Iterable[str], days: Iterable[date]
         days=tuple(days),
         floor_day=dataset.first_day,
         kind=dataset.kind,
+        tables=dataset.tables,
     )
 
 

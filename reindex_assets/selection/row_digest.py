@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from reindex_assets.model import SCORE, Table
+from reindex_assets.model import Table
 from reindex_assets.selection.source_sql import BELONGS, SCORES_OF_SCORECARDS, SOURCE_SCORECARDS
 
 #: Sums of 64-bit digests are compared modulo this: ClickHouse wraps around, Postgres does not.
@@ -60,7 +60,7 @@ def fast_digest(table: Table, function: str, names: Collection[str]) -> str:
 
 def digest_of_rows(table: Table) -> str:
     """The digest of a row of `rows_to_digest`."""
-    return source_digest(SCORE, "c.of_copies") if table is SCORE else "c.digest"
+    return "c.digest" if table.is_parent else source_digest(table, "c.of_copies")
 
 
 def rows_to_digest(table: Table, columns: Sequence[str]) -> str:
@@ -69,11 +69,13 @@ def rows_to_digest(table: Table, columns: Sequence[str]) -> str:
     The volatile column keeps Postgres from flattening the subquery and computing the scorecard's digest once per score. OFFSET 0 would
     do the same, but not in parallel.
     """
-    digest = f"{source_digest_of_copies(SCORE)} AS of_copies" if table is SCORE else f"{source_digest(table)} AS digest"
+    digest = (
+        f"{source_digest(table)} AS digest" if table.is_parent else f"{source_digest_of_copies(table)} AS of_copies"
+    )
     return f"""\
 (
 SELECT {", ".join((*columns, digest))}, clock_timestamp() AS fence
 FROM {SOURCE_SCORECARDS}
 WHERE {BELONGS}
 ) AS c
-{SCORES_OF_SCORECARDS if table is SCORE else ""}"""
+{"" if table.is_parent else SCORES_OF_SCORECARDS}"""

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 
 from reindex_assets.column_types import END_TIME
 from reindex_assets.config.engines import Relations
-from reindex_assets.model import APPEAL_TYPES, KINDS, SCORECARD_COLUMNS, Column, Kind
+from reindex_assets.model import APPEAL_TYPES, KINDS, Column, Kind, Table
 from reindex_assets.selection.days import A_DAY
 from reindex_assets.selection.groups import SEPARATOR, SliceGroup
 
@@ -62,6 +62,11 @@ _TYPE = "current_setting('reindex.template_type')::int"
 _END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
 
 
+def _values_fit(table: Table) -> str:
+    """The condition that ClickHouse can hold a row's values: infinity, it can't. The slice's time is on one of its days, so it fits."""
+    return " AND ".join(filter(None, (_fits(column) for column in table.columns if column.source != "{time}")))
+
+
 def _fits(column: Column) -> str | None:
     """The condition that ClickHouse can hold a column's value; None, if it can hold each."""
     if column.type.holds is None:
@@ -70,16 +75,13 @@ def _fits(column: Column) -> str | None:
     return f"({column.source} IS NULL OR ({fits}))" if column.nullable else fits
 
 
-#: The values fit into ClickHouse; infinity does not. The slice's time is on one of its days, so it fits.
-_VALUES_FIT = " AND ".join(filter(None, (_fits(column) for column in SCORECARD_COLUMNS if column.source != "{time}")))
-
 #: A row that belongs to a slice of the group, and so in ClickHouse.
 IN_TIME = "{in_conversations}{in_days}"
 BELONGS = f"""\
 {_IN_SCOPE}
   AND r.template_type = {_TYPE}
   AND {IN_TIME}
-  AND {_VALUES_FIT}"""
+  AND {{values_fit}}"""
 #: The same for `SOURCE_TIMES`, but of any type and scope: there may be more rows.
 TIMES_IN_SLICES = f"{{of_time}}.{_OF_GROUP} AND {{in_days}}"
 
@@ -113,7 +115,7 @@ _IN_QUESTION = f"""\
     SELECT c.*
     FROM {{scorecards}} AS c {{join_conversations}}
     WHERE {_IS_NO_APPEAL}
-      AND {IN_TIME} AND (({_VALUES_FIT}) IS NOT TRUE OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
+      AND {IN_TIME} AND (({{values_fit}}) IS NOT TRUE OR {_IS_OF_UNKNOWN_TYPE} OR {_HAS_A_KIND} IS NOT TRUE)
     UNION ALL
     SELECT c.*
     FROM {{scorecards}} AS c {{left_join_conversations}}
@@ -187,6 +189,8 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
         }
     time = f"{differs['of_time']}.{kind.time_column}"
     days = {"in_days": _in_days(time, group), "created_in_days": _created_in_days(group)}
+    # Its expressions are templates, too.
+    text = text.replace("{values_fit}", _values_fit(group.tables.parent))
     return text.format(**names, **differs, **days, time=time, time_name=kind.time_column)
 
 

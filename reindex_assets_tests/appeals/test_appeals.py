@@ -20,6 +20,7 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.appeals.purge import AppealPurge, PurgeOptions, PurgeProgress, plan_purges, purge_blocks
 from reindex_assets.appeals.report import Outcome, PurgeReport
 from reindex_assets.clickhouse.keys import Key
+from reindex_assets.config.default_tables import SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError, SliceBusyError
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -223,7 +224,7 @@ def test_a_block_locks_no_more_slices_than_a_session_may_and_keeps_a_scorecard_t
         ]
         for shard in range(2)
     ]
-    blocks = list(purge_blocks(places))
+    blocks = list(purge_blocks(places, SCORECARD))
     assert len(blocks) > 1
     for block in blocks:
         assert len({key[:3] for found in block.values() for _, key in found}) <= MAX_SLICES

@@ -42,7 +42,7 @@ def faulty(fleet: Fleet) -> Iterator[tuple[Fleet, FaultyShard]]:
 @pytest.fixture
 def connection(faulty: tuple[Fleet, FaultyShard]) -> Iterator[ShardConnection]:
     """The connection of the shard, which works."""
-    with ShardSet(faulty[0].clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(faulty[0].clusters[CLUSTER]) as shards:
         shards.connections[1].rows("SELECT 1 AS one")
         yield shards.connections[1]
 

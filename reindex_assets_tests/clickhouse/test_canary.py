@@ -148,7 +148,7 @@ def test_parts_that_come_and_are_merged_meanwhile_raise_no_alarm(
     writer = threading.Thread(target=write_and_merge)
     writer.start()
     try:
-        with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+        with ShardSet(fleet.clusters[CLUSTER]) as shards:
             for _ in range(10):
                 shards.map(lambda shard: canary.prove(shard, 1, [SLICE.day]))
     finally:
@@ -197,7 +197,7 @@ def test_a_run_that_writes_nothing_needs_no_proof(fleet: Fleet, ids: list[str]) 
 
 
 def test_what_an_attempt_has_left_is_no_contradiction(fleet: Fleet, shard_clients: list[Client]) -> None:
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         for client in shard_clients:
             client.command("CREATE TABLE reindex_staging_1_0_canary AS scorecard")
             client.command("INSERT INTO reindex_staging_1_0_canary (scorecard_id) VALUES (generateUUIDv4())")

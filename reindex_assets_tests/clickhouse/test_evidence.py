@@ -20,10 +20,11 @@ from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.clickhouse.staging import StagingNames
 from reindex_assets.column_types import FLOAT, TIME
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import UnconfirmedWriteError
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import TABLES, Column, Table
+from reindex_assets.model import Column, Table
 from reindex_assets.retry import EVIDENCE
 from reindex_assets_tests.support.generated import times
 
@@ -39,7 +40,7 @@ def values(column: Column) -> st.SearchStrategy[Any]:
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Table, pa.RecordBatch]:
-    table = draw(st.sampled_from(TABLES))
+    table = draw(st.sampled_from(list(TABLES)))
     rows = draw(st.integers(1, 5))
     arrays = [
         pa.array(draw(st.lists(values(column), min_size=rows, max_size=rows)), column.type.arrow)
@@ -53,7 +54,7 @@ def batches(draw: st.DrawFn) -> tuple[Table, pa.RecordBatch]:
 @pytest.fixture
 def shards(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShardSet]:
     monkeypatch.setattr(evidence, "EVIDENCE", replace(EVIDENCE, attempts=1))
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         yield shards
 
 
@@ -81,7 +82,7 @@ def test_what_was_sent_is_what_the_shard_shows_and_nothing_else_is(
         staging.drop(shard, [name])
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", list(TABLES), ids=lambda table: table.name)
 def test_every_value_that_is_summed_up_counts_in_its_own_column(table: Table) -> None:
     numbered = [column for column in table.columns if column.type.shard_numbers(column.name)]
     assert len(numbered) >= 7

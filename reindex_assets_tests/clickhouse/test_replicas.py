@@ -21,6 +21,7 @@ from reindex_assets.clickhouse.parts import compare_parts
 from reindex_assets.clickhouse.schema import apply_schema, create_table
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.cluster import Watch
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.assets.run_checks import CheckPlan, _compare
@@ -31,7 +32,7 @@ from reindex_assets.local.data.made_data import DataPlan, change_source, make_so
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal, differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.drift.test_unchanged import prove, unread
@@ -110,7 +111,7 @@ def test_a_replica_that_failed_is_tried_again_later_and_at_once_where_no_other_a
 def test_all_replicas_dead_is_an_error_that_names_each(fleet: Fleet) -> None:
     ports = silent_port(), silent_port()
     with (
-        ShardSet(with_replicas(fleet, *ports).clusters[CLUSTER].clickhouse) as shards,
+        ShardSet(with_replicas(fleet, *ports).clusters[CLUSTER]) as shards,
         pytest.raises(ShardUnreachableError, match="none of the 2 replicas of shard 1 can be used") as error,
     ):
         shards.map(lambda shard: shard.rows("SELECT 1"))
@@ -248,7 +249,7 @@ def test_parts_of_another_replica_say_nothing_although_they_bear_the_same_names(
 def test_the_settings_of_replicated_tables_are_sent_for_them_alone(fleet: Fleet) -> None:
     names = ("mutations_sync", "lightweight_deletes_sync")
     for replicated, expected in ((False, 2), (True, 1)):
-        with ShardSet(with_clickhouse(fleet, replicated=replicated).clusters[CLUSTER].clickhouse) as shards:
+        with ShardSet(with_clickhouse(fleet, replicated=replicated).clusters[CLUSTER]) as shards:
             found = shards.map(
                 lambda shard: shard.rows(f"SELECT {', '.join(f'getSetting({n!r}) AS {n}' for n in names)}")
             )
@@ -269,7 +270,7 @@ def test_what_a_replica_is_asked_is_understood_by_the_engine(fleet: Fleet, shard
     """All of it that can be had without replication: the statements are valid, and find nothing that is replicated."""
     [client, *_] = shard_clients
     database = fleet.clusters[CLUSTER].clickhouse.database
-    assert replicas.check_replicas(client, "shard 0", database, 1) == ()
+    assert replicas.check_replicas(client, "shard 0", database, TABLES, 1) == ()
     assert replicas.read_waiting_deletes(client, database, ["score", "scorecard"]) == (0, "")
     with pytest.raises(DatabaseError, match="not replicated"):
         replicas.catch_up(client, "shard 0", database, ["scorecard"], 1)
@@ -282,7 +283,7 @@ def test_the_schema_is_applied_to_every_replica(
     lines = apply_schema(changed.clusters[CLUSTER])
     for proxy in proxies:
         assert any(f"shard 1 (127.0.0.1:{proxy.port}): scorecard is up to date" in line for line in lines)
-    created = create_table(TABLES[0], replicated=True, named_path=True)
+    created = create_table(TABLES.child, replicated=True, named_path=True)
     assert (
         "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', version)" in created
     )

@@ -13,10 +13,10 @@ from clickhouse_connect.driver.client import Client
 from reindex_assets.clickhouse.schema import SCHEMA_VERSION, apply_schema, check_schema, create_table
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.default_tables import SCORE, SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import SchemaMismatchError, ShardUnreachableError
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_clickhouse, with_shard_port
 
 pytestmark = pytest.mark.usefixtures("four_shards")
@@ -37,7 +37,7 @@ def cluster(fleet: Fleet, shard_clients: list[Client]) -> Iterator[Cluster]:
 
 
 def check(cluster: Cluster) -> None:
-    with ShardSet(cluster.clickhouse) as shards:
+    with ShardSet(cluster) as shards:
         check_schema(shards)
 
 

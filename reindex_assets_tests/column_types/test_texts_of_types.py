@@ -49,7 +49,7 @@ def both_engines(stack: LocalStack) -> Iterator[Engines]:
     with (
         source.cursor() as cursor,
         SourceSession(cluster.postgres) as session,
-        ShardSet(cluster.clickhouse) as shards,
+        ShardSet(cluster) as shards,
     ):
         cursor.execute("CREATE SCHEMA types")
         numbers = itertools.count()

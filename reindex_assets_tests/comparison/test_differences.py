@@ -16,13 +16,14 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, explain
+from reindex_assets.config.default_tables import SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, PlantedDrift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORECARD, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.reindex.job import Reindex
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.comparing import compare, compare_settled

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reindex_assets.comparison.parity import SliceParity, TableParity, explain
-from reindex_assets.model import SCORE, SCORECARD, Slice
+from reindex_assets.config.default_tables import SCORE, SCORECARD
+from reindex_assets.model import Slice
 from reindex_assets_tests.support.generated import (
     FIRST_DAY,
 )

@@ -22,9 +22,10 @@ from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison import comparison
 from reindex_assets.comparison.differences import DifferingRows, look_at_rows
 from reindex_assets.comparison.parity import SliceParity
+from reindex_assets.config.default_tables import SCORE, SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice, Table
+from reindex_assets.model import PROCESS, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.groups import SliceGroup, group_slices
@@ -183,7 +184,7 @@ def test_the_digests_of_both_engines_are_the_md5_of_the_text_that_is_documented(
             with (
                 SourceSession(fleet.clusters[CLUSTER].postgres) as session,
                 session.snapshot(source_scope(group)),
-                ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards,
+                ShardSet(fleet.clusters[CLUSTER]) as shards,
             ):
                 statement = comparison.source_digests(table, group, session, GroupPlacement(shards, group))
                 found += [int(row["digest"]) for row in session.rows(statement)]

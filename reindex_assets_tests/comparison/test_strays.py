@@ -17,9 +17,10 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.comparison import strays
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.verification import Depth, Verification, verify
+from reindex_assets.config.default_tables import SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import CONVERSATION, PROCESS, SCORECARD, TABLES, Kind, Slice
+from reindex_assets.model import CONVERSATION, PROCESS, Kind, Slice
 from reindex_assets_tests.support.hand_made_rows import CREATED_AT, add_scorecard, reindex, succeeded
 
 DAY = CREATED_AT.date()

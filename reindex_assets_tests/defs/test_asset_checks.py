@@ -21,6 +21,7 @@ from dagster import (
 )
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.defs.build import build_defs
@@ -28,7 +29,7 @@ from reindex_assets.defs.checks.specs import CHECKS
 from reindex_assets.defs.keys.names import checks_job_name
 from reindex_assets.defs.keys.partitions import range_tags, slices_of_range
 from reindex_assets.local.drift.plant import Drift, plant
-from reindex_assets.model import PROCESS, SCORECARD, Slice, days_between
+from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.asset_runs import (
     FIRST,

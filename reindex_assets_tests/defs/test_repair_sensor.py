@@ -24,6 +24,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.config.cluster import Watch
+from reindex_assets.config.default_tables import SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.dagster_private import BulkActionStatus
@@ -37,7 +38,7 @@ from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORECARD, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.asset_runs import evaluation
 from reindex_assets_tests.support.backfills import ask_for_backfill

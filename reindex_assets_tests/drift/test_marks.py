@@ -19,10 +19,11 @@ from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard
 from reindex_assets.clickhouse.parts import PartChanges, compare_parts, read_parts, slices_in_parts
 from reindex_assets.clickhouse.schema import create_table
 from reindex_assets.clickhouse.shards import ShardSet
+from reindex_assets.config.default_tables import SCORE, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORE, TABLES, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.groups import SliceGroup, group_slices
 from reindex_assets_tests.support import application
 from reindex_assets_tests.support.plain_loader import load_plainly
@@ -48,7 +49,7 @@ def group(fleet: Fleet) -> SliceGroup:
 
 @pytest.fixture
 def shards(fleet: Fleet) -> Iterator[ShardSet]:
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         yield shards
 
 

@@ -20,6 +20,7 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.unchanged import Unchanged
@@ -27,7 +28,7 @@ from reindex_assets.local.data.made_data import DataPlan, change_source, make_so
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Kind, Slice, Step
+from reindex_assets.model import PROCESS, Kind, Slice, Step
 from reindex_assets.postgres.extract import QuarantinedRow, read_quarantined
 from reindex_assets.postgres.row_versions import read_table_versions
 from reindex_assets.postgres.session import SourceSession
@@ -287,7 +288,7 @@ def test_what_an_operator_asks_for_is_done_whatever_is_proved(proven: Fleet) -> 
 
 def test_without_its_files_a_slice_is_read_again(proven: Fleet) -> None:
     store = SliceStore(proven.dataset(CLUSTER, PROCESS))
-    Path(store.path(ITEM, ROWS, TABLES[0])).unlink()
+    Path(store.path(ITEM, ROWS, TABLES.child)).unlink()
     assert run(proven) == set(SLICES) - {ITEM}
     assert store.is_whole(ITEM, 2)
 
@@ -397,6 +398,6 @@ def _edit(source: Connection, dice: random.Random) -> None:
 def unchanged(fleet: Fleet) -> set[Slice]:
     """The slices that a run would not read."""
     cluster = fleet.clusters[CLUSTER]
-    with SourceSession(cluster.postgres) as session, ShardSet(cluster.clickhouse, "test") as shards:
+    with SourceSession(cluster.postgres) as session, ShardSet(cluster, "test") as shards:
         look = Unchanged(session, shards, fleet.dataset(CLUSTER, PROCESS))
         return set(look.among(SLICES, CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).load()))

@@ -20,13 +20,14 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets.comparison.origin import Origin
 from reindex_assets.config.cluster import Watch
+from reindex_assets.config.default_tables import SCORE, SCORECARD
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.drift.watch_state import SliceState, WatchState, WatchStore
 from reindex_assets.local.data.made_data import make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.postgres.row_versions import RowVersions
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.watching import DAYS, PLAN, SLICES, Watching, reload

@@ -24,6 +24,7 @@ from reindex_assets.clickhouse.parts import Parts, compare_parts, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.cluster import Cluster
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import PASSWORD_VARIABLE
 from reindex_assets.errors import ConfigurationError
@@ -35,7 +36,7 @@ from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack import connections
 from reindex_assets.local.stack.files_of_stack import Home, Layout
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import KINDS, PROCESS, TABLES, Kind, Slice, days_between
+from reindex_assets.model import KINDS, PROCESS, Kind, Slice, days_between
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets_tests.support.local_stacks import pids, states
@@ -103,7 +104,7 @@ def rows_of(cluster: Cluster) -> list[tuple[object, ...]]:
 
 
 def parts_of(cluster: Cluster, kind: Kind) -> Parts:
-    with ShardSet(cluster.clickhouse) as shards:
+    with ShardSet(cluster) as shards:
         return read_parts(shards, kind)
 
 

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ReindexError
 from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle.compare import assert_equal
-from reindex_assets.model import PROCESS, TABLES, Slice, Table
+from reindex_assets.model import PROCESS, Slice, Table
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets.retry import Pauses
 from reindex_assets_tests.support.application import scorecards_of, update, write_as_application

@@ -29,6 +29,7 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_clickhouse
 from reindex_assets.comparison.verification import Depth, verify
 from reindex_assets.config.cluster import Watch
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
@@ -41,7 +42,7 @@ from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.stack import connections
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import KINDS, LAYOUT_TABLE, TABLES, Kind, Slice
+from reindex_assets.model import KINDS, LAYOUT_TABLE, Kind, Slice
 from reindex_assets.placement.records import read_records, write_records
 from reindex_assets.postgres import join_plan
 from reindex_assets.postgres.extract import count_scorecards, read_rows
@@ -168,7 +169,8 @@ class Scenario:
         with SourceSession(self.fleet.clusters[CLUSTER].postgres) as session:
             for kind in KINDS:
                 count_scorecards(
-                    session, SliceGroup(customers=(("acme", ("main",)),), days=(DAY,), floor_day=DAY, kind=kind)
+                    session,
+                    SliceGroup(customers=(("acme", ("main",)),), days=(DAY,), floor_day=DAY, kind=kind, tables=TABLES),
                 )
 
     def ask_for_scattered_days(self) -> None:
@@ -178,6 +180,7 @@ class Scenario:
             days=(DAY, DAY + timedelta(days=2)),
             floor_day=DAY,
             kind=KINDS[0],
+            tables=TABLES,
         )
         with (
             SourceSession(self.fleet.clusters[CLUSTER].postgres) as session,
@@ -227,7 +230,7 @@ class Scenario:
         one = with_clickhouse(self.fleet, replicated=True)
         address = Replica(**self.fleet.clusters[CLUSTER].clickhouse.shards[0].addresses[0].model_dump())
         two = with_clickhouse(one, shards=(Shard(replicas=(address, address)),))
-        with ShardSet(one.clusters[CLUSTER].clickhouse) as shards, suppress(ReindexError):
+        with ShardSet(one.clusters[CLUSTER]) as shards, suppress(ReindexError):
             records = [record for record in read_records(shards) if record is not None]
             write_records(shards, one.clusters[CLUSTER], records)
         for table in (*(table.name for table in TABLES), LAYOUT_TABLE):

@@ -10,11 +10,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import SCORE, SCORECARD
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.oracle import rows as oracle_rows
 from reindex_assets.local.oracle.compare import assert_equal, differences
-from reindex_assets.model import SCORE, SCORECARD
 from reindex_assets_tests.support import plain_loader
 from reindex_assets_tests.support.plain_loader import load_plainly
 

@@ -17,12 +17,13 @@ from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.count_queries import count_both_sides
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.config.cluster import Customer
+from reindex_assets.config.default_tables import SCORE, SCORECARD
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import PlacementError, SchemaMismatchError
 from reindex_assets.local.data.made_data import change_source
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import CONVERSATION, PROCESS, SCORE, SCORECARD, Slice, Step
+from reindex_assets.model import CONVERSATION, PROCESS, Slice, Step
 from reindex_assets.reindex.job import Reindex
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.conversations import (

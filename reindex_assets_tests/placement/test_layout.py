@@ -227,7 +227,7 @@ def test_an_adoption_that_was_broken_off_is_done_again(
         elif in_round == "first" or number >= 2:
             client.command("ALTER TABLE reindex_layout DELETE WHERE state = 'settled' SETTINGS mutations_sync = 2")
     assert layout_problem(CLUSTER, fleet.clusters[CLUSTER]) is None
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         before = read_records(shards)
         if in_round == "second":
             # It is decided: whoever is about to write goes on, and a fleet file with other shards is refused.
@@ -235,10 +235,10 @@ def test_an_adoption_that_was_broken_off_is_done_again(
             with pytest.raises(LayoutError, match="placed on 4"):
                 reindex(with_shards(fleet, [0, 1, 2]), [ITEM])
     succeeded(reindex(fleet, [ITEM], options=ReindexOptions(write=WriteOptions(dry_run=True))))
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         assert read_records(shards) == before
     succeeded(reindex(fleet, [ITEM]))
-    with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+    with ShardSet(fleet.clusters[CLUSTER]) as shards:
         found = read_records(shards)
     assert [record and (record.state, record.shard, record.shards) for record in found] == [
         (LayoutState.SETTLED, number, 4) for number in range(4)
@@ -275,7 +275,7 @@ def test_rows_that_stand_elsewhere_are_not_adopted(
 def test_two_addresses_of_one_server_are_noticed(adopted: Fleet, shard_clients: list[Client]) -> None:
     shards = adopted.clusters[CLUSTER].clickhouse.shards
     twice = with_clickhouse(adopted, shards=(*shards, shards[0].model_copy(update={"host": "localhost"})))
-    with ShardSet(twice.clusters[CLUSTER].clickhouse) as connected:
+    with ShardSet(twice.clusters[CLUSTER]) as connected:
         assert len(same_tables(connected)) == 2
     with pytest.raises(LayoutError, match=r"lead to the same server: shard 0 .*, shard 4 \(localhost"):
         plan_reshard(CLUSTER, twice.clusters[CLUSTER])

@@ -11,10 +11,11 @@ from datetime import date
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets.postgres.extract import read_rows
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.session import SourceSession

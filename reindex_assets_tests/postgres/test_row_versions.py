@@ -13,10 +13,11 @@ from datetime import date, timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, TABLES, Slice, Table
+from reindex_assets.model import PROCESS, Slice, Table
 from reindex_assets.postgres.join_plan import group_snapshot
 from reindex_assets.postgres.row_versions import RowVersions, read_row_versions
 from reindex_assets.postgres.session import SourceSession

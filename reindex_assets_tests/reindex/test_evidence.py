@@ -375,7 +375,7 @@ def test_a_deletion_in_another_month_is_not_waited_for(
     monkeypatch.setattr(deletes, "LATE_DELETE", replace(LATE_DELETE, attempts=1))
     forget_the_first_day(shard_clients[1], f"IN PARTITION {PLAN.first_day:%Y%m}")
     try:
-        with ShardSet(fleet.clusters[CLUSTER].clickhouse) as shards:
+        with ShardSet(fleet.clusters[CLUSTER]) as shards:
             shards.map(lambda shard: deletes.await_late_deletes(shard, [PLAN.last_day]))
             with pytest.raises(UnconfirmedWriteError, match="shard 1"):
                 shards.map(lambda shard: deletes.await_late_deletes(shard, [PLAN.first_day]))

@@ -15,10 +15,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.local.oracle.compare import assert_equal
-from reindex_assets.model import PROCESS, SCORE, SCORECARD, SHARD, TABLES, Slice, Step
+from reindex_assets.model import PROCESS, SHARD, Slice, Step
 from reindex_assets.storage.slice_store import EXTRACT, ROWS, ExtractInfo, SliceStore
 from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded

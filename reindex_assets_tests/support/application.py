@@ -15,7 +15,8 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.column_types import TIME
-from reindex_assets.model import PROCESS, SCORECARD, TABLES, Column, Slice
+from reindex_assets.config.default_tables import SCORECARD, TABLES
+from reindex_assets.model import PROCESS, Column, Slice
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.model import TABLES, Slice
+from reindex_assets.config.default_tables import TABLES
+from reindex_assets.model import Slice
 from reindex_assets_tests.support import application
 
 

@@ -14,10 +14,11 @@ from datetime import date
 from clickhouse_connect.driver.client import Client
 
 from reindex_assets.config.cluster import Customer
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Slice, Step
+from reindex_assets.model import PROCESS, Slice, Step
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets_tests.support.session_stack import CUSTOMERS

@@ -15,12 +15,13 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.comparison.parity import SliceParity
 from reindex_assets.config.cluster import Watch
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.local.data.made_data import DataPlan
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Slice
+from reindex_assets.model import PROCESS, Slice
 from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.plain_loader import load_plainly
 from reindex_assets_tests.support.session_stack import CUSTOMERS

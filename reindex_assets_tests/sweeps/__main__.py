@@ -23,9 +23,9 @@ from psycopg2.extensions import connection as Connection
 
 from reindex_assets import retry
 from reindex_assets.clickhouse import difference, evidence, shards
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import TABLES
 from reindex_assets_tests.support.faulty_shard import FaultyShard, faulty_shard
 from reindex_assets_tests.support.hand_made_rows import with_clickhouse
 from reindex_assets_tests.support.merges import merges_put_off

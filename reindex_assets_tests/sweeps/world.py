@@ -14,11 +14,12 @@ from enum import StrEnum
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ReindexError
 from reindex_assets.local.oracle.compare import differences
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets.model import PROCESS, TABLES, Slice, Table
+from reindex_assets.model import PROCESS, Slice, Table
 from reindex_assets.reindex.job import ReindexOptions
 from reindex_assets_tests.support.comparing import compare
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, reindex, succeeded, update_scorecard

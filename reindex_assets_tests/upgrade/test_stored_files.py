@@ -21,11 +21,12 @@ from pydantic import SecretStr
 
 from reindex_assets.alerts.cursor import from_cursor, to_cursor
 from reindex_assets.alerts.delivery import parse_targets
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.defs.history.repairs import read_cursor
 from reindex_assets.defs.keys.names import repair_sensor_name
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch_state import WatchState, WatchStore
-from reindex_assets.model import KINDS, TABLES, Kind
+from reindex_assets.model import KINDS, Kind
 from reindex_assets.storage.slice_store import EXTRACT, ROWS, SliceStore
 from reindex_assets_tests.upgrade.record import record_names
 from reindex_assets_tests.upgrade.recorded import FIXTURES, VERSIONS, Recorded

@@ -195,9 +195,11 @@ def former_shards(recorded: Recorded, fleet: Fleet, shard_clients: Sequence[Clie
             client.command(statement.replace("CREATE TABLE default.", f"CREATE TABLE {name}.", 1))
         lines = "\n".join(json.dumps(row) for row in layout)
         client.raw_insert(f"{name}.reindex_layout", insert_block=lines, fmt="JSONEachRow")
-    clickhouse = fleet.clusters[CLUSTER].clickhouse
-    former = clickhouse.model_copy(update={"database": name, "shards": clickhouse.shards[: len(clients)]})
-    with ShardSet(former) as shards:
+    cluster = fleet.clusters[CLUSTER]
+    former = cluster.clickhouse.model_copy(
+        update={"database": name, "shards": cluster.clickhouse.shards[: len(clients)]}
+    )
+    with ShardSet(cluster.model_copy(update={"clickhouse": former})) as shards:
         yield shards
     for client in clients:
         client.command(f"DROP DATABASE {name} SYNC")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.cli.render.tables import print_errors, print_line
-from reindex_assets.model import SCORE, SCORECARD
+from reindex_assets.model import CHILD, PARENT
 from reindex_assets.reshard.survey import LeftBehind
 from reindex_assets.reshard.work import ReshardOutcome, ReshardPlan
 from reindex_assets.selection.days import range_text
@@ -44,7 +44,7 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
             customers.add_row(
                 moves.customer,
                 f"{moves.partitions:,}",
-                *(f"{rows.get(table.name, 0):,}" for table in (SCORECARD, SCORE) for rows in (moves.stay, moves.move)),
+                *(f"{rows.get(name, 0):,}" for name in (PARENT, CHILD) for rows in (moves.stay, moves.move)),
                 *(f"{moves.arrive.get(shard, 0):,}" for shard in range(reshard.to_shards)),
             )
         console.print(customers)
@@ -67,7 +67,7 @@ def print_left_behind(console: Console, left_behind: Sequence[LeftBehind]) -> No
     for heading in ("days", "scorecards", "scores"):
         table.add_column(heading, justify="right")
     for group in left_behind:
-        rows = (f"{group.rows.get(table_.name, 0):,}" for table_ in (SCORECARD, SCORE))
+        rows = (f"{group.rows.get(name, 0):,}" for name in (PARENT, CHILD))
         table.add_row(group.customer, group.reason, group.shard, range_text(group.first_day, group.last_day), *rows)
     console.print(table)
 

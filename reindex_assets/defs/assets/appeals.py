@@ -46,7 +46,7 @@ from reindex_assets.defs.keys.names import (
     purge_op_name,
 )
 from reindex_assets.errors import ConfigurationError, ReindexError
-from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
+from reindex_assets.model import CHILD, MICROSECONDS, PARENT
 from reindex_assets.selection.days import range_text
 
 _DESCRIPTION = (
@@ -159,8 +159,8 @@ def report_metadata(report: PurgeReport) -> dict[str, Metadata]:
     }
     if not report.dry_run:
         metadata |= {
-            "scorecards_deleted": report.deleted_rows(SCORECARD.name),
-            "scores_deleted": report.deleted_rows(SCORE.name),
+            "scorecards_deleted": report.deleted_rows(PARENT),
+            "scores_deleted": report.deleted_rows(CHILD),
         }
     places = example_rows(latest.examples or before.examples)
     if places:

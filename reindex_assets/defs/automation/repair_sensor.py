@@ -35,7 +35,7 @@ from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.drift.repair_policy import Decision, Drift, Ledger, Repair, decide, requested
 from reindex_assets.drift.watch import WatchResult, look
 from reindex_assets.drift.watch_state import WatchStore
-from reindex_assets.model import MICROSECONDS, SCORE, Slice, Step
+from reindex_assets.model import CHILD, MICROSECONDS, Slice, Step
 from reindex_assets.placement.layout import layout_problem
 from reindex_assets.selection.rectangles import Rectangle, cover
 
@@ -169,7 +169,7 @@ class _Tick:
             decision.request,
             avoid,
             1,
-            lambda item: watched[item].rows(SCORE.name) if item in watched else 0,
+            lambda item: watched[item].rows(CHILD) if item in watched else 0,
         )[: self._watch.runs_a_tick]
 
     def _run_request(

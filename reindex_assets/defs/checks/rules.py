@@ -18,7 +18,7 @@ from reindex_assets.comparison.gaps import Gap
 from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
 from reindex_assets.comparison.strays import Stray, explain_strays
 from reindex_assets.drift.repair_policy import Repair
-from reindex_assets.model import MICROSECONDS, SCORE, SCORECARD
+from reindex_assets.model import CHILD, MICROSECONDS, PARENT
 
 #: The types of metadata values that this project uses; Dagster accepts more.
 Metadata = MetadataValue | str | int | float
@@ -117,7 +117,7 @@ def none_of(difference: Difference, bad: str, good: str) -> Callable[[Evidence],
     def judge(evidence: Evidence) -> CheckResult:
         differences = evidence.parity.differences
         rows = {} if differences is None else differences.rows
-        cards, scores = (rows.get((table.name, difference), 0) for table in (SCORECARD, SCORE))
+        cards, scores = (rows.get((name, difference), 0) for name in (PARENT, CHILD))
         numbers: dict[str, Metadata] = {"scorecards": cards, "scores": scores}
         if not cards and not scores:
             looked_at = _rows(evidence.parity, "clickhouse_rows")
@@ -318,7 +318,7 @@ def _sample_table(differences: SliceDifferences, only: Difference | None = None)
 def both_sides(parity: SliceParity) -> MetadataValue:
     """A slice as a table: Postgres, ClickHouse and each shard, for both tables."""
     rows = []
-    for name in (SCORECARD.name, SCORE.name):
+    for name in (PARENT, CHILD):
         table = parity.tables[name]
         shards = {f"shard_{shard}": rows_there for shard, rows_there in enumerate(table.by_shard)}
         rows.append(

@@ -24,6 +24,7 @@ from rich.table import Table
 from reindex_assets.cli.render.tables import print_line, print_reports
 from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.comparison.verification import Verification, verify
+from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.local_environment import DEFAULT_ROOT, use_local_environment
 from reindex_assets.config.modes import Mode
@@ -39,7 +40,7 @@ from reindex_assets.local.stack.connections import open_engines
 from reindex_assets.local.stack.files_of_stack import Layout
 from reindex_assets.local.stack.processes import LOOPBACK
 from reindex_assets.local.stack.stack import LocalStack
-from reindex_assets.model import KINDS, SCORE, SCORECARD, TABLES, Kind, Slice, days_between
+from reindex_assets.model import KINDS, Kind, Slice, days_between
 
 if TYPE_CHECKING:
     from reindex_assets.reindex.run_report import RunReport

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from reindex_assets.column_types import TIME
+from reindex_assets.config.default_tables import SCORECARD, TABLES
 from reindex_assets.local.drift.rows import SETTINGS
-from reindex_assets.model import APPEAL_TYPES, SCORECARD, TABLES, Column, Kind
+from reindex_assets.model import APPEAL_TYPES, Column, Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reindex_assets import column_types
-from reindex_assets.model import SCORE, SCORECARD, Column
+from reindex_assets.config.default_tables import SCORE, SCORECARD
+from reindex_assets.model import Column
 
 _IDENTIFIES_THE_ROW = {"customer", "profile", "template_type", "scorecard_id", "score_id"}
 

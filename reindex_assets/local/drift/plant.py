@@ -16,6 +16,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.local.drift.appeals import appeals_of, insert_appeal
 from reindex_assets.local.drift.changes import CHANGES
 from reindex_assets.local.drift.rows import (
@@ -27,7 +28,7 @@ from reindex_assets.local.drift.rows import (
     has_rows,
     score_id_of,
 )
-from reindex_assets.model import TABLES, Kind
+from reindex_assets.model import Kind
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
