@@ -54,7 +54,7 @@ FLOAT32 = ColumnType(
 
 
 def integer(bits: int, *, signed: bool) -> ColumnType:
-    """An integer of up to 64 bits, out of one of any size, or of a numeric.
+    """An integer of 8 to 256 bits, out of one of any size, or of a numeric.
 
     >>> integer(8, signed=False).clickhouse
     'UInt8'
@@ -62,6 +62,8 @@ def integer(bits: int, *, signed: bool) -> ColumnType:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     # The type of Postgres that holds each of its values.
     source = next((f"int{size}" for size in (2, 4, 8) if high < 2 ** (8 * size - 1)), "numeric")
+    # Arrow has no numbers of more than 64 bits: they travel as texts.
+    is_wide = bits > 64
     bound = "numeric" if source == "numeric" else "int8"
 
     def source_value(value: str) -> str:
@@ -69,18 +71,21 @@ def integer(bits: int, *, signed: bool) -> ColumnType:
         return f"trunc(({value})::numeric)::text" if source == "numeric" else f"({value})::{source}"
 
     def numbers(values: pa.Array) -> list[Numbers]:
-        wide = values.cast(pa.int64() if signed else pa.uint64())
-        return [pc.fill_null(wide, 0).to_numpy(zero_copy_only=False)]
+        long = values.cast(pa.int64() if signed else pa.uint64())
+        return [pc.fill_null(long, 0).to_numpy(zero_copy_only=False)]
+
+    def shard_numbers(value: str) -> list[str]:
+        return [f"reinterpretAsUInt64(toInt64({value}))" if signed else f"toUInt64({value})"]
 
     return ColumnType(
         clickhouse=f"{'Int' if signed else 'UInt'}{bits}",
-        arrow=pa.type_for_alias(f"{'int' if signed else 'uint'}{bits}"),
+        arrow=pa.string() if is_wide else pa.type_for_alias(f"{'int' if signed else 'uint'}{bits}"),
         source_value=source_value,
         holds=lambda value: f"(({value}) BETWEEN '{low}'::{bound} AND '{high}'::{bound} AND ({value}) % 1 = 0)",
         limits=f"is no integer between {low:,} and {high:,}",
         source_text=lambda value: f"({source_value(value)})::text",
-        numbers=numbers,
-        shard_numbers=lambda value: [f"reinterpretAsUInt64(toInt64({value}))"] if signed else [f"toUInt64({value})"],
+        numbers=(lambda values: []) if is_wide else numbers,
+        shard_numbers=(lambda value: []) if is_wide else shard_numbers,
     )
 
 

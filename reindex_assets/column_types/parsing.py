@@ -19,7 +19,7 @@ from reindex_assets.errors import ConfigurationError
 
 _INTEGERS = {
     found.clickhouse: found
-    for bits in (8, 16, 32, 64)
+    for bits in (8, 16, 32, 64, 128, 256)
     for found in (integer(bits, signed=True), integer(bits, signed=False))
 }
 _NAMED: Mapping[str, ColumnType] = {
@@ -27,7 +27,9 @@ _NAMED: Mapping[str, ColumnType] = {
     **{found.clickhouse: found for found in (FLOAT32, FLOAT64, BOOLEAN, DATE, DATE_32, STRING, UUID, IPV4, IPV6)},
 }
 #: Of the others ClickHouse has no LowCardinality; and in that of a float, -0 becomes 0 in silence.
-_MAY_BE_LOW_CARDINALITY = re.compile(r"U?Int\d+|Bool|Date|Date32|DateTime(\(.*\))?|String|FixedString\(.*\)|UUID|IPv\d")
+_MAY_BE_LOW_CARDINALITY = re.compile(
+    r"U?Int(8|16|32|64)|Bool|Date|Date32|DateTime(\(.*\))?|String|FixedString\(.*\)|UUID|IPv\d"
+)
 
 _LABEL = r"'((?:[^'\\]|\\.)*)' = -?\d+"
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)

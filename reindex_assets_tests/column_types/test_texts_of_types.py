@@ -6,9 +6,11 @@ values that only ClickHouse can hold (test_values_of_shards.py), and which types
 
 from __future__ import annotations
 
+import io
 import itertools
+import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.clickhouse import evidence
 from reindex_assets.clickhouse.evidence import evidence_of, expect
 from reindex_assets.clickhouse.insert_block import InsertBlock
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
@@ -28,6 +31,7 @@ from reindex_assets.local.stack.stack import LocalStack
 from reindex_assets.model import Column
 from reindex_assets.postgres.extract import stream_as
 from reindex_assets.postgres.session import SourceSession
+from reindex_assets.retry import EVIDENCE
 from reindex_assets_tests.column_types.values_of_types import CASES, Case
 
 #: Of one batch. It costs the same few statements, whatever its rows.
@@ -47,11 +51,13 @@ def both_engines(stack: LocalStack) -> Iterator[Engines]:
     cluster = load_fleet(stack.fleet_path).clusters[CLUSTER]
     source = connections.connect_source(cluster)
     with (
+        pytest.MonkeyPatch.context() as patch,
         source.cursor() as cursor,
         SourceSession(cluster.postgres) as session,
         ShardSet(cluster) as shards,
     ):
         cursor.execute("CREATE SCHEMA types")
+        patch.setattr(evidence, "EVIDENCE", replace(EVIDENCE, attempts=1))
         numbers = itertools.count()
         shard = shards.connections[0]
         yield Engines(source=source, session=session, shard=shard, numbers=numbers)
@@ -76,14 +82,17 @@ class Both:
             f"CREATE TABLE {self.name} (example Int32, n Int32, v {self.column.clickhouse}) ENGINE = MergeTree ORDER BY n"
         )
 
-    def read(self, example: int, values: Sequence[str | None]) -> tuple[pa.Table, dict[int, str]]:
-        """Gives values to Postgres, and reads those that ClickHouse can hold: their rows on their way, and their texts by their number."""
+    def put(self, example: int, values: Sequence[str | None]) -> None:
+        """Gives values to Postgres."""
         with self.engines.source.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO types.{self.name} SELECT %s, n, v::{self.case.postgres} "
                 "FROM unnest(%s::text[]) WITH ORDINALITY AS given (v, n)",
                 (example, list(values)),
             )
+
+    def read(self, example: int) -> tuple[pa.Table, dict[int, str]]:
+        """Reads the values of Postgres that ClickHouse can hold: their rows on their way, and their texts by their number."""
         column = self.column
         fits = column.type.holds("c.v") if column.type.holds else "true"
         if column.nullable:
@@ -163,7 +172,8 @@ _ROUNDED = {
 @pytest.mark.parametrize("postgres", ["timestamptz", "timestamp"])
 def test_a_time_is_rounded_down(both_engines: Engines, place: int, clickhouse: str, postgres: str) -> None:
     both = Both(both_engines, Case(clickhouse=clickhouse, postgres=postgres, values=st.nothing()))
-    rows, texts = both.read(0, list(_ROUNDED))
+    both.put(0, list(_ROUNDED))
+    rows, texts = both.read(0)
     both.send(0, rows)
     shown, _ = both.shown(0)
 
@@ -172,11 +182,38 @@ def test_a_time_is_rounded_down(both_engines: Engines, place: int, clickhouse: s
     assert [both.column.readable(shown[n]) for n in sorted(shown)] == expected
 
 
+@pytest.mark.parametrize(
+    ("clickhouse", "postgres", "bits"),
+    [
+        ("Float64", "float8", [0x7FF8000000000000, 0x7FF0000000000001, 0xFFF8000000000123, 0x8000000000000000, 0]),
+        ("Float32", "float4", [0x7FC00000, 0x7F800001, 0xFFC00123, 0x80000000, 0]),
+    ],
+)
+def test_a_nan_keeps_its_bits(both_engines: Engines, clickhouse: str, postgres: str, bits: list[int]) -> None:
+    both = Both(both_engines, Case(clickhouse=clickhouse, postgres=postgres, values=st.nothing()))
+    size = int(clickhouse[-2:]) // 8
+    with both_engines.source.cursor() as cursor:
+        # No text that Postgres reads says which NaN it is.
+        rows = [
+            struct.pack("!hiiiii", 3, 4, 0, 4, n, size) + number.to_bytes(size, "big") for n, number in enumerate(bits)
+        ]
+        file = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0) + b"".join(rows) + struct.pack("!h", -1)
+        cursor.copy_expert(f"COPY types.{both.name} FROM STDIN (FORMAT binary)", io.BytesIO(file))
+
+    sent, texts = both.read(0)
+    both.send(0, sent)
+
+    shown, hashes = both.shown(0)
+    assert shown == texts == {n: f"{number:0{2 * size}x}" for n, number in enumerate(bits)}
+    assert len(set(hashes.values())) == len(bits)
+
+
 def _check(both: Both, example: int, values: list[str]) -> None:
     case = both.case
     nulls = [None] if both.column.nullable or not both.column.type.can_be_null else []
     inside = [*case.inside, *nulls]
-    rows, texts = both.read(example, [*inside, *case.outside, *values])
+    both.put(example, [*inside, *case.outside, *values])
+    rows, texts = both.read(example)
     # What the type says of its range: numbers begin with 1.
     for n, value in enumerate([*inside, *case.outside], 1):
         assert (n in texts) == (n <= len(inside)), value

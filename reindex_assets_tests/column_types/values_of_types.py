@@ -308,7 +308,7 @@ def _all() -> list[Case]:
         *(_array_case(case) for case in nullable),
         *(
             _integer_case(bits, signed, "numeric")
-            for bits in (8, 16, 32, 64)
+            for bits in (8, 16, 32, 64, 128, 256)
             for signed in (True, False)
             if bits != 64 or signed
         ),
@@ -319,6 +319,14 @@ def _all() -> list[Case]:
             clickhouse="Float64",
             postgres="numeric",
             values=st.sampled_from(("NaN", "0.1", "1e-400", "33.33333333333333333")),
+        ),
+        replace(_array_case(_integer_case(256, True, "numeric")), inside=()),
+        Case(
+            clickhouse="Date",
+            postgres="timestamptz",
+            values=times,
+            inside=("1970-01-01", "2149-06-06 23:59:59.999999"),
+            outside=("1969-12-31 23:59:59.999999", "2149-06-07", "infinity", "-infinity"),
         ),
         Case(clickhouse="Float32", postgres="float4", values=st.floats(width=32).map(repr)),
         *(_time_64(f"DateTime64({precision})") for precision in (0, 1, 2, 4, 5, 6, 7)),
