@@ -1,5 +1,5 @@
 # The two commands of a newcomer: `make demo` and `make test`. Everything is set up on first use, in .venv.
-.PHONY: demo demo-fleet test test-fast dev bench bench-spirit sweep-settings lint check-defs format setup clean
+.PHONY: demo demo-fleet test test-fast dev bench bench-spirit sweep-settings mutants lint check-defs format setup clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,6 +7,7 @@ DEMO_OPTIONS ?=
 FLEET_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
+MUTANTS_OPTIONS ?=
 # The compiled tests are kept, whatever the environment says: to compile them takes longer than half of the fast ones.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses 3
 
@@ -57,6 +58,15 @@ bench-spirit: .venv/bench
 sweep-settings: setup
 	@for engine in clickhouse merge_tree postgres; do \
 	  $(BIN)/python -m reindex_assets_tests.sweeps $$engine .sweep-$$engine.jsonl || exit 1; done
+
+# Faults in the code that checks and writes, one at a time; its tests have to notice each. A sample of 12 of each module takes hours; what
+# .mutants.jsonl holds isn't tried again. One module: make mutants MUTANTS_OPTIONS="--only reindex/writer --of-each 200"
+mutants: .venv/mutants
+	$(BIN)/python -m mutants .mutants.jsonl $(MUTANTS_OPTIONS)
+
+.venv/mutants: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,test,mutants]'
+	@touch $@
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,bench]'

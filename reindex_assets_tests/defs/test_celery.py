@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -41,6 +42,7 @@ from reindex_assets_tests.support.celery_processes import (
     running_workers,
 )
 from reindex_assets_tests.support.datasets import dataset_named
+from reindex_assets_tests.support.faulty_shard import Fault, faulty_shard
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import FIRST_DAY
 from reindex_assets_tests.support.waiting import until
@@ -49,8 +51,7 @@ CUSTOMERS = dict.fromkeys(("acme", "globex", "hooli", "initech"), ("main",))
 #: More days than customers: Dagster makes a run of each customer.
 PLAN = DataPlan(CUSTOMERS, FIRST_DAY + timedelta(days=3), days=5, scale=0.001, seed=4)
 WRITES = asset_key(dataset_named(CLUSTER, PROCESS), Step.WRITE)
-#: A run reads for seconds, and each of its days is done by itself: so there is a middle in which it can die.
-ROWS_PER_SECOND = 300
+#: Each day of a run is done by itself: so there is a middle in which it can die.
 RUN_CONFIG = {"ops": {op_name(dataset_named(CLUSTER, PROCESS)): {"config": {"group_scorecards": 1}}}}
 SILENT_SECONDS = 30
 
@@ -66,17 +67,40 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+#: A statement of a run's third day, by the names of its staging tables.
+OF_THIRD_DAY = "_2_identities"
+
+
 @pytest.fixture
-def slow_fleet_file(stack: LocalStack, tmp_path: Path) -> Path:
-    """The fleet file of two machines: both reach its slice store. Runs read slowly, and a silent one is given up as soon as may be."""
+def third_days() -> threading.Event:
+    """Set once runs may go on with their third day."""
+    return threading.Event()
+
+
+@pytest.fixture
+def held_fleet_file(stack: LocalStack, third_days: threading.Event, tmp_path: Path) -> Iterator[Path]:
+    """The fleet file of two machines: both reach its slice store. Runs stop before their third day, and a silent one is given up as soon
+    as may be."""
+
+    def hold(statement: str) -> Fault | None:
+        if third_days.is_set() or OF_THIRD_DAY not in statement:
+            return None
+        third_days.wait()
+        # Whoever sent it is dead.
+        return Fault.REFUSED
+
     document = yaml.safe_load(stack.fleet_path.read_text(encoding="utf-8"))
     document["slices"] = str(tmp_path / "slices")
     document["watch"]["silent_seconds"] = SILENT_SECONDS
     document["clusters"][CLUSTER]["customers"] = {name: {"profiles": list(of)} for name, of in CUSTOMERS.items()}
-    document["clusters"][CLUSTER]["postgres"]["max_rows_per_second"] = ROWS_PER_SECOND
-    path = tmp_path / "fleet.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return path
+    with faulty_shard(load_fleet(stack.fleet_path)) as (behind, proxy):
+        proxy.decide = hold
+        shards = behind.clusters[CLUSTER].clickhouse.shards
+        document["clusters"][CLUSTER]["clickhouse"]["shards"] = [shard.model_dump(mode="json") for shard in shards]
+        path = tmp_path / "fleet.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        yield path
+        third_days.set()
 
 
 def days_written(instance: DagsterInstance, run: DagsterRun) -> list[str]:
@@ -90,7 +114,8 @@ def days_written(instance: DagsterInstance, run: DagsterRun) -> list[str]:
 @pytest.mark.usefixtures("clean")
 def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_data(
     redis_url: str,
-    slow_fleet_file: Path,
+    held_fleet_file: Path,
+    third_days: threading.Event,
     instance: DagsterInstance,
     source: Connection,
     shard_clients: list[Client],
@@ -98,11 +123,11 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
 ) -> None:
     make_source(source, PLAN)
     slices: list[Slice] = slices_of(PLAN)
-    environment = {**celery_home(tmp_path / "home", redis_url), "REINDEX_FLEET": str(slow_fleet_file)}
+    environment = {**celery_home(tmp_path / "home", redis_url), "REINDEX_FLEET": str(held_fleet_file)}
     # Before the daemon is up, which looks for backfills but every 30 s.
     ask_for_backfill(
         instance,
-        load_fleet(slow_fleet_file),
+        load_fleet(held_fleet_file),
         slices,
         [asset_key(dataset_named(CLUSTER, PROCESS), step) for step in Step],
         RUN_CONFIG,
@@ -142,6 +167,7 @@ def test_a_worker_killed_in_the_middle_of_a_fleets_backfill_costs_time_and_no_da
         workers.kill_runs_of("one")
         killed_at = time.monotonic()
         assert workers.check("two") == 1
+        third_days.set()
         halves = [len(days_written(instance, run)) for run in (on_dead_machine, died_alone)]
 
         # A worker that lives says that the process of its run has died, and the janitor sees it: whichever looks first. Of a dead worker

@@ -6,7 +6,6 @@ What lives here: tags, pools, and runs that wait in the queue. What does not: co
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ from reindex_assets.model import PROCESS, Slice
 from reindex_assets.selection.rectangles import Rectangle
 from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_clickhouse
+from reindex_assets_tests.support.holding import nobody_reads
 from reindex_assets_tests.support.repair_loop import RepairLoop
-from reindex_assets_tests.support.session_stack import connect_source
 from reindex_assets_tests.support.waiting import until
 
 OTHER = "voice-prod"
@@ -239,17 +238,6 @@ def test_a_daemon_with_more_to_do_keeps_to_every_limit(
     steps = [_step(instance, run_id) for run_id in ours]
     assert most_at_once(list(ours.values())) > pools[POOL]
     assert most_at_once(steps) == pools[POOL]
-
-
-@contextlib.contextmanager
-def nobody_reads(fleet: Fleet) -> Iterator[None]:
-    """Holds the scorecards in Postgres: runs get as far as their first statement, and wait there until the context ends."""
-    with contextlib.closing(connect_source(fleet)) as connection:
-        connection.autocommit = False
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE director.scorecards IN ACCESS EXCLUSIVE MODE")
-        yield
-        connection.rollback()
 
 
 def slots_taken(instance: DagsterInstance) -> int:

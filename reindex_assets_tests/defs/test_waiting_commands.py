@@ -6,7 +6,6 @@ themselves (defs/test_run_limits.py).
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import time
@@ -23,7 +22,8 @@ from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.history.dead_runs import PoolQueue
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.stack.files_of_stack import CLUSTER
-from reindex_assets_tests.support.session_stack import CUSTOMERS, connect_source
+from reindex_assets_tests.support.holding import nobody_reads
+from reindex_assets_tests.support.session_stack import CUSTOMERS
 from reindex_assets_tests.support.waiting import until
 
 PLAN = DataPlan(CUSTOMERS, date(2026, 1, 1), 2, scale=0.003)
@@ -50,18 +50,15 @@ def slots_taken(instance: DagsterInstance) -> int:
 
 
 @pytest.fixture
-def nobody_reads(fleet: Fleet, source: Connection) -> Iterator[Connection]:
+def held(fleet: Fleet, source: Connection) -> Iterator[Connection]:
     """Data that nobody can read before the connection rolls back: a run keeps its slot until then."""
     make_source(source, PLAN)
-    with contextlib.closing(connect_source(fleet)) as connection:
-        connection.autocommit = False
-        with connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE director.scorecards IN ACCESS EXCLUSIVE MODE")
+    with nobody_reads(fleet) as connection:
         yield connection
 
 
 def test_after_as_many_kills_as_there_are_slots_the_next_command_runs_at_once(
-    instance: DagsterInstance, nobody_reads: Connection
+    instance: DagsterInstance, held: Connection
 ) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, len(CUSTOMERS))
     killed = [reindexing(customer=customer) for customer in CUSTOMERS]
@@ -69,7 +66,7 @@ def test_after_as_many_kills_as_there_are_slots_the_next_command_runs_at_once(
     for process in killed:
         process.kill()
         process.communicate()
-    nobody_reads.rollback()
+    held.rollback()
     assert slots_taken(instance) == instance.event_log_storage.get_concurrency_info(POOL).limit == len(killed)
     dead = {run.run_id for run in instance.get_runs()}
 
@@ -85,7 +82,7 @@ def test_after_as_many_kills_as_there_are_slots_the_next_command_runs_at_once(
 
 
 def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_killed(
-    instance: DagsterInstance, nobody_reads: Connection
+    instance: DagsterInstance, held: Connection
 ) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     first = reindexing()
@@ -106,7 +103,7 @@ def test_who_waits_says_for_whom_and_goes_on_when_that_one_is_killed(
     assert instance.get_run_by_id(holder.run_id).status is DagsterRunStatus.STARTED  # type: ignore[union-attr]
     first.kill()
     first.communicate()
-    nobody_reads.rollback()
+    held.rollback()
     _, errors = second.communicate(timeout=120)
     assert f"pid {first.pid} on" in errors
     assert second.returncode == 0, errors
@@ -128,7 +125,7 @@ def test_who_waits_for_a_pool_without_slots_says_so(instance: DagsterInstance) -
 
 
 def test_a_command_that_is_refused_does_not_wait_before(
-    fleet: Fleet, instance: DagsterInstance, nobody_reads: Connection, tmp_path: Path
+    fleet: Fleet, instance: DagsterInstance, held: Connection, tmp_path: Path
 ) -> None:
     instance.event_log_storage.set_concurrency_slots(POOL, 1)
     first = reindexing()
@@ -144,6 +141,6 @@ def test_a_command_that_is_refused_does_not_wait_before(
     assert "another order" in errors
     assert "waiting for" not in errors
     assert instance.get_runs_count() == 1
-    nobody_reads.rollback()
+    held.rollback()
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 0, errors

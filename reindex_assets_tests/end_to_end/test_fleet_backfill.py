@@ -35,6 +35,7 @@ from reindex_assets.model import PROCESS, Slice, days_between
 from reindex_assets.selection.rectangles import Rectangle
 from reindex_assets_tests.support.daemon_alone import Daemon, impatient_home, pid_of_run, running_daemon
 from reindex_assets_tests.support.hand_made_rows import silent_port
+from reindex_assets_tests.support.holding import nobody_reads
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 from reindex_assets_tests.support.waiting import until
 
@@ -237,7 +238,7 @@ def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterI
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("clean")
 def test_a_backfill_outlives_whatever_is_killed(
-    instance: DagsterInstance, source: Connection, shard_clients: list[Client], tmp_path: Path
+    instance: DagsterInstance, fleet: Fleet, source: Connection, shard_clients: list[Client], tmp_path: Path
 ) -> None:
     make_source(source, PLAN)
     assert differences(source, shard_clients, kind="process")
@@ -259,7 +260,7 @@ def test_a_backfill_outlives_whatever_is_killed(
     assert "Nothing is left to launch" in command("backfill", *DAYS, "--all", "--window", "2d", "--yes").words
 
     with running_daemon(log, home) as daemon:
-        killed = _kill_a_run(instance, daemon)
+        killed = _kill_a_run(instance, fleet, daemon)
         until(lambda: found(instance).done_ids.keys() >= found(instance).asked, lambda: daemon.log)
         until(lambda: all(run.is_finished for run in instance.get_runs()), lambda: daemon.log)
         running = command("status", "--json").json
@@ -286,7 +287,7 @@ def test_a_backfill_outlives_whatever_is_killed(
     assert len(stored(instance)) == windows
 
 
-def _kill_a_run(instance: DagsterInstance, daemon: Daemon) -> str:
+def _kill_a_run(instance: DagsterInstance, fleet: Fleet, daemon: Daemon) -> str:
     """`kill -9` of the process of a run that is at work; returns the run."""
     at_work: list[str] = []
 
@@ -295,8 +296,9 @@ def _kill_a_run(instance: DagsterInstance, daemon: Daemon) -> str:
         at_work[:] = [run.run_id for run in runs if run.parent_run_id is None]
         return bool(at_work)
 
-    until(begun, lambda: daemon.log)
-    pid = pid_of_run(instance, at_work[0])
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    with nobody_reads(fleet):
+        until(begun, lambda: daemon.log)
+        pid = pid_of_run(instance, at_work[0])
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
     return at_work[0]

@@ -14,20 +14,23 @@ from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.model import TABLES
 from reindex_assets_tests.support.session_stack import connect_shards
 
 #: A scorecard where dashboards look for it: customer, profile, id, day.
 Place = tuple[object, ...]
 
 _PLACE = "customer, profile, toString(scorecard_id), toString(day)"
-_ROWS = "SELECT sipHash64(toString(tuple(* EXCEPT version))) FROM {table} {final}"
+#: Of the key, too: while a row is replaced, one of its versions is there.
+_ROWS = "SELECT arrayJoin([sipHash64(toString(tuple(* EXCEPT version))), sipHash64('key', {key})]) FROM {table} {final}"
 _SCORECARDS = f"SELECT DISTINCT {_PLACE} FROM scorecard"
 _SCORES = f"SELECT {_PLACE}, uniqExact(score_id) FROM score GROUP BY ALL"
 
 
 def rows_of(client: Client, table: str, final: bool = False) -> frozenset[int]:
-    """The digests of a table's rows, all columns but the version."""
-    found = client.query(_ROWS.format(table=table, final="FINAL" if final else "")).result_rows
+    """The digests of a table's rows, all columns but the version, and those of their keys."""
+    [key] = [", ".join(each.key) for each in TABLES if each.name == table]
+    found = client.query(_ROWS.format(table=table, key=key, final="FINAL" if final else "")).result_rows
     return frozenset(row[0] for row in found)
 
 
@@ -47,7 +50,7 @@ class Reader:
 
     Attributes:
         samples: readings of every table that were begun and ended while a run was under way.
-        missed: rows that were there at the beginning, and not in some sample.
+        missed: rows, and keys of rows, that were there at the beginning, and not in some sample.
         bare: scorecards that were seen without (all) their scores, before and after the look at the scores.
     """
 
