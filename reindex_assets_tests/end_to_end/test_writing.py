@@ -49,12 +49,17 @@ LATE_SECONDS = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Happening:
-    """What happens at the n-th statement of a run on a shard that holds `part`; None: the application edits a scorecard."""
+    """What happens at the n-th statement of a run on a shard that holds `part`, or from then on; None: the application edits a
+    scorecard."""
 
     shard: int
     part: str
     number: int
     fault: Fault | None
+    lasts: bool = False
+
+    def is_due(self, number: int) -> bool:
+        return number >= self.number if self.lasts else number == self.number
 
 
 #: The statements that change something, by a part of their text: into staging, from there into the live tables, and deletes.
@@ -86,10 +91,20 @@ ANYTHING_ANYWHERE = st.one_of(
         fault=st.sampled_from([*Fault, None]),
     ),
 )
+#: As with a missing grant, or too many mutations: a write that no attempt gets done.
+FAILS_FOR_GOOD = st.builds(
+    Happening,
+    shard=SHARDS,
+    part=st.sampled_from(WRITES),
+    number=st.integers(0, 3),
+    fault=st.sampled_from([Fault.REFUSED, Fault.UNANSWERED, Fault.NOT_DONE]),
+    lasts=st.just(True),
+)
 HAPPENINGS = st.one_of(
     st.lists(ANYTHING_ANYWHERE, max_size=3),
     st.lists(LIES_ABOUT_WRITES, min_size=1, max_size=2),
     st.tuples(LIES_ABOUT_WRITES, ANYTHING_ANYWHERE).map(list),
+    st.tuples(FAILS_FOR_GOOD).map(list),
 )
 #: At which statement a run dies, of those on both shards together: nothing of it reaches a shard any more. Most run to their end.
 DEATHS = st.sampled_from([False, False, False, True]).flatmap(lambda dies: st.integers(0, 150) if dies else st.none())
@@ -123,7 +138,8 @@ class Network:
                     due += [
                         happening
                         for happening in self.happenings
-                        if (happening.shard, happening.part, happening.number) == (shard, part, self.seen[shard, part])
+                        if (happening.shard, happening.part) == (shard, part)
+                        and happening.is_due(self.seen[shard, part])
                     ]
                     self.seen[shard, part] += 1
             for happening in due:
