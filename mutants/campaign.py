@@ -27,7 +27,7 @@ from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome
 
 from mutants.operators import OF_COSMIC_RAY, Faults
-from mutants.subjects import SUBJECTS
+from mutants.subjects import SUBJECTS, WHOLE_PACKAGE
 
 ROOT = Path(__file__).parents[1]
 #: Of all tests of a module. A mutant that waits for ever is killed.
@@ -86,9 +86,10 @@ def mutants_of(module: str) -> list[Mutant]:
 
 
 def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations and decorators begin and end: those are never evaluated, and these say that values are frozen, or cached."""
+    """Where code begins and ends that tests need not notice: annotations, which are never evaluated, decorators, which say that values are
+    frozen or cached, and `strict=True`, which only guards against what can't be."""
 
-    def spans() -> Iterator[ast.expr | None]:
+    def spans() -> Iterator[ast.expr | ast.keyword | None]:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.AnnAssign | ast.arg):
                 yield node.annotation
@@ -96,6 +97,8 @@ def _without_effect(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]
                 yield node.returns
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 yield from node.decorator_list
+            if isinstance(node, ast.keyword) and node.arg == "strict":
+                yield node
 
     return [
         ((node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0))
@@ -148,34 +151,32 @@ def _copy_tree(copies: Path) -> None:
     os.environ["PYTHONPATH"] = str(copy)
 
 
-def _command(module: str) -> str:
-    tests = " ".join(f"reindex_assets_tests/{test}" for test in SUBJECTS[module])
-    return f"{sys.executable} -m pytest -n0 -x -q -p no:cacheprovider --assert plain --timeout 300 {tests}"
+def _command(tests: Sequence[str]) -> str:
+    paths = " ".join(f"reindex_assets_tests/{test}" for test in tests)
+    return f"{sys.executable} -m pytest -n0 -x -q -p no:cacheprovider --assert plain --timeout 300 {paths}"
 
 
 @functools.cache
-def _expect_passing(module: str) -> None:
+def _expect_passing(tests: tuple[str, ...]) -> None:
     """Tests that fail without a fault would kill every mutant."""
-    outcome, output = run_tests(_command(module), TIMEOUT_SECONDS)
+    outcome, output = run_tests(_command(tests), TIMEOUT_SECONDS)
     if outcome is not TestOutcome.SURVIVED:
-        raise RuntimeError(f"the tests of {module} fail without a fault: {output[-3000:]}")
+        raise RuntimeError(f"without a fault fail {' '.join(tests)}: {output[-3000:]}")
 
 
 def _try(mutant: Mutant) -> Trial:
-    _expect_passing(mutant.module)
-    result = mutate_and_test(
-        [
-            MutationSpec(
-                module_path=Path(f"reindex_assets/{mutant.module}.py"),
-                operator_name=mutant.operator,
-                occurrence=mutant.occurrence,
-                start_pos=(mutant.line, 0),
-                end_pos=(mutant.line, 1),
-            )
-        ],
-        _command(mutant.module),
-        TIMEOUT_SECONDS,
+    mutation = MutationSpec(
+        module_path=Path(f"reindex_assets/{mutant.module}.py"),
+        operator_name=mutant.operator,
+        occurrence=mutant.occurrence,
+        start_pos=(mutant.line, 0),
+        end_pos=(mutant.line, 1),
     )
+    for tests in (SUBJECTS[mutant.module], WHOLE_PACKAGE[mutant.module.partition("/")[0]]):
+        _expect_passing(tests)
+        result = mutate_and_test([mutation], _command(tests), TIMEOUT_SECONDS)
+        if result.is_killed:
+            break
     output = result.output or ""
     failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
     outcome = result.test_outcome or TestOutcome.INCOMPETENT

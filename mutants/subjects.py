@@ -5,8 +5,8 @@ What lives here: the table. What does not: which faults (operators.py), and runn
 
 from __future__ import annotations
 
-#: By module of reindex_assets: files and folders of reindex_assets_tests. The golden files aren't among them: they notice every change of a
-#: statement, and say nothing of whether it matters.
+#: By module of reindex_assets: files of reindex_assets_tests, the quickest to notice first. The golden files aren't among them: they notice
+#: every change of a statement, and say nothing of whether it matters.
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "selection/row_digest": ("comparison/test_parity_details.py", "comparison/test_differences.py"),
     "comparison/parity": (
@@ -57,4 +57,15 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "clickhouse/parts": ("clickhouse/test_parts.py", "drift/test_marks.py"),
     "clickhouse/canary": ("clickhouse/test_canary.py",),
     "postgres/row_versions": ("postgres/test_row_versions.py", "drift/test_watch_turns.py", "drift/test_origin.py"),
+}
+
+#: By package: what is run besides if those notice nothing.
+WHOLE_PACKAGE: dict[str, tuple[str, ...]] = {
+    "selection": ("comparison",),
+    "comparison": ("comparison",),
+    "drift": ("drift",),
+    "reindex": ("reindex",),
+    "clickhouse": ("clickhouse", "reindex"),
+    "postgres": ("postgres/test_row_versions.py", "drift"),
+    "defs": ("defs/test_asset_checks.py", "defs/test_assets.py"),
 }
