@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.model import TABLES
 from reindex_assets_tests.support.session_stack import connect_shards
 
 #: A scorecard where dashboards look for it: customer, profile, id, day.
