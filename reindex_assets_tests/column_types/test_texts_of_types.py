@@ -168,7 +168,7 @@ _ROUNDED = {
 }
 
 
-@pytest.mark.parametrize(("place", "clickhouse"), enumerate(("DateTime64(0)", "DateTime64(1)", "DateTime64(3)")))
+@pytest.mark.parametrize(("place", "clickhouse"), [*enumerate(("DateTime64(0)", "DateTime64(1)", "DateTime64(3)"))])
 @pytest.mark.parametrize("postgres", ["timestamptz", "timestamp"])
 def test_a_time_is_rounded_down(both_engines: Engines, place: int, clickhouse: str, postgres: str) -> None:
     both = Both(both_engines, Case(clickhouse=clickhouse, postgres=postgres, values=st.nothing()))

@@ -27,6 +27,7 @@ _DIFFERENT = {
     "Array(Nullable(Float64))": [
         *("[nan]", "[NULL]", "[]", "[0.]", "[-0.]", "[NULL, NULL]", "[reinterpretAsFloat64(9221120237041090561)]"),
     ],
+    "Array(Int32)": ["[]", "[1, 23]", "[12, 3]", "[123]", "[1, 2, 3]", "[-1, 2]", "[-12]"],
     "Array(String)": [r"[]", r"['']", r"['', '']", r"['\0']", r"['~']", r"['1:a']", r"['a', '']", r"['', 'a']"],
     "Array(Nullable(String))": [r"[NULL]", r"['~']", r"[NULL, NULL]", r"['~~']", r"['', NULL]", r"[NULL, '']"],
     "Map(String, String)": [
