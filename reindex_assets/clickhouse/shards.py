@@ -237,7 +237,9 @@ class ShardConnection:
             return SchemaMismatchError(
                 f"{self.label}: {text}. Create what is missing with 'reindex-assets schema apply'"
             )
-        if code in TRANSIENT_CODES or (code is None and isinstance(error, OperationalError | OSError)) or code is None:
+        if code in TRANSIENT_CODES:
+            return ShardUnreachableError(f"{self.label} can't do this now: {text}. Run again once that has passed")
+        if code is None:
             return ShardUnreachableError(
                 f"{self.label} cannot be reached or broke off: {text}. Is it up, and the address right?"
             )

@@ -76,6 +76,17 @@ def test_a_statement_that_fails_once_it_was_acknowledged_is_an_error(
         connection.command("DROP TABLE IF EXISTS nothing")
 
 
+@pytest.mark.parametrize("code", [241, 252])
+def test_a_shard_that_is_short_of_something_is_not_said_to_be_out_of_reach(
+    connection: ShardConnection, code: int
+) -> None:
+    """Memory, or room for more parts."""
+    failing = f"SELECT throwIf(1, 'short of it', {code}::Int16) AS one SETTINGS allow_custom_error_code_in_throwif = 1"
+    with pytest.raises(ShardUnreachableError, match=f"can't do this now: .*{code}.*short of it") as refused:
+        connection.rows(failing)
+    assert "reached" not in str(refused.value)
+
+
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_comparison_of_half_an_answer_could_not_tell(
