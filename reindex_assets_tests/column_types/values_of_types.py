@@ -89,7 +89,7 @@ def _array_case(case: Case) -> Case:
     inside = [array_text([]), array_text(case.inside), *(array_text([value, value]) for value in case.inside)]
     outside = [array_text([*case.inside, value]) for value in case.outside]
     with_null = array_text([*case.inside, None])
-    (inside if "Nullable" in case.clickhouse else outside).append(with_null)
+    (inside if "Nullable" in case.clickhouse else outside).extend((with_null, array_text([None, None])))
     if case.inside:
         row = array_text(case.inside[:1])
         outside.append("{" + row + "," + row + "}")
