@@ -28,6 +28,7 @@ def array(element: ColumnType, *, nullable: bool) -> ColumnType:
     if nullable:
         text, shard_text = f"coalesce({text}, '{NULL}')", f"ifNull({shard_text}, '{NULL}')"
     held = f"({element.holds('element')})" if element.holds else "element IS NOT NULL"
+    refusals = [*filter(None, [element.limits]), *([] if nullable else ["is NULL"])]
     refused = f"{held} IS NOT TRUE" + (" AND element IS NOT NULL" if nullable else "")
 
     def shard_whole(value: str) -> str:
@@ -48,8 +49,7 @@ def array(element: ColumnType, *, nullable: bool) -> ColumnType:
             f"ARRAY(SELECT {element.source_value('element')} FROM {elements(value)} ORDER BY place)"
         ),
         holds=holds,
-        limits="has more than one dimension, or an element that "
-        + " or ".join(filter(None, (element.limits, "" if nullable else "is NULL"))),
+        limits="has more than one dimension" + (f", or an element that {' or '.join(refusals)}" if refusals else ""),
         source_text=lambda value: (
             f"(SELECT count(*) || '[' || coalesce(string_agg({text}, '' ORDER BY place), '') FROM {elements(value)})"
         ),

@@ -52,6 +52,16 @@ def test_bytes_are_no_text(clickhouse: str) -> None:
         parse_type(clickhouse, column="v", source="bytea")
 
 
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_type_says_of_a_value_that_it_cannot_hold_why(case: Case) -> None:
+    found = parse_type(case.clickhouse, column="v", source=case.postgres).type
+    assert bool(found.limits) == (found.holds is not None)
+    assert found.limits.strip() == found.limits
+    assert not found.limits.endswith(("that", "or"))
+    if case.outside:
+        assert found.limits
+
+
 def test_values_read_as_people_write_them() -> None:
     def readable(clickhouse: str, text: str, source: str = "") -> str:
         return parse_type(clickhouse, column="v", source=source).type.readable(text)
