@@ -7,7 +7,7 @@ and columns there are (config/default_tables.py), what depends on a column's typ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -81,6 +81,7 @@ class Column:
     Attributes:
         source: Postgres expression; `c` is the scorecard, `s` the score. The slice's time is written `{time}`.
         of_scorecard: in the score table: a copy of the scorecard's column, so that dashboards need no join.
+        is_declared: the fleet file has added it.
     """
 
     name: str
@@ -88,6 +89,11 @@ class Column:
     source: str
     nullable: bool = False
     of_scorecard: bool = False
+    is_declared: bool = False
+
+    def label(self, prefix: str = "") -> str:
+        """Its name in an answer of Postgres, which makes small letters of all that are not quoted."""
+        return f"{prefix}{self.name}" if self.name.islower() else f'"{prefix}{self.name}"'
 
     @property
     def clickhouse(self) -> str:
@@ -147,12 +153,16 @@ class Table:
         name: PARENT or CHILD.
         clickhouse: its name in ClickHouse.
         id_columns: the columns of the key that say which row it is.
+        where: which rows of Postgres there are, as a Postgres condition on `c` or `s` in a template; empty for all of them.
+        ignored: further columns in ClickHouse, which belong to others and are not compared.
     """
 
     name: str
     clickhouse: str
     columns: tuple[Column, ...]
     id_columns: tuple[str, ...]
+    where: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def is_parent(self) -> bool:
@@ -196,6 +206,20 @@ class Tables:
 
     def __reversed__(self) -> Iterator[Table]:
         return iter((self.parent, self.child))
+
+    def left_out(self, foreign: Mapping[str, Collection[str]] | None = None) -> str:
+        """What no comparison looks at, in words; empty if it looks at everything.
+
+        Args:
+            foreign: further columns that were found, by the name of the table.
+        """
+        parts = []
+        for table in reversed(self):
+            columns = dict.fromkeys([*table.ignored, *(foreign or {}).get(table.name, ())])
+            if columns:
+                parts.append(f"column{'s' * (len(columns) > 1)} {', '.join(columns)} of {table.clickhouse}")
+        parts += [f"rows of {table.clickhouse} outside 'where'" for table in reversed(self) if table.where]
+        return " and ".join(parts)
 
 
 #: Where each shard says which one it is (placement/records.py).

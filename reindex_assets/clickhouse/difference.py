@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reindex_assets.clickhouse.evidence import unconfirmed
+from reindex_assets.clickhouse.foreign_columns import foreign_columns
 from reindex_assets.clickhouse.keys import Key, keys_of
 from reindex_assets.clickhouse.shards import ShardConnection, quoted
 from reindex_assets.clickhouse.staging import StagingNames
@@ -156,17 +157,38 @@ GROUP BY customer, day"""
     return {Slice.of_row(row): row["vanished"] for row in rows}
 
 
-def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, snapshot: int) -> None:
-    """Inserts the missing and changed rows, with the snapshot as their version."""
+def insert_upserts(shard: ShardConnection, names: StagingNames, table: Table, group: SliceGroup, snapshot: int) -> None:
+    """Inserts the missing and changed rows, with the snapshot as their version. Changed ones keep what others have written into them."""
     columns = ", ".join(table.column_names)
     place = _place(table)
+    foreign = [quoted(name) for name in foreign_columns(shard, table)]
+    upserts = "is_upsert AND live_rows = 0" if foreign else "is_upsert"
     shard.command(
         f"""\
 INSERT INTO {table.clickhouse} ({columns}, version)
 SELECT {columns}, {{snapshot:UInt64}}
 FROM {quoted(names.rows(table))}
-WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE is_upsert)""",
+WHERE ({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE {upserts})""",
         {"snapshot": snapshot},
+    )
+    if not foreign:
+        return
+    changed = f"({place}) IN (SELECT {place} FROM {quoted(names.difference(table))} WHERE is_upsert AND live_rows > 0)"
+    # As a tuple, because argMax would pass over a NULL.
+    shard.command(
+        f"""\
+INSERT INTO {table.clickhouse} ({columns}, {", ".join(foreign)}, version)
+SELECT {columns}, {", ".join(f"kept.{number}" for number in range(1, len(foreign) + 1))}, {{snapshot:UInt64}}
+FROM {quoted(names.rows(table))} AS expected
+INNER JOIN
+(
+    SELECT {place}, argMax(tuple({", ".join(foreign)}), version) AS kept
+    FROM {table.clickhouse}
+    WHERE {IN_SLICES} AND {changed}
+    GROUP BY {place}
+) AS live USING ({place})
+WHERE {changed}""",
+        {**shard_scope(group), "snapshot": snapshot},
     )
 
 

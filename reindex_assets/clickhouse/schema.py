@@ -5,6 +5,7 @@ What lives here: creating the two tables, and refusing tables of another shape. 
 
 from __future__ import annotations
 
+from reindex_assets.clickhouse.foreign_columns import foreign_columns
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet, merge_tree
 from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import ClickHouse, Shard
@@ -75,7 +76,9 @@ def apply_schema(cluster: Cluster) -> list[str]:
                 shard.command(create_table(table, clickhouse.replicated, clickhouse.have_replicas))
                 done.append(f"{shard.label}: {table.clickhouse} created (schema {SCHEMA_VERSION})")
             else:
-                done.append(f"{shard.label}: {table.clickhouse} is up to date (schema {SCHEMA_VERSION})")
+                foreign = ", ".join(foreign_columns(shard, table))
+                beside = f"; not compared, and kept as they are: {foreign}" if foreign else ""
+                done.append(f"{shard.label}: {table.clickhouse} is up to date (schema {SCHEMA_VERSION}){beside}")
         return done
 
     done = []
@@ -200,8 +203,11 @@ def _differences(shard: ShardConnection, table: Table) -> list[str] | None:
             differences.append(f"column {name} is {actual}, not {' '.join(part for part in shape if part)}")
     for name, (column_type, default_kind, _) in columns.items():
         # A column that fills itself is the owner's business; one without a default would stay empty in every row we write.
-        if name not in expected_columns and default_kind not in ("MATERIALIZED", "ALIAS"):
-            differences.append(f"column {name} {column_type} is unknown")
+        if name not in expected_columns and name not in table.ignored and not default_kind:
+            differences.append(
+                f"column {name} {column_type} is unknown and has no default (if it is somebody else's, add it to `ignore` of tables."
+                f"{table.name} in the fleet file)"
+            )
     return differences
 
 

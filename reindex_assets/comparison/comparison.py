@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from reindex_assets.clickhouse.canary import prove_conversations
+from reindex_assets.clickhouse.foreign_columns import foreign_columns
 from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint
@@ -33,7 +34,7 @@ from reindex_assets.comparison.parity import SliceDifferences, SliceParity, Tabl
 from reindex_assets.comparison.samples import RowSample, read_samples
 from reindex_assets.config.cluster import Watch
 from reindex_assets.config.dataset import Dataset
-from reindex_assets.model import Slice, Table
+from reindex_assets.model import TABLE_NAMES, Slice, Table
 from reindex_assets.placement.resolver import GroupPlacement
 from reindex_assets.postgres.extract import read_quarantined
 from reindex_assets.postgres.join_plan import group_snapshot, reads_the_table
@@ -77,6 +78,18 @@ class Comparison:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    def left_out(self) -> str:
+        """What is not looked at, in words: what the fleet file says, and columns of others on some shard."""
+        found: dict[str, list[str]] = {name: [] for name in TABLE_NAMES}
+
+        def ask(shard: ShardConnection) -> dict[str, list[str]]:
+            return {table.name: foreign_columns(shard, table) for table in self.dataset.tables}
+
+        for of_shard in self.shards.map(ask):
+            for name, columns in of_shard.items():
+                found[name] += columns
+        return self.dataset.tables.left_out(found)
 
     def groups(
         self, slices: Iterable[Slice], rows: Mapping[Slice, int], max_rows: int, max_slices: int

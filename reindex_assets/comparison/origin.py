@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reindex_assets.config.dataset import Dataset
+from reindex_assets.model import Table
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.selection.row_digest import shard_digest, source_digest
 from reindex_assets.selection.source_sql import relations_of
@@ -89,10 +90,15 @@ def read_origin(session: SourceSession, dataset: Dataset) -> Origin | None:
         (server["system"], server["timeline"], server["start"], server["columns"]),
         (postgres.host, postgres.port, postgres.database, postgres.relations),
         (clickhouse.database, [[str(address) for address in shard.addresses] for shard in clickhouse.shards]),
-        (dataset.kind, [(source_digest(table), shard_digest(table)) for table in dataset.tables]),
+        (dataset.kind, [_what_is_compared(table) for table in dataset.tables]),
     )
     return Origin(
         digest=hashlib.sha256(repr(everything).encode()).hexdigest(),
         profiles={name: repr(customer.profiles) for name, customer in dataset.cluster.customers.items()},
         next_xid=int(server["next_xid"]),
     )
+
+
+def _what_is_compared(table: Table) -> tuple[str, ...]:
+    """Which values, and of which rows."""
+    return (source_digest(table), shard_digest(table), *([table.where] if table.where else []))

@@ -164,6 +164,15 @@ def explain(parity: SliceParity) -> str | None:
     return "; ".join(parts) or None
 
 
+def but(left_out: str) -> str:
+    """What a verdict adds about what it did not look at.
+
+    >>> but("column note of qa_cards"), but("")
+    (' (but for column note of qa_cards)', '')
+    """
+    return f" (but for {left_out})" if left_out else ""
+
+
 def explain_rows(rows: Mapping[tuple[str, Difference], int]) -> str:
     """The numbers of differing rows, in words.
 

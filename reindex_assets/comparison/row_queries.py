@@ -110,14 +110,14 @@ _IDS_A_QUESTION = 25_000
 
 
 def known_scorecards(session: SourceSession, group: SliceGroup, rows: pa.Table) -> pa.Table:
-    """The rows' scorecards in Postgres, of any day and type; `day` is NO_DAY if there is none."""
+    """The rows' scorecards in Postgres, of any day and type (those that are to be known); `day` is NO_DAY if there is none."""
     sql = source_sql(
         f"""\
 SELECT c.customer, c.profile, c.scorecard_id, coalesce(c.scorecard_type, 0)::int AS scorecard_type,
        coalesce(r.template_type, 0)::int AS template_type,
        CASE WHEN isfinite({{time}}) THEN ({{time}} AT TIME ZONE 'UTC')::date END AS day
 FROM {SCORECARDS_AND_REVISIONS}
-WHERE {IN_CUSTOMERS}
+WHERE {IN_CUSTOMERS}{{where_scorecards}}
   AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])""",
         session.postgres.relations,
         group,

@@ -175,7 +175,7 @@ def _values(
 
 def _source_values(table: Table, group: SliceGroup, session: SourceSession) -> str:
     ids = [f"{column.source} AS {column.name}" for column in table.identity_columns]
-    texts = [f"{column.source_text} AS text_{column.name}" for column in table.columns]
+    texts = [f"{column.source_text} AS {column.label('text_')}" for column in table.columns]
     return source_sql(
         f"SELECT {', '.join(ids + texts)}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}\n"
         "  AND c.scorecard_id = ANY (string_to_array($1, ',')::uuid[])",

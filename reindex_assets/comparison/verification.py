@@ -16,7 +16,7 @@ from reindex_assets.comparison.comparison import SETTLE_SECONDS, Comparison
 from reindex_assets.comparison.count_queries import count_both_sides, counts_of
 from reindex_assets.comparison.counts import PLURALS, Counts, TableCounts, TableRow, shard_table, template_table
 from reindex_assets.comparison.gaps import empty_between
-from reindex_assets.comparison.parity import SliceDifferences, SliceParity, explain, explain_rows
+from reindex_assets.comparison.parity import SliceDifferences, SliceParity, but, explain, explain_rows
 from reindex_assets.comparison.samples import RowSample
 from reindex_assets.comparison.strays import Stray, explain_strays, find_strays
 from reindex_assets.config.dataset import Dataset
@@ -131,6 +131,7 @@ class Verification:
         settle_seconds: the time before differences were compared again.
         samples: at the depth `ROWS`, the most differing rows shown for each customer-day, table and kind of difference.
         days: every customer-day, by cluster, customer and day, in this order.
+        left_out: what was not looked at, in words.
     """
 
     kind: str
@@ -142,6 +143,7 @@ class Verification:
     clusters: tuple[ClusterVerification, ...]
     days: tuple[DayReport, ...]
     gaps: tuple[MissingDays, ...]
+    left_out: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -176,8 +178,8 @@ class Verification:
         scorecards, scores = (self.rows(name)[0] for name in (PARENT, CHILD))
         numbers = f"{scorecards:,} {self.kind} scorecards and {scores:,} scores"
         if self.depth is Depth.COUNTS:
-            return f"Counts agree on {everything}: {numbers}; values were not compared."
-        return f"Both sides are equal on {everything}: {numbers}, every column of every row."
+            return f"Counts agree on {everything}: {numbers}{but(self.left_out)}; values were not compared."
+        return f"Both sides are equal on {everything}: {numbers}, every column of every row{but(self.left_out)}."
 
     @property
     def templates(self) -> list[TableRow]:
@@ -209,9 +211,11 @@ def verify(
     for rectangle in plan_rectangles(fleet, [kind], customers, first_day, last_day):
         slices.setdefault(rectangle.dataset, []).extend(rectangle.slices)
     clusters = []
+    left_out: set[str] = set()
     for dataset, wanted in slices.items():
         name = dataset.cluster_name
         with Comparison(dataset) as comparison:
+            left_out.add(comparison.left_out())
             strays = find_strays(comparison, set(wanted), settle_seconds)
             if depth is Depth.COUNTS:
                 counts = _settled_counts(comparison, wanted, settle_seconds)
@@ -234,6 +238,7 @@ def verify(
         clusters=tuple(clusters),
         days=days,
         gaps=tuple(find_missing_days(days)),
+        left_out=" and ".join(sorted(left_out - {""})),
     )
 
 

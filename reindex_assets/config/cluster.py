@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import Field, field_serializer, field_validator
 
 from reindex_assets.config.cron import checked_cron, checked_timezone
-from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import ClickHouse, Postgres, Strict
 from reindex_assets.config.modes import Mode
+from reindex_assets.config.tables import DeclaredTables
 from reindex_assets.model import Tables
 
 
@@ -124,6 +124,7 @@ class Cluster(Strict):
 
     postgres: Postgres
     clickhouse: ClickHouse
+    tables: DeclaredTables = Field(default_factory=DeclaredTables)
     customers: Annotated[dict[str, Customer], Field(min_length=1)]
     mode: Mode | None = Field(default=None, description="Overrides the fleet's.")
     schedule: Schedule | None = Field(default=None, description="Keys given here override the fleet's.")
@@ -135,7 +136,7 @@ class Cluster(Strict):
     @property
     def clickhouse_tables(self) -> Tables:
         """The tables of its scorecards and scores in ClickHouse."""
-        return TABLES
+        return self.tables.declared
 
     @field_serializer("schedule", "watch", "deletions")
     def _given(self, value: Schedule | Watch | Deletions | None) -> dict[str, object] | None:

@@ -34,6 +34,7 @@ def effective(fleet: Fleet, environ: Mapping[str, str], mode: Mode | None = None
                     "shards": [_shard(shard) for shard in cluster.clickhouse.shards],
                     "retiring": [_shard(shard) for shard in cluster.clickhouse.retiring],
                 },
+                "tables": cluster.tables.model_dump(mode="json"),
                 "customers": {
                     name: {"profiles": list(customer.profiles) or "all"} for name, customer in cluster.customers.items()
                 },
@@ -57,15 +58,15 @@ def fleet_schema() -> dict[str, Any]:
     """The JSON Schema of a fleet file as people write it: a cluster need not give what `defaults` can."""
     schema = Fleet.model_json_schema()
     models = schema["$defs"]
-    for block, model in zip(BLOCKS, ("Postgres", "ClickHouse"), strict=True):
+    for block, model in zip(BLOCKS, ("Postgres", "ClickHouse", "DeclaredTables"), strict=True):
         own = models[model]
         default = copy.deepcopy(own)
         default["title"] = f"Defaults of {model}"
         default["properties"] = {name: key for name, key in own["properties"].items() if name not in ADDRESSES}
-        del default["required"]
+        default.pop("required", None)
         models[f"{model}Defaults"] = default
         models["Defaults"]["properties"][block] = {"$ref": f"#/$defs/{model}Defaults"}
-        own["required"] = [name for name in own["required"] if name in ADDRESSES]
+        own["required"] = [name for name in own.get("required", []) if name in ADDRESSES]
     for mapping in (schema["properties"]["clusters"], models["Cluster"]["properties"]["customers"]):
         mapping["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
     return {

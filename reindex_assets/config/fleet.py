@@ -41,6 +41,7 @@ class Defaults(Strict):
 
     postgres: dict[str, Any] = Field(default={}, description="Defaults for every cluster's `postgres`.")
     clickhouse: dict[str, Any] = Field(default={}, description="Defaults for every cluster's `clickhouse`.")
+    tables: dict[str, Any] = Field(default={}, description="Defaults for every cluster's `tables`.")
 
     @model_validator(mode="after")
     def _no_address(self) -> Defaults:

@@ -44,7 +44,9 @@ def parse_yaml(text: str) -> tuple[yaml.Node | None, object]:
 
 
 #: The blocks of a cluster that may have defaults.
-BLOCKS = ("postgres", "clickhouse")
+BLOCKS = ("postgres", "clickhouse", "tables")
+#: Those that a cluster may leave out as a whole.
+OPTIONAL_BLOCKS = ("tables",)
 #: The keys of these blocks that may not have a default.
 ADDRESSES = ("host", "shards", "retiring")
 
@@ -65,8 +67,8 @@ def with_defaults(document: object) -> object:
 def _filled(cluster: object, defaults: Mapping[str, object]) -> object:
     if not isinstance(cluster, Mapping):
         return cluster
-    blocks = [name for name in BLOCKS if name in defaults and name in cluster]
-    return {**cluster, **{name: _merged(defaults[name], cluster[name]) for name in blocks}}
+    blocks = [name for name in BLOCKS if name in defaults and (name in cluster or name in OPTIONAL_BLOCKS)]
+    return {**cluster, **{name: _merged(defaults[name], cluster.get(name, {})) for name in blocks}}
 
 
 def _merged(below: Any, above: Any) -> Any:

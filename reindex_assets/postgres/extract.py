@@ -62,7 +62,7 @@ class QuarantinedRow:
 def select_rows(table: Table, group: SliceGroup, relations: Relations) -> str:
     """The statement that reads a ClickHouse table's rows from Postgres, in the order of its columns."""
     columns = ",\n       ".join(
-        f"{column.type.source_value(column.source)} AS {column.name}" for column in table.columns
+        f"{column.type.source_value(column.source)} AS {column.label()}" for column in table.columns
     )
     return source_sql(f"SELECT {columns}\nFROM {SOURCE_OF[table.name]}\nWHERE {BELONGS}", relations, group)
 

@@ -239,7 +239,7 @@ class GroupWriter:
     def _upsert(self, shard: ShardConnection, table: Table) -> None:
         changes = any(writes[table.name, shard.index].written for writes in self._writes.values())
         if changes and not self._direct:
-            difference.insert_upserts(shard, self._names, table, self._snapshot)
+            difference.insert_upserts(shard, self._names, table, self._group, self._snapshot)
 
     def _expect_upserts(self, shard: ShardConnection, table: Table) -> None:
         if not self._direct:

@@ -27,7 +27,7 @@ JOIN {template_revisions} AS r
 
 SCORES_OF_SCORECARDS = """\
 JOIN {scores} AS s
-  ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id"""
+  ON s.customer = c.customer AND s.profile = c.profile AND s.scorecard_id = c.scorecard_id{where_scores}"""
 SOURCE_SCORES = f"{SOURCE_SCORECARDS}\n{SCORES_OF_SCORECARDS}"
 #: The relation that holds the time, alone.
 SOURCE_TIMES = "{timed} AS {of_time}"
@@ -44,7 +44,7 @@ _IN_PROFILES = f"""\
 _APPEAL_TYPES = ", ".join(map(str, APPEAL_TYPES))
 _IN_SCOPE = f"""\
 {_IN_PROFILES}
-  AND (c.scorecard_type IS NULL OR c.scorecard_type = 0)"""
+  AND (c.scorecard_type IS NULL OR c.scorecard_type = 0){{where_scorecards}}"""
 #: An appeal of the group's customers, of any template and day.
 IS_APPEAL = f"""\
 {_IN_PROFILES}
@@ -52,7 +52,7 @@ IS_APPEAL = f"""\
 #: The rest of the scorecards: those in scope, and those of a type that nobody knows.
 _IS_NO_APPEAL = f"""\
 {_IN_PROFILES}
-  AND (c.scorecard_type IS NULL OR c.scorecard_type NOT IN ({_APPEAL_TYPES}))"""
+  AND (c.scorecard_type IS NULL OR c.scorecard_type NOT IN ({_APPEAL_TYPES})){{where_scorecards}}"""
 _IS_OF_UNKNOWN_TYPE = "(c.scorecard_type IS NOT NULL AND c.scorecard_type <> 0)"
 
 _FROM, _UNTIL = "reindex.from", "reindex.until"
@@ -73,6 +73,15 @@ def _fits(column: Column) -> str | None:
         return None
     fits = column.type.holds(column.source)
     return f"({column.source} IS NULL OR ({fits}))" if column.nullable else fits
+
+
+def _unfit(table: Table) -> str:
+    """Why a row can't leave Postgres because of a column of the fleet file."""
+    return "".join(
+        f"\n            WHEN ({_fits(column)}) IS NOT TRUE THEN 'its {column.name} {column.type.limits}'"
+        for column in table.columns
+        if column.is_declared and column.type.holds
+    )
 
 
 #: A row that belongs to a slice of the group, and so in ClickHouse.
@@ -140,7 +149,8 @@ SELECT c.customer, c.profile, c.scorecard_id::text AS scorecard_id,
             WHEN NOT isfinite({{time}}) THEN '{{time_name}} is infinite'
             WHEN {{time}} < {_FLOOR} THEN '{{time_name}} lies before the first day of the fleet file: ' || {{time}}
             WHEN {{time}} >= {_END_TIME} THEN '{{time_name}} lies beyond 2299, the last year of ClickHouse: ' || {{time}}
-            WHEN {{time}} >= {_TOMORROW} THEN '{{time_name}} lies in the future, and is copied once that day has come: ' || {{time}}
+            WHEN {{time}} >= {_TOMORROW} THEN '{{time_name}} lies in the future, and is copied once that day has come: ' || {{time}}\
+{{unfit}}
             ELSE 'created_at or updated_at is NULL, or one of them or submitted_at lies outside the years 1900 to 2299'
        END AS reason
 FROM {SCORECARDS_AND_REVISIONS.replace("{scorecards}", _IN_QUESTION)}
@@ -189,9 +199,19 @@ def source_sql(text: str, relations: Relations, group: SliceGroup) -> str:
         }
     time = f"{differs['of_time']}.{kind.time_column}"
     days = {"in_days": _in_days(time, group), "created_in_days": _created_in_days(group)}
-    # Its expressions are templates, too.
-    text = text.replace("{values_fit}", _values_fit(group.tables.parent))
+    # These are templates, too.
+    for name, part in (
+        ("values_fit", _values_fit(group.tables.parent)),
+        ("unfit", _unfit(group.tables.parent)),
+        ("where_scorecards", _and(group.tables.parent.where)),
+        ("where_scores", _and(group.tables.child.where)),
+    ):
+        text = text.replace(f"{{{name}}}", part)
     return text.format(**names, **differs, **days, time=time, time_name=kind.time_column)
+
+
+def _and(condition: str) -> str:
+    return f"\n  AND ({condition})" if condition else ""
 
 
 def _in_days(time: str, group: SliceGroup) -> str:

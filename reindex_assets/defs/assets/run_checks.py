@@ -60,10 +60,12 @@ class CheckPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Around:
-    """What the comparison of partitions does not show: empty days between busy ones, and rows outside every partition."""
+    """What the comparison of partitions does not show: empty days between busy ones, rows outside every partition, and what it leaves out,
+    in words."""
 
     gaps: Mapping[Slice, Gap]
     strays: Mapping[Slice, Sequence[Stray]]
+    left_out: str
 
 
 def run_checks(
@@ -106,6 +108,7 @@ def run_checks(
                 repairs.get(item),
                 repairs_of_customer.get(item.customer, []),
                 around.strays.get(item, ()),
+                around.left_out,
             )
             results += evaluations(asset, names, evidence, targets.get(item.partition_key), remark)
         store_results(context, results)
@@ -144,7 +147,9 @@ def _compare_once(
         )
         parities = sorted([*compared, *unchanged], key=lambda parity: parity.slice)
         around = _Around(
-            gaps=find_gaps(comparison, parities), strays=find_strays(comparison, set(slices), plan.settle_seconds)
+            gaps=find_gaps(comparison, parities),
+            strays=find_strays(comparison, set(slices), plan.settle_seconds),
+            left_out=comparison.left_out(),
         )
         return parities, around, comparison.checkpoints
 

@@ -15,7 +15,7 @@ from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from reindex_assets.comparison.differences import HARMLESS, Difference
 from reindex_assets.comparison.gaps import Gap
-from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity, explain, explain_rows
+from reindex_assets.comparison.parity import SliceDifferences, SliceParity, TableParity, but, explain, explain_rows
 from reindex_assets.comparison.strays import Stray, explain_strays
 from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import CHILD, MICROSECONDS, PARENT
@@ -37,14 +37,15 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks of a slice look at: both sides, the gap if the day is one, the repair if it was given up, and the rows outside every
-    partition that are reported to this one."""
+    """What the checks of a slice look at: both sides, the gap if the day is one, the repair if it was given up, the rows outside every
+    partition that are reported to this one, and what the comparison leaves out, in words."""
 
     parity: SliceParity
     gap: Gap | None = None
     given_up: Repair | None = None
     given_up_of_customer: Sequence[Repair] = ()
     strays: Sequence[Stray] = ()
+    left_out: str = ""
 
 
 def counts_agree(evidence: Evidence) -> CheckResult:
@@ -81,14 +82,14 @@ def rows_agree(evidence: Evidence) -> CheckResult:
         at = f"{since:%Y-%m-%d %H:%M:%S} UTC"
         sentence = (
             f"every column of every row was the same on both sides, to the bit, at {at}, and neither engine has changed a row of it "
-            f"since: {rows}"
+            f"since: {rows}{but(evidence.left_out)}"
             if rows
             else f"neither side had a row on this day at {at}, and none has come since: there was nothing to compare"
         )
         return CheckResult(True, sentence, numbers | {"unchanged_since": since.isoformat()})
     if parity.is_equal:
         sentence = (
-            f"every column of every row is the same on both sides, to the bit: {rows}{_aside(parity)}"
+            f"every column of every row is the same on both sides, to the bit: {rows}{but(evidence.left_out)}{_aside(parity)}"
             if rows or _rows(parity, "clickhouse_rows")
             else "neither side has a row on this day: there was nothing to compare"
         )

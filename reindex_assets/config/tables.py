@@ -1,0 +1,198 @@
+"""The tables that a fleet file declares: names, conditions and further columns, and what is left alone.
+
+What lives here: the keys, their rules, and the tables that follow from them. What does not: the columns that every pair of tables has
+(config/default_tables.py), and what a piece of SQL may be (config/sql_text.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+from pydantic import Field, field_validator, model_validator
+
+from reindex_assets.column_types import ColumnType, parse_type
+from reindex_assets.config.default_tables import TABLES
+from reindex_assets.config.engines import IDENTIFIER, Strict
+from reindex_assets.config.fleet_errors import misplaced
+from reindex_assets.config.sql_text import checked_sql
+from reindex_assets.errors import ConfigurationError
+from reindex_assets.model import LAYOUT_TABLE, Column, Table, Tables
+
+#: Names with a meaning of their own in our statements, or in a CREATE TABLE.
+_RESERVED = re.compile(
+    r"day|version|versions|shard|own_shard|digest|a_digest|staged|copies|of_copies|template|found|keys|misplaced|mark|id|fence|belongs"
+    r"|checksum|month|scorecard_type|oldest|newest|live_rows|delete_below|is_\w+|text_\w+|key_\w+|index|projection|constraint|primary",
+    re.IGNORECASE,
+)
+#: A value that is never NULL, whatever the columns in it hold.
+_NEVER_NULL = re.compile(r"coalesce\(.*,\s*('[^']*'|-?\d+(\.\d+)?|true|false)\s*\)", re.IGNORECASE | re.DOTALL)
+
+
+class DeclaredColumn(Strict):
+    """A further column: its type in ClickHouse, and its value in Postgres."""
+
+    type: str = Field(description="Its type in ClickHouse, as `DESCRIBE TABLE` writes it.")
+    source: str = Field(description="Its value in Postgres: an expression over the columns of its row.")
+
+
+class DeclaredTable(Strict):
+    """What one of the two tables has of its own."""
+
+    name: str | None = Field(default=None, description="Its name in ClickHouse.")
+    where: str = Field(
+        default="",
+        description="Which rows of the relation in Postgres there are for this project: a condition over the columns of a row.",
+    )
+    columns: dict[str, DeclaredColumn] = Field(
+        default={}, description="Further columns, which are written and compared."
+    )
+    ignore: tuple[str, ...] = Field(
+        default=(), description="Further columns in ClickHouse that are somebody else's: they are not compared."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and "." in value:
+            raise ValueError(
+                "write the table's name alone: both tables are in the `database` of the cluster's `clickhouse` block"
+            )
+        if value is not None and (
+            not IDENTIFIER.fullmatch(value)
+            or value in ("conversation", LAYOUT_TABLE)
+            or value.startswith("reindex_staging")
+        ):
+            raise ValueError(
+                "not a name for this table: use letters, digits and '_', and none of the names that other tables have"
+            )
+        return value
+
+    @field_validator("ignore")
+    @classmethod
+    def _ignore(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value) or len(set(value)) < len(value):
+            raise ValueError("a column's name is empty or repeated")
+        return value
+
+
+class DeclaredScores(DeclaredTable):
+    """What the table of scores has of its own."""
+
+    copies: tuple[str, ...] = Field(
+        default=(),
+        description="Further columns that each score copies from its scorecard: names of columns declared there.",
+    )
+
+
+class DeclaredTables(Strict):
+    """The two tables of a cluster in ClickHouse, where they differ from the default ones."""
+
+    scorecard: DeclaredTable = DeclaredTable()
+    score: DeclaredScores = DeclaredScores()
+
+    @model_validator(mode="after")
+    def _valid(self) -> DeclaredTables:
+        # Both are made once, so that the first mistake is found here.
+        tables = self.declared
+        if tables.parent.clickhouse == tables.child.clickhouse:
+            raise misplaced("scorecards and scores are two tables: each needs a name of its own", "score", "name")
+        return self
+
+    @cached_property
+    def declared(self) -> Tables:
+        """The tables that follow from it."""
+        if not self.model_dump(exclude_defaults=True):
+            return TABLES
+        parent = _declared("scorecard", self.scorecard, TABLES.parent, "c", _of_scorecard)
+        further = {column.name: column for column in parent.columns[len(TABLES.parent.columns) :]}
+        child = TABLES.child
+        for number, name in enumerate(self.score.copies):
+            if name not in further:
+                raise misplaced(
+                    f"{name} is no column that is declared under scorecard: only such can be copied",
+                    *("score", "copies", number),
+                )
+            child = replace(child, columns=(*child.columns, replace(further[name], of_scorecard=True)))
+        return Tables(parent=parent, child=_declared("score", self.score, child, "s", _of_score))
+
+
+def _declared(
+    key: str, declared: DeclaredTable, table: Table, alias: str, checked: Callable[[Column], Column]
+) -> Table:
+    names = {column.name for column in table.columns}
+    columns = list(table.columns)
+    for name, column in declared.columns.items():
+        place = (key, "columns", name)
+        if not IDENTIFIER.fullmatch(name) or _RESERVED.fullmatch(name):
+            raise misplaced("not a name for a further column: it has a meaning in our statements", *place)
+        if name.lower() in {known.lower() for known in names} or f"text_{name}" in names:
+            raise misplaced("this column is there already, or one whose name is too much like it", *place)
+        names.add(name)
+        columns.append(_column(name, column, alias, checked, place))
+    for number, name in enumerate(declared.ignore):
+        if name in names or name in ("day", "version"):
+            raise misplaced(
+                f"{name} is one of the columns that are compared: to leave one of those out is not possible yet",
+                *(key, "ignore", number),
+            )
+    try:
+        where = checked_sql(declared.where, alias) if declared.where else ""
+    except ValueError as error:
+        raise misplaced(str(error), key, "where") from None
+    return replace(
+        table,
+        clickhouse=declared.name or table.clickhouse,
+        columns=tuple(columns),
+        where=where,
+        ignored=declared.ignore,
+    )
+
+
+def _column(
+    name: str, declared: DeclaredColumn, alias: str, checked: Callable[[Column], Column], place: tuple[str, ...]
+) -> Column:
+    try:
+        source = checked_sql(declared.source, alias)
+    except ValueError as error:
+        raise misplaced(str(error), *place, "source") from None
+    try:
+        parsed = parse_type(declared.type, column=name)
+        return checked(
+            Column(name=name, type=parsed.type, source=f"({source})", nullable=parsed.nullable, is_declared=True)
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise misplaced(str(error), *place, "type") from None
+
+
+def _of_scorecard(column: Column) -> Column:
+    """A scorecard whose value ClickHouse can't hold stays in Postgres and is reported; so does one with a NULL that it can't hold."""
+    if column.nullable or not column.type.can_be_null:
+        return column
+    return replace(column, type=_without_null(column.type))
+
+
+def _without_null(type_: ColumnType) -> ColumnType:
+    holds = type_.holds
+    return replace(
+        type_,
+        holds=lambda value: f"{value} IS NOT NULL" + (f" AND ({holds(value)})" if holds else ""),
+        limits=f"is NULL or {type_.limits}" if type_.limits else "is NULL",
+    )
+
+
+def _of_score(column: Column) -> Column:
+    """Scores are not looked at one by one before they are read, so their values must all fit."""
+    if column.type.holds is not None:
+        raise ValueError(
+            f"not every value fits into {column.clickhouse}, and a score that doesn't fit can't be kept back yet. Use a type that "
+            "holds every value, like String, Float64 or Bool"
+        )
+    if not column.nullable and column.type.can_be_null and not _NEVER_NULL.fullmatch(column.source[1:-1].strip()):
+        raise ValueError(
+            f"a NULL doesn't fit into {column.clickhouse}, and a score that doesn't fit can't be kept back yet. Use Nullable(...), or a "
+            "source that is never NULL: coalesce(..., a constant)"
+        )
+    return column
