@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import numpy as np
 import pyarrow as pa
 
-from reindex_assets.column_types.column_type import ColumnType, Numbers
+from reindex_assets.column_types.column_type import ArrayText, ColumnType, Numbers
 
 
 def _halves(values: pa.Array) -> list[Numbers]:
@@ -38,6 +38,8 @@ UUID = ColumnType(
     arrow=pa.binary(16),
     source_value=lambda value: f"({value})::uuid",
     source_text=lambda value: f"({value})::uuid::text",
+    in_arrays="uuid",
+    array_text=ArrayText.JOINED,
 )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex_assets.column_types.column_type import ColumnType, Numbers, eight_bytes, hexadecimal
+from reindex_assets.column_types.column_type import ArrayText, ColumnType, Numbers, eight_bytes, hexadecimal
 
 FLOAT = ColumnType(
     clickhouse="Float64",
@@ -23,7 +23,7 @@ FLOAT = ColumnType(
     shard_numbers=lambda value: [f"reinterpretAsUInt64({value})"],
     readable=lambda text: repr(struct.unpack(">d", bytes.fromhex(text))[0]),
 )
-BOOLEAN = ColumnType(clickhouse="Bool", arrow=pa.bool_())
+BOOLEAN = ColumnType(clickhouse="Bool", arrow=pa.bool_(), in_arrays="bool")
 SMALL_INTEGER = ColumnType(clickhouse="Int16", arrow=pa.int16())
 #: A number out of few.
 CODE = ColumnType(clickhouse="UInt8", arrow=pa.uint8(), repeats=True)
@@ -33,6 +33,7 @@ FLOAT64 = replace(
     FLOAT,
     source_value=lambda value: f"({value})::float8",
     source_text=lambda value: FLOAT.source_text(f"({value})::float8"),
+    in_arrays="float8",
 )
 #: Postgres refuses to make a number of single precision infinite or 0 that is not: from here on, and up to here.
 _TOO_LARGE, _TOO_SMALL = "3.4028235677973366e38", "7.006492321624085e-46"
@@ -49,6 +50,7 @@ FLOAT32 = ColumnType(
     source_text=lambda value: f"encode(float4send(({value})::float4), 'hex')",
     shard_text=lambda value: f"leftPad(lower(hex(reinterpretAsUInt32({value}))), 8, '0')",
     shard_hashed=lambda value: f"reinterpretAsUInt32({value})",
+    in_arrays="float4",
     readable=lambda text: repr(struct.unpack(">f", bytes.fromhex(text))[0]),
 )
 
@@ -84,6 +86,8 @@ def integer(bits: int, *, signed: bool) -> ColumnType:
         holds=lambda value: f"(({value}) BETWEEN '{low}'::{bound} AND '{high}'::{bound} AND ({value}) % 1 = 0)",
         limits=f"is no integer between {low:,} and {high:,}",
         source_text=lambda value: f"({source_value(value)})::text",
+        in_arrays="" if source == "numeric" else source,
+        array_text=ArrayText.OF_EACH if source == "numeric" else ArrayText.JOINED,
         numbers=(lambda values: []) if is_wide else numbers,
         shard_numbers=(lambda value: []) if is_wide else shard_numbers,
     )

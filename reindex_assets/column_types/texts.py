@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from reindex_assets.column_types.column_type import ColumnType, measured, shard_measured, shortened
+from reindex_assets.column_types.column_type import ArrayText, ColumnType, measured, shard_measured, shortened
 
 TEXT = ColumnType(
     clickhouse="String",
@@ -27,6 +27,8 @@ STRING = replace(
     TEXT,
     source_value=lambda value: f"({value})::text",
     source_text=lambda value: measured(f"({value})::text"),
+    in_arrays="text",
+    array_text=ArrayText.JSON,
 )
 
 
@@ -83,4 +85,6 @@ def enum(clickhouse: str, labels: Collection[str]) -> ColumnType:
         shard_text=lambda value: shard_measured(f"toString({value})"),
         readable=TEXT.readable,
         repeats=True,
+        in_arrays="text",
+        array_text=ArrayText.JSON,
     )

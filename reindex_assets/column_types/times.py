@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reindex_assets.column_types.column_type import ColumnType, Numbers, eight_bytes, hexadecimal
+from reindex_assets.column_types.column_type import ArrayText, ColumnType, Numbers, eight_bytes, hexadecimal
 
 #: DateTime64 holds the years 1900 to 2299 (ClickHouse documentation, DateTime64); beyond it the engine clamps in silence.
 FIRST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
@@ -120,6 +120,8 @@ def _day(clickhouse: str, first: date, last: date) -> ColumnType:
         holds=lambda value: f"({value})::date BETWEEN date '{first}' AND date '{last}'",
         limits=f"lies outside the days {first} to {last}",
         source_text=lambda value: f"({value})::date::text",
+        in_arrays="date",
+        array_text=ArrayText.JOINED,
         numbers=_day_numbers,
         shard_numbers=lambda value: [f"reinterpretAsUInt64(toInt64(toInt32({value})))"],
     )

@@ -76,7 +76,7 @@ def test_values_read_as_people_write_them() -> None:
     assert readable("IPv4", "01020304") == "1.2.3.4"
     assert readable("IPv6", f"{1:032x}") == "::1"
     assert readable("Decimal(9, 2)", "1.5") == "1.5"
-    assert readable("Array(String)", "1[3:1:a") == "'1[3:1:a'"
+    assert readable("Array(String)", '["a"]') == "'[\"a\"]'"
 
 
 def test_the_documentation_lists_the_types_that_are_proved() -> None:
