@@ -23,10 +23,11 @@ MAX_LINES = 30
 _MAX_RANGES = 8
 _MAX_CHARACTERS = 400
 
-_HEADINGS = {
+HEADINGS = {
     ProblemKind.ENGINE: "ENGINE UNREACHABLE",
     ProblemKind.GIVEN_UP: "REPAIR GIVEN UP",
     ProblemKind.CHECK: "RED CHECKS",
+    ProblemKind.DRIFT: "DRIFT",
     ProblemKind.RUN: "FAILED RUNS",
     ProblemKind.AUTOMATION: "FAILING SENSORS AND SCHEDULES",
 }
@@ -43,6 +44,7 @@ _REMEDIES = {
         "The automatic repair has not fixed this. Materialize the partitions again. If a check stays red after that, something else "
         "writes wrong rows. Quarantined rows have to be corrected in Postgres."
     ),
+    ProblemKind.DRIFT: "Nothing yet: the repair sensor has seen it, and no check has. It is repaired as the line says.",
     ProblemKind.RUN: (
         "Open the run and correct the cause, then materialize its partitions again: 'failed and missing' in the backfill dialog "
         "selects them."
@@ -117,9 +119,7 @@ def compose(
             items = writer.automation(problems)
         else:
             items = writer.checks(problems)
-        checks = {problem.check for problem in problems}
-        remedies = [_REMEDIES[kind], *(text for check, text in _OF_CHECKS.items() if check in checks)]
-        groups.append((_HEADINGS[kind], items, f"What to do: {' '.join(remedies)}"))
+        groups.append((HEADINGS[kind], items, remedy(kind, problems)))
     groups.append(("GREEN AGAIN", _recovered(news.recovered), ""))
     groups = [group for group in groups if group[1]]
     blocks = [_block(*group, MAX_LINES // len(groups)) for group in groups]
@@ -133,6 +133,12 @@ def compose(
         warnings = only_checks and all(open_problems[problem].severity is Severity.WARNING for problem in reported)
         worst = Severity.WARNING if warnings else Severity.ERROR
     return Message(f"reindex_assets: {summary(news)}", "\n\n".join(blocks), worst)
+
+
+def remedy(kind: ProblemKind, problems: Iterable[Problem]) -> str:
+    """What to do about problems of a kind."""
+    checks = {problem.check for problem in problems}
+    return " ".join(["What to do:", _REMEDIES[kind], *(text for check, text in _OF_CHECKS.items() if check in checks)])
 
 
 def summary(news: News) -> str:
@@ -193,7 +199,7 @@ def _block(heading: str, items: list[_Item], remedy: str, max_lines: int) -> str
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """The days of a customer on which the same checks of an asset are red or green again.
 
     Attributes:
@@ -212,7 +218,7 @@ class _Group:
         return f"{self.asset}: " + (f"{self.customer} {days}".strip() or "the whole asset")
 
 
-def _grouped(problems: Iterable[Problem]) -> list[_Group]:
+def grouped(problems: Iterable[Problem]) -> list[Group]:
     by_partition: dict[tuple[str, str], list[Problem]] = defaultdict(list)
     for problem in problems:
         by_partition[problem.where, problem.partition].append(problem)
@@ -222,7 +228,7 @@ def _grouped(problems: Iterable[Problem]) -> list[_Group]:
         checks = tuple(sorted(problem.check for problem in together))
         groups[asset, item.customer if item else partition, checks] += together
     return [
-        _Group(
+        Group(
             *key,
             slices=tuple(sorted({item for problem in together if (item := problem.slice)})),
             problems=tuple(together),
@@ -240,9 +246,9 @@ class _Writer:
     ui_url: str
 
     def checks(self, problems: Iterable[Problem]) -> list[_Item]:
-        return [_Item(len(group.problems), partial(self._group_lines, group)) for group in _grouped(problems)]
+        return [_Item(len(group.problems), partial(self._group_lines, group)) for group in grouped(problems)]
 
-    def _group_lines(self, group: _Group) -> list[str]:
+    def _group_lines(self, group: Group) -> list[str]:
         """Which checks are red, what differs on the latest of the days, and links to it."""
         latest = group.slices[-1] if group.slices else None
         partition = latest.partition_key if latest else group.customer
@@ -300,7 +306,7 @@ def _recovered(problems: Iterable[Problem]) -> list[_Item]:
     of_automation = [problem for problem in problems if problem.of_automation]
     items = [
         _Item(len(group.problems), partial(list, [f"- {group.title}: {', '.join(group.checks)}"]))
-        for group in _grouped(problem for problem in problems if not problem.of_automation)
+        for group in grouped(problem for problem in problems if not problem.of_automation)
     ]
     for problem in of_automation:
         what = "reaches its engine again" if problem.kind is ProblemKind.ENGINE else "works again"

@@ -18,11 +18,15 @@ MAX_WAITING_RUNS = 100
 
 
 class ProblemKind(StrEnum):
-    """The kinds of problems, the most urgent first. The cursor stores these values."""
+    """The kinds of problems, the most urgent first. The cursor stores these values.
+
+    Drift that the repair sensor has seen and no check has yet is a problem of the list (`reindex-assets problems`), not of the alerts.
+    """
 
     ENGINE = "engine out of reach"
     GIVEN_UP = "repair given up"
     CHECK = "red check"
+    DRIFT = "drift"
     RUN = "failed run"
     AUTOMATION = "failing sensor or schedule"
 

@@ -17,6 +17,7 @@ from reindex_assets.cli.appeals import appeals
 from reindex_assets.cli.backfill import backfill, status
 from reindex_assets.cli.fleet import fleet_app
 from reindex_assets.cli.group import Commands, panel_of
+from reindex_assets.cli.problems import problems
 from reindex_assets.cli.reindex import reindex
 from reindex_assets.cli.repairs import repairs
 from reindex_assets.cli.reshard import reshard
@@ -58,7 +59,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for command in (backfill, status, verify, reindex, repairs, appeals, reshard, worker):
+    for command in (backfill, status, problems, verify, reindex, repairs, appeals, reshard, worker):
         app.command(rich_help_panel=panel_of(command.__name__))(command)
     app.add_typer(schema_app, name="schema", rich_help_panel=panel_of("schema"))
     app.add_typer(fleet_app, name="fleet", rich_help_panel=panel_of("fleet"))

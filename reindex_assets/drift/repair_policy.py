@@ -228,7 +228,7 @@ def decide(
         is_hopeless = repair.failed >= rules.attempts or (repair.impossible_until or 0.0) > now + _LONGEST_WAIT_SECONDS
         if is_hopeless and repair.given_up_at is None:
             repair = given_up[item] = repair.model_copy(update={"given_up_at": now})
-        reason = _reason_to_wait(repair, now, rules)
+        reason = reason_to_wait(repair, now, rules)
         if reason is None and len(request) >= rules.slices_a_tick:
             reason = f"more than {rules.slices_a_tick} partitions at once"
         if reason is None:
@@ -253,7 +253,8 @@ def requested(ledger: Ledger, slices: Collection[Slice], now: float) -> Ledger:
     )
 
 
-def _reason_to_wait(repair: Repair, now: float, rules: Watch) -> str | None:
+def reason_to_wait(repair: Repair, now: float, rules: Watch) -> str | None:
+    """Why the slice is not repaired now; None when it may be."""
     if repair.impossible_until is not None:
         return f"no repair can succeed before {version_text(round(repair.impossible_until * MICROSECONDS))}"
     if repair.failed >= rules.attempts and repair.state == repair.tried:

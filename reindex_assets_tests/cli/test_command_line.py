@@ -70,7 +70,19 @@ def test_the_overview_says_in_one_sentence_what_each_command_does() -> None:
 
 def test_commands_are_listed_in_the_order_of_use() -> None:
     output = run("--help").output
-    order = ("fleet", "schema", "backfill", "status", "verify", "reindex", "repairs", "appeals", "reshard", "worker")
+    order = (
+        "fleet",
+        "schema",
+        "backfill",
+        "status",
+        "problems",
+        "verify",
+        "reindex",
+        "repairs",
+        "appeals",
+        "reshard",
+        "worker",
+    )
     places = [output.index(f"\n│ {name} ") for name in (*order, "demo", "dev", "local")]
     assert places == sorted(places)
     assert len(places) == len(COMMANDS[()].commands)
@@ -84,7 +96,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_customers_are_taken_by_the_same_option_everywhere() -> None:
-    assert {path[0] for path in OF_CUSTOMERS} >= {"reindex", "verify", "backfill", "appeals", "repairs"}
+    assert {path[0] for path in OF_CUSTOMERS} >= {"reindex", "verify", "backfill", "appeals", "repairs", "problems"}
     for path, command in COMMANDS.items():
         shown = {opt for parameter in command.params if not parameter.hidden for opt in parameter.opts}
         # Where it is a number of customers to make up.

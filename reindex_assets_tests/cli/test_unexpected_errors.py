@@ -19,6 +19,7 @@ COMMANDS = [
     ["reindex", *DAYS],
     ["verify", *DAYS],
     ["repairs"],
+    ["problems"],
     ["backfill", *DAYS, "--all", "--dry-run"],
     ["status"],
     ["reshard"],

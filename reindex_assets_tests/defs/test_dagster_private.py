@@ -83,7 +83,7 @@ PINS = [
     Pin(of="PartitionKeyFilter", has="key"),
     Pin(of="AssetCheckExecutionRecordStatus", has="SUCCEEDED FAILED PLANNED"),
     Pin(of="SerializableErrorInfo", has="message cls_name cause context"),
-    Pin(of="AssetGraph", has="asset_check_keys", by=("reindex_assets/defs/automation/alert_sensor.py",)),
+    Pin(of="AssetGraph", has="asset_check_keys", by=("reindex_assets/defs/automation/problems.py",)),
     # Sensors and schedules: their state and their ticks
     Pin(of=f"{_INSTANCE}.all_instigator_state", takes="instigator_type="),
     Pin(of=f"{_INSTANCE}.get_ticks", takes="origin_id selector_id limit= statuses="),
@@ -93,7 +93,7 @@ PINS = [
     Pin(
         of=f"{_SCHEDULER}.InstigatorState",
         has="instigator_name instigator_type is_running origin instigator_origin_id selector_id",
-        by=("reindex_assets/defs/automation/alert_sensor.py",),
+        by=("reindex_assets/defs/automation/problems.py",),
     ),
     Pin(
         of=f"{_SCHEDULER}.InstigatorState",
@@ -103,7 +103,7 @@ PINS = [
     Pin(
         of=f"{_SCHEDULER}.InstigatorTick",
         has="status error timestamp",
-        by=("reindex_assets/defs/automation/alert_sensor.py",),
+        by=("reindex_assets/defs/automation/problems.py",),
     ),
     # Backfills
     Pin(of=f"{_INSTANCE}.add_backfill", takes="partition_backfill"),

@@ -59,6 +59,8 @@ ENDS_WITH_1 = {
     "reindex --from 2026-01-01 --to 2026-01-01 --customer spirit --dry-run",
     "verify --from 2026-01-01 --to 2026-01-07",
     "verify --from 2026-01-01 --to 2026-01-07 --customer spirit --depth rows --samples 2",
+    "problems",
+    "problems --customer spirit --json",
     "status --watch",
     "appeals --from 2026-01-01 --to 2026-01-07",
     "appeals --from 2026-01-01 --to 2026-01-07 --customer spirit --json",
@@ -80,6 +82,8 @@ class Scene:
             "verify --from 2026-01-01 --to 2026-01-07": self._damage,
             "verify --from 2026-01-01 --to 2026-01-07 --kind conversation --depth counts": self._repair,
             "status --watch": self._cancel,
+            "problems": self._find_damage,
+            "repairs": self._repair,
             "appeals --from 2026-01-01 --to 2026-01-07": self._write_appeals,
         }
 
@@ -103,6 +107,10 @@ class Scene:
 
     def _repair(self) -> None:
         assert run("reindex --from 2026-01-01 --to 2026-01-03").status == 0
+
+    def _find_damage(self) -> None:
+        self._damage()
+        assert run("reindex --from 2026-01-01 --to 2026-01-03 --dry-run").status == 1
 
     def _cancel(self) -> None:
         # Without a daemon it would go on for ever.

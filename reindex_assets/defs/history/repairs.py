@@ -60,14 +60,19 @@ def read_cursor(text: str | None) -> RepairCursor:
         return RepairCursor()
 
 
-def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repair]:
-    """The slices whose repair was given up, according to the sensor's cursor."""
+def ledger_of(instance: DagsterInstance, dataset: Dataset) -> Ledger:
+    """The unfinished repairs of a dataset, according to the sensor's cursor."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         if state.instigator_name == repair_sensor_name(dataset) and isinstance(
             state.instigator_data, SensorInstigatorData
         ):
-            return read_cursor(state.instigator_data.cursor).ledger.given_up
-    return {}
+            return read_cursor(state.instigator_data.cursor).ledger
+    return Ledger()
+
+
+def given_up(instance: DagsterInstance, dataset: Dataset) -> Mapping[Slice, Repair]:
+    """The slices whose repair was given up."""
+    return ledger_of(instance, dataset).given_up
 
 
 #: The metadata key of an observation that asks for a given-up partition to be tried again.

@@ -37,12 +37,19 @@ _UNFINISHED_BACKFILLS = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING,
 
 def slices_in_flight(instance: DagsterInstance, asset_graph: AssetGraph, dataset: Dataset) -> frozenset[Slice]:
     """The slices of a dataset that a run is writing or is going to write."""
-    in_flight: set[Slice] = set()
-    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
-        if does_write(run, dataset):
-            in_flight |= slices_of_tags(run, dataset.cluster)
+    in_flight = set(runs_in_flight(instance, dataset))
     in_flight |= set(_slices_of_backfills(instance, asset_graph, asset_key(dataset, Step.WRITE)))
     return frozenset(in_flight)
+
+
+def runs_in_flight(instance: DagsterInstance, dataset: Dataset) -> dict[Slice, DagsterRun]:
+    """The slices of a dataset that an unfinished run covers, with the run."""
+    return {
+        item: run
+        for run in instance.get_runs(RunsFilter(statuses=UNFINISHED))
+        if does_write(run, dataset)
+        for item in slices_of_tags(run, dataset.cluster)
+    }
 
 
 def is_of_fleet(run: DagsterRun, fleet: Fleet) -> bool:

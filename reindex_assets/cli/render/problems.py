@@ -1,0 +1,92 @@
+"""What `problems` prints: the open problems in groups, in the words of the alerts, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from reindex_assets.alerts.message import HEADINGS, Group, grouped, one_line, plural, remedy
+from reindex_assets.alerts.problems import Problem, Severity
+from reindex_assets.cli.render.tables import print_line, printable
+
+if TYPE_CHECKING:
+    from reindex_assets.defs.runs.open_problems import OpenProblem
+
+#: Groups shown of a kind; --json has them all.
+_SHOWN = 40
+
+
+def print_problems(console: Console, problems: Sequence[OpenProblem], notes: Sequence[str]) -> None:
+    """For each kind of problem its groups and what to do; then what is not watched."""
+    by_problem = {item.problem: item for item in problems}
+    for kind, of_kind in groupby(by_problem, key=lambda problem: problem.kind):
+        listed = list(of_kind)
+        groups = grouped(listed)
+        print_line(console, Text(HEADINGS[kind], style="bold red"))
+        for group in groups[:_SHOWN]:
+            _print_group(console, group, by_problem)
+        if len(groups) > _SHOWN:
+            print_line(console, f"and {len(groups) - _SHOWN:,} more (--json has them all)")
+        print_line(console, Text(remedy(kind, listed) + "\n", style="dim"))
+    for note in notes:
+        print_line(console, Text(note, style="yellow"))
+    errors = sum(item.severity is Severity.ERROR for item in problems)
+    warnings = len(problems) - errors
+    if not problems:
+        print_line(console, Text("Nothing is open, as far as checks, sensors and runs have found.", style="green"))
+        return
+    counts = [plural(errors, "problem")] if errors else []
+    counts += [plural(warnings, "warning")] if warnings else []
+    days = len({(problem.where, problem.slice) for problem in by_problem if problem.slice})
+    on = f", on {plural(days, 'customer-day')}" if days else ""
+    print_line(console, Text(f"Open: {' and '.join(counts)}{on}.", style="red" if errors else "yellow"))
+
+
+def _print_group(console: Console, group: Group, by_problem: Mapping[Problem, OpenProblem]) -> None:
+    """The days of a customer on which the same is wrong: what, since when, and what is being done, in the words of the latest day."""
+    latest = group.slices[-1] if group.slices else None
+    of_latest = [by_problem[problem] for problem in group.problems if latest is None or problem.slice == latest]
+    since = datetime.fromtimestamp(min(by_problem[problem].since for problem in group.problems), UTC)
+    days = f" ({len(group.slices)} days)" if len(group.slices) > 1 else ""
+    title = group.title if not group.problems[0].of_automation else group.asset
+    print_line(console, Text("- ") + printable(f"{title}{days}"))
+    checks = [
+        f"{item.problem.check}{' (warning)' if item.severity is Severity.WARNING else ''}"
+        for item in of_latest
+        if item.problem.check
+    ]
+    print_line(console, Text(f"    {', '.join([*checks, f'since {since:%Y-%m-%d %H:%M} UTC'])}"))
+    # The sentences of checks begin with the slice, which the line names already.
+    sentences = dict.fromkeys(item.what.removeprefix(f"{latest}: ").rstrip(".") for item in of_latest if item.what)
+    if sentences:
+        of_day = f"{latest.day}: " if latest and len(group.slices) > 1 else ""
+        print_line(console, Text("    ") + printable(of_day + one_line("; ".join(sentences))))
+    for repair in dict.fromkeys(by_problem[problem].repair for problem in group.problems):
+        if repair:
+            print_line(console, Text("    ") + printable(repair, "cyan"))
+
+
+def problems_json(problems: Sequence[OpenProblem], notes: Sequence[str]) -> dict[str, object]:
+    return {
+        "problems": [
+            {
+                "kind": item.problem.kind.value,
+                "severity": item.severity.value,
+                "where": item.problem.where,
+                "check": item.problem.check or None,
+                "customer": item.problem.slice.customer if item.problem.slice else None,
+                "day": item.problem.slice.day if item.problem.slice else None,
+                "since": datetime.fromtimestamp(item.since, UTC).isoformat(timespec="seconds"),
+                "what": item.what,
+                "repair": item.repair or None,
+                "run_id": item.run_id or None,
+            }
+            for item in problems
+        ],
+        "notes": list(notes),
+    }

@@ -1,0 +1,162 @@
+"""Every open problem of a fleet, with what is wrong, since when, and what is being done about it.
+
+What lives here: gathering that from the Dagster instance. What does not: what is red or failing (defs/automation/problems.py, which the
+alerts use, too), the repairs (defs/history/repairs.py), and printing (cli/render/problems.py).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+
+from reindex_assets.alerts.problems import OpenState, Problem, ProblemKind, Severity
+from reindex_assets.config.dataset import Dataset
+from reindex_assets.config.fleet import Fleet
+from reindex_assets.defs.automation.problems import Automation, Episode, episode_of, red_checks
+from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.history.repairs import ledger_of
+from reindex_assets.defs.history.runs_in_flight import runs_in_flight
+from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
+from reindex_assets.defs.runs.backfill_launch import daemon_is_alive
+from reindex_assets.drift.repair_policy import Repair, reason_to_wait
+from reindex_assets.model import Slice, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenProblem:
+    """An open problem.
+
+    Attributes:
+        since: epoch seconds.
+        what: what is wrong, as a sentence.
+        repair: what is being done about it; empty where nothing can be done automatically.
+        run_id: the run to look at; empty if there is none.
+    """
+
+    problem: Problem
+    severity: Severity
+    since: float
+    what: str
+    repair: str = ""
+    run_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenProblems:
+    """All open problems, the most urgent first, and why there may be more than are known.
+
+    Attributes:
+        is_current: whether somebody looks for problems at all.
+        notes: what is not watched.
+    """
+
+    problems: tuple[OpenProblem, ...]
+    is_current: bool
+    notes: tuple[str, ...]
+
+
+def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
+    """What is wrong now, as far as checks, sensors and runs have found it. Asks no engine."""
+    now = time.time()
+    repository = build_defs(fleet).get_repository_def()
+    automation = Automation.of(instance, repository, None)
+    red = red_checks(instance, repository, fleet, int(now))
+    found = [
+        OpenProblem(
+            problem=problem, severity=state.severity, since=state.since, what=detail.sentence, run_id=detail.run_id
+        )
+        for problem, (state, detail) in automation.failing.items()
+    ]
+    notes = []
+    known = set[Problem]()
+    for dataset in fleet.datasets():
+        watched = f"sensor {repair_sensor_name(dataset)}" in automation.running
+        if not watched:
+            notes.append(f"Nobody looks for drift in {dataset}: the sensor {repair_sensor_name(dataset)} is off.")
+        of_dataset = {problem: state for problem, state in red.items() if problem.where == _asset(dataset)}
+        known |= of_dataset.keys()
+        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=watched)
+    # Of assets without partitions of ours.
+    found += [_red(instance, problem, state) for problem, state in red.items() if problem not in known]
+    is_current = daemon_is_alive(instance)
+    if not is_current:
+        notes.insert(0, "No Dagster daemon is running: nothing is watched, checked or repaired, and this may be old.")
+    order = list(ProblemKind)
+    found.sort(key=lambda item: (order.index(item.problem.kind), item.problem))
+    return OpenProblems(problems=tuple(found), is_current=is_current, notes=tuple(notes))
+
+
+def _of_dataset(
+    instance: DagsterInstance, dataset: Dataset, red: dict[Problem, OpenState], now: float, *, is_watched: bool
+) -> list[OpenProblem]:
+    """The red checks of a dataset, and the drift that no check has seen."""
+    ledger = ledger_of(instance, dataset)
+    repairs, runs = ledger.by_slice(), runs_in_flight(instance, dataset)
+    first, last = dataset.watched_days(datetime.now(UTC).date())
+
+    def being_done(item: Slice) -> str:
+        if item in runs:
+            return _run_words(runs[item])
+        if item in repairs:
+            return _repair_words(repairs[item], dataset, now)
+        if not first <= item.day <= last:
+            return "nobody repairs it: the day is outside the look-back. Reindex it"
+        if not is_watched:
+            return f"nobody repairs it: the sensor {repair_sensor_name(dataset)} is off"
+        return "the repair sensor compares it at its next tick"
+
+    found = []
+    seen = set[Slice]()
+    for problem, state in red.items():
+        item = problem.slice
+        automatic = item is not None and state.severity is Severity.ERROR
+        if item is not None and automatic:
+            seen.add(item)
+        found.append(_red(instance, problem, state, being_done(item) if item is not None and automatic else ""))
+    for item, repair in repairs.items():
+        if item not in seen:
+            drift = Problem(ProblemKind.DRIFT, _asset(dataset), "", item.partition_key)
+            found.append(
+                OpenProblem(
+                    problem=drift,
+                    severity=Severity.ERROR,
+                    since=repair.seen_at,
+                    what=repair.differs,
+                    repair=being_done(item),
+                    run_id=runs[item].run_id if item in runs else "",
+                )
+            )
+    return found
+
+
+def _red(instance: DagsterInstance, problem: Problem, state: OpenState, repair: str = "") -> OpenProblem:
+    episode: Episode | None = episode_of(instance, problem)
+    return OpenProblem(
+        problem=problem,
+        severity=state.severity,
+        since=episode.since if episode else state.since,
+        what=episode.detail.sentence if episode else "",
+        repair=repair,
+        run_id=episode.detail.run_id if episode else "",
+    )
+
+
+def _run_words(run: DagsterRun) -> str:
+    what = "repair" if REPAIR_TAG in run.tags else "reindex"
+    if run.status in (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED):
+        return f"run {run.run_id[:8]} is queued to {what} it"
+    return f"under {what} by run {run.run_id[:8]}"
+
+
+def _repair_words(repair: Repair, dataset: Dataset, now: float) -> str:
+    reason = reason_to_wait(repair, now, dataset.rules.watch)
+    if repair.given_up_at is not None:
+        return f"{reason or 'given up'}: correct the cause, then run 'reindex-assets repairs --again'"
+    return f"waits: {reason}" if reason else "the repair sensor requests its repair at its next tick"
+
+
+def _asset(dataset: Dataset) -> str:
+    return asset_key(dataset, Step.WRITE).to_user_string()
