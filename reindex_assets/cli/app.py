@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from reindex_assets.cli import options
 from reindex_assets.cli.appeals import appeals
@@ -19,6 +18,7 @@ from reindex_assets.cli.fleet import fleet_app
 from reindex_assets.cli.group import Commands, panel_of
 from reindex_assets.cli.problems import problems
 from reindex_assets.cli.reindex import reindex
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.cli.repairs import repairs
 from reindex_assets.cli.reshard import reshard
 from reindex_assets.cli.verify import verify
@@ -33,7 +33,7 @@ def schema_apply(fleet: options.FleetFile = None) -> None:
     """Creates the ClickHouse tables on every shard. Leaves tables that exist unchanged."""
     for name, cluster in options.open_fleet(fleet).clusters.items():
         for line in apply_schema(cluster):
-            Console().print(f"{name} {line}", soft_wrap=True)
+            open_console().print(f"{name} {line}", soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,6 +16,7 @@ from reindex_assets.cli import options
 from reindex_assets.cli.render.appeals import print_purges, purge_json
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.selection.groups import SliceGroup
@@ -48,7 +49,7 @@ def appeals(
         raise ConfigurationError("--json can't ask: add --yes to --purge, or look first without --purge")
     opened = options.open_fleet(fleet)
     groups = plan_purges(opened, options.customers_of(opened, customer), first, last)
-    console, notes = Console(), Console(stderr=True)
+    console, notes = open_console(), open_console(stderr=True)
     reports = [] if purge and yes else _run(opened, groups, PurgeOptions(dry_run=True), notes)
     if not as_json:
         print_purges(console, reports)

@@ -10,16 +10,18 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from reindex_assets.backfill.plan import chosen_customers, days_of_window
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.selection.days import check_days
 
 _WATCH_SECONDS = 5
+#: The longest silence of `status --watch` where there is no terminal.
+_SILENT_SECONDS = 60
 _NO_DAEMON = (
     "No Dagster daemon is running, so the runs wait until one starts. Start it with 'dagster-daemon run -w workspace.yaml' "
     "(or 'reindex-assets dev' on the local stack)."
@@ -90,7 +92,7 @@ def backfill(
         plan_backfill,
     )
 
-    console = Console(quiet=as_json)
+    console = open_console(quiet=as_json)
     with open_instance() as instance:
         hold_connections(instance)
         plan = plan_backfill(
@@ -111,7 +113,7 @@ def backfill(
         )
         print_plan(console, plan, forecast)
         if plan.windows and not daemon_is_alive(instance):
-            Console(stderr=True).print(f"[yellow]{_NO_DAEMON}[/yellow]", soft_wrap=True, highlight=False)
+            open_console(stderr=True).print(f"[yellow]{_NO_DAEMON}[/yellow]", soft_wrap=True, highlight=False)
         if not plan.windows:
             console.print(
                 "Nothing is left to launch. 'reindex-assets status' shows the progress; --afresh does everything again.",
@@ -150,7 +152,7 @@ def status(
 
     Exit status: 0 done or still under way, 1 some of it failed, 2 no such backfill.
     """
-    from reindex_assets.cli.render.backfill import status_json, status_table
+    from reindex_assets.cli.render.backfill import status_json, status_line, status_tables
     from reindex_assets.defs.instance.opening import hold_connections, open_instance
     from reindex_assets.defs.runs.backfill_progress import find_backfill, latest_names
     from reindex_assets.defs.runs.backfill_status import BackfillStatus, backfill_status
@@ -171,17 +173,31 @@ def status(
             return backfill_status(progress, time.time())
 
         progress = read_status()
+        console = open_console()
         if as_json:
             print_json(status_json(progress))
+        elif watch and not console.is_terminal:
+            # In a log, a line for each change. A line for nothing new shows that it still watches.
+            said, said_at = "", 0.0
+            while True:
+                line = status_line(progress)
+                if line != said or time.monotonic() - said_at > _SILENT_SECONDS:
+                    console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {line}", soft_wrap=True, highlight=False)
+                    said, said_at = line, time.monotonic()
+                if progress.ended:
+                    break
+                time.sleep(_WATCH_SECONDS)
+                progress = read_status()
+            console.print(status_tables(progress))
         elif watch:
-            with Live(status_table(progress), auto_refresh=False) as live:
+            with Live(status_tables(progress), console=console, auto_refresh=False) as live:
                 while not progress.ended:
                     time.sleep(_WATCH_SECONDS)
                     progress = read_status()
-                    live.update(status_table(progress), refresh=True)
+                    live.update(status_tables(progress), refresh=True)
         else:
-            Console().print(status_table(progress))
+            console.print(status_tables(progress))
             if name is None and len(names) > 1:
-                Console().print(f"Earlier backfills: {', '.join(names[1:6])}", soft_wrap=True, highlight=False)
+                console.print(f"Earlier backfills: {', '.join(names[1:6])}", soft_wrap=True, highlight=False)
     if progress.windows["failed"]:
         raise typer.Exit(options.DIFFERENT)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.cli import options
 from reindex_assets.cli.group import Commands
+from reindex_assets.cli.render.terminal import open_console, print_table
 from reindex_assets.config.effective import effective, fleet_schema
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
@@ -32,8 +31,8 @@ def fleet_check(fleet: options.FleetFile = None) -> None:
     Exit status: 0 valid, 2 invalid.
     """
     opened, mode = options.open_fleet(fleet), Settings().mode
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(_table(opened, mode))
+    console = open_console()
+    print_table(console, _table(opened, mode))
     customers = sum(len(cluster.customers) for cluster in opened.clusters.values())
     console.print(f"The fleet file is valid: {len(opened.clusters)} clusters, {customers} customers.")
     if mode is not None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.local_environment import use_local_environment
 from reindex_assets.config.modes import Mode
@@ -76,7 +76,7 @@ Settle = Annotated[
 
 def note(sentence: str) -> None:
     """Says what a command waits for, or tries again: beside its output, also when that is JSON."""
-    Console(stderr=True).print(printable(sentence, "yellow"), soft_wrap=True)
+    open_console(stderr=True).print(printable(sentence, "yellow"), soft_wrap=True)
 
 
 def customers_of(fleet: Fleet, texts: Sequence[str] | None) -> list[str]:

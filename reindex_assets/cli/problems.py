@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
 from reindex_assets.alerts.problems import Severity
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.cli.render.problems import print_problems, problems_json
+from reindex_assets.cli.render.terminal import open_console
 
 
 def problems(customer: options.Customer = None, as_json: options.Json = False, fleet: options.FleetFile = None) -> None:
@@ -35,7 +35,7 @@ def problems(customer: options.Customer = None, as_json: options.Json = False, f
     if as_json:
         print_json(problems_json(listed, found.notes))
     else:
-        print_problems(Console(), listed, found.notes)
+        print_problems(open_console(), listed, found.notes)
     if any(item.severity is Severity.ERROR for item in listed):
         raise typer.Exit(options.DIFFERENT)
     if not found.is_current:

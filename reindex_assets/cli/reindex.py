@@ -18,6 +18,7 @@ from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json, report_json
 from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.tables import print_reports
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.modes import Mode
 from reindex_assets.selection.rectangles import plan_rectangles
@@ -68,12 +69,12 @@ def reindex(
         last,
         options.kind_of(opened, kind),
         config,
-        Console(stderr=True, quiet=as_json),
+        open_console(stderr=True, quiet=as_json),
     )
     if as_json:
         print_json([report_json(report) for report in reports])
     else:
-        print_reports(Console(), reports, dry_run=dry_run)
+        print_reports(open_console(), reports, dry_run=dry_run)
     if not all(report.success for report in reports):
         raise typer.Exit(options.COULD_NOT_TELL)
     if any(report.red_checks for report in reports):

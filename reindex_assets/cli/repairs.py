@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import given_up_json, print_json
 from reindex_assets.cli.render.tables import print_given_up
+from reindex_assets.cli.render.terminal import open_console
 
 
 def repairs(
@@ -38,6 +38,6 @@ def repairs(
     if as_json:
         print_json([given_up_json(partition) for partition in given_up])
     else:
-        print_given_up(Console(), given_up, again=again)
+        print_given_up(open_console(), given_up, again=again)
     if given_up and not again:
         raise typer.Exit(options.DIFFERENT)

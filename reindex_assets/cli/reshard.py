@@ -20,6 +20,7 @@ from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json
 from reindex_assets.cli.render.progress import partitions_bar
 from reindex_assets.cli.render.reshard import outcome_json, plan_json, print_outcome, print_plan, print_retiring
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError
@@ -70,9 +71,9 @@ def reshard(
         leave_behind=leave_behind,
         settle_seconds=settle,
     )
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     name = _cluster(opened, cluster)
-    with _progress(Console(stderr=True, quiet=as_json)) as tell:
+    with _progress(open_console(stderr=True, quiet=as_json)) as tell:
         work = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell)
         plan = work.plan()
     print_plan(console, plan)
@@ -88,7 +89,7 @@ def reshard(
     from reindex_assets.defs.instance.opening import open_instance
     from reindex_assets.defs.runs.launch import launch
 
-    with _progress(Console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
+    with _progress(open_console(stderr=True, quiet=as_json)) as tell, open_instance() as instance:
         work = ReshardWork(opened, name, datetime.now(UTC).date(), choices, tell)
         outcome = work.run(partial(launch, instance, on_note=options.note))
     print_outcome(console, plan, outcome)

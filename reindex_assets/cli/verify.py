@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from reindex_assets.cli import options
 from reindex_assets.cli.render.json import print_json, verification_json
 from reindex_assets.cli.render.page import open_report, render_report
 from reindex_assets.cli.render.tables import print_verification
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.comparison.comparison import SETTLE_SECONDS
 from reindex_assets.comparison.verification import Depth
 from reindex_assets.comparison.verification import verify as verify_range
@@ -81,8 +81,8 @@ def verify(
         if as_json:
             print_json(verification_json(report))
         else:
-            print_verification(Console(), report)
+            print_verification(open_console(), report)
             if html is not None:
-                Console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
+                open_console().print(f"The report is in {html}", soft_wrap=True, highlight=False)
         if not report.agrees:
             raise typer.Exit(options.DIFFERENT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,31 +10,30 @@ from rich.table import Table
 from reindex_assets.appeals.queries import TYPE_NAMES
 from reindex_assets.appeals.report import Outcome, PurgeReport, customer_rows, example_rows
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.cli.render.terminal import print_table
 
 
 def print_purges(console: Console, reports: Sequence[PurgeReport]) -> None:
     """For each cluster a table of its customers, the first places of appeals, and the outcome."""
     for report in reports:
         rows = customer_rows(report)
-        table = Table(title=f"Appeals, {report.cluster_name}")
-        table.add_column("customer")
-        types = " | ".join(TYPE_NAMES.values())
-        heads = [f"Postgres\n{types}", f"ClickHouse\n{types}", "scorecard\nrows", "score\nrows"]
-        shards = [name for name in rows[0] if name.startswith("shard_")]
-        heads += [f"shard\n{name.removeprefix('shard_')}" for name in shards]
-        heads += [] if report.dry_run else ["deleted\nscorecards | scores", "appeals\nleft"]
-        for head in heads:
-            table.add_column(head, justify="right", no_wrap=True)
+        table = _table(f"Appeals, {report.cluster_name}", "customer")
+        columns = {"scorecard_rows": "scorecard\nrows", "score_rows": "score\nrows"}
+        if not report.dry_run:
+            columns |= {
+                "scorecards_deleted": "scorecards\ndeleted",
+                "scores_deleted": "scores\ndeleted",
+                "left": "left",
+            }
+        for head in ("in\nPostgres", "in\nClickHouse", *columns.values()):
+            table.add_column(head, justify="right")
         for row in rows:
-            sides = [
-                " | ".join(f"{row[f'{side}_{name}']:,}" for name in TYPE_NAMES.values())
-                for side in ("postgres", "clickhouse")
-            ]
-            cells = [*sides, *(f"{row[name]:,}" for name in ("scorecard_rows", "score_rows", *shards))]
-            if not report.dry_run:
-                cells += [f"{row['scorecards_deleted']:,} | {row['scores_deleted']:,}", f"{row['left']:,}"]
-            table.add_row(printable(str(row["customer"])), *cells)
-        console.print(table)
+            sides = [sum(_by_type(row, side)) for side in _SIDES]
+            numbers = [f"{number:,}" for number in (*sides, *(int(row[name]) for name in columns))]
+            table.add_row(printable(str(row["customer"])), *numbers)
+        print_table(console, table)
+        if report.before.found.appeals:
+            _print_places(console, rows)
         for place in example_rows(report.latest.examples)[:_SHOWN]:
             words = " ".join(f"{name} {value}" for name, value in place.items())
             console.print(printable(words, "dim"), soft_wrap=True)
@@ -45,6 +44,34 @@ def print_purges(console: Console, reports: Sequence[PurgeReport]) -> None:
 
 
 _SHOWN = 5
+
+
+def _print_places(console: Console, rows: Sequence[Mapping[str, str | int]]) -> None:
+    """Of which types the appeals are, and on which shards their rows, of all customers together."""
+    types = _table("By type", "type")
+    for head in ("in Postgres", "in ClickHouse"):
+        types.add_column(head, justify="right")
+    sides = [[sum(numbers) for numbers in zip(*(_by_type(row, side) for row in rows), strict=True)] for side in _SIDES]
+    for name, *numbers in zip(TYPE_NAMES.values(), *sides, strict=True):
+        types.add_row(name, *(f"{number:,}" for number in numbers))
+    print_table(console, types)
+    shards = [name for name in rows[0] if name.startswith("shard_")]
+    held = {name.removeprefix("shard_"): sum(int(row[name]) for row in rows) for name in shards}
+    words = ", ".join(f"{number:,} on shard {name}" for name, number in held.items() if number)
+    console.print(f"Rows of appeals: {words}", soft_wrap=True, highlight=False)
+
+
+_SIDES = ("postgres", "clickhouse")
+
+
+def _by_type(row: Mapping[str, str | int], side: str) -> list[int]:
+    return [int(row[f"{side}_{name}"]) for name in TYPE_NAMES.values()]
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first)
+    return table
 
 
 def purge_json(report: PurgeReport) -> dict[str, object]:

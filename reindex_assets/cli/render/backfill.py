@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,7 @@ from reindex_assets.backfill.forecast import Limits, PlannedRun, Speed, duration
 from reindex_assets.backfill.plan import BackfillPlan, Window
 from reindex_assets.backfill.row_estimates import RowEstimate
 from reindex_assets.cli.render.tables import printable
+from reindex_assets.cli.render.terminal import print_table
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.selection.days import range_text
 
@@ -83,20 +85,32 @@ def print_plan(console: Console, plan: BackfillPlan, forecast: Forecast) -> None
             f"{plan.under_way:,} are under way, and {plan.slices:,} are left.",
             highlight=False,
         )
-    by_customer: dict[tuple[str, str, str], list[Window]] = defaultdict(list)
+    by_dataset: dict[Dataset, dict[str, list[Window]]] = defaultdict(lambda: defaultdict(list))
     for window in plan.windows:
-        by_customer[window.dataset.cluster_name, window.dataset.kind.name, window.customer].append(window)
-    if by_customer:
+        by_dataset[window.dataset][window.customer].append(window)
+    customers = sum(map(len, by_dataset.values()))
+    shown = 0
+    for dataset, of_customer in sorted(by_dataset.items(), key=lambda entry: str(entry[0])):
         table = _table(
-            "To do, per customer", "windows", "days", "scorecards\nabout", "scores\nabout", "if run alone\nabout"
+            f"To do, {dataset}", "windows", "days", "scorecards\nabout", "scores\nabout", "if run alone\nabout"
         )
-        for customer, windows in sorted(by_customer.items())[:_SHOWN]:
-            table.add_row(*customer, *_cells(windows, forecast))
-        table.add_section()
-        table.add_row("total", "", "", *_cells(plan.windows, forecast))
-        console.print(table)
-        if len(by_customer) > _SHOWN:
-            console.print(f"and {len(by_customer) - _SHOWN:,} more customers (--json has them all)")
+        for customer, windows in sorted(of_customer.items())[: _SHOWN - shown]:
+            shown += 1
+            table.add_row(printable(customer), *_cells(windows, forecast))
+        if len(of_customer) > 1:
+            table.add_section()
+            table.add_row(
+                "total", *_cells([window for windows in of_customer.values() for window in windows], forecast)
+            )
+        print_table(console, table)
+        if shown >= _SHOWN:
+            break
+    if customers > shown:
+        console.print(f"and {customers - shown:,} more customers (--json has them all)")
+    if len(by_dataset) > 1:
+        names = ("windows", "days", "scorecards", "scores")
+        numbers = zip(_cells(plan.windows, forecast), names, strict=False)
+        console.print(f"In all {', '.join(f'{number} {name}' for number, name in numbers)}.", highlight=False)
     for line in forecast.unknown:
         console.print(Text("no estimate of rows for ", "yellow") + printable(line), soft_wrap=True)
     if plan.windows:
@@ -160,56 +174,55 @@ def plan_json(plan: BackfillPlan, forecast: Forecast) -> dict[str, object]:
 _STATES = ("done", "running", "failed", "left")
 
 
-def status_table(status: BackfillStatus) -> RenderableType:
-    """How far each customer is, the total, and what to do next."""
-    table = _table(
-        f"Backfill {status.name}, launched on {_time(status.begun)}",
-        *("windows\ndone", "running", "failed", "left", "days\ndone", "rows", "written", "rows/s", "time left"),
-    )
+def status_tables(status: BackfillStatus) -> RenderableType:
+    """How far each customer is, a table for each cluster and kind, the total, and what to do next."""
+    by_dataset: dict[tuple[str, str], list[CustomerStatus]] = defaultdict(list)
     for customer in status.customers[:_SHOWN]:
-        table.add_row(
-            customer.cluster_name,
-            customer.kind_name,
-            printable(customer.customer),
-            *_window_cells(customer.windows),
-            f"{customer.slices_done:,} of {customer.slices:,}",
-            f"{customer.rows:,}",
-            f"{customer.written:,}",
-            _rate(customer.rows_per_second),
-            _left(customer.seconds_left),
-        )
-    table.add_section()
-    rows = sum(customer.rows for customer in status.customers)
-    done, slices = (sum(getattr(customer, name) for customer in status.customers) for name in ("slices_done", "slices"))
-    table.add_row(
-        "total",
-        "",
-        f"{len({customer.customer for customer in status.customers}):,}",
-        *_window_cells(status.windows),
-        f"{done:,} of {slices:,}",
-        f"{rows:,}",
-        f"{sum(customer.written for customer in status.customers):,}",
-        _rate(rows / status.elapsed_seconds if status.elapsed_seconds > 0 else None),
-        _left(status.seconds_left),
-    )
+        by_dataset[customer.cluster_name, customer.kind_name].append(customer)
+    tables = []
+    for (cluster, kind), customers in by_dataset.items():
+        names = ("windows\ndone", "running", "failed", "days\ndone", "rows", "rows/s", "time left")
+        table = _table(f"{cluster}, {kind}", *names)
+        for customer in customers:
+            table.add_row(
+                printable(customer.customer),
+                *_window_cells(customer.windows),
+                f"{customer.slices_done:,}/{customer.slices:,}",
+                f"{customer.rows:,}",
+                _rate(customer.rows_per_second),
+                _left(customer.seconds_left),
+            )
+        tables.append(table)
     rest = len(status.customers) - _SHOWN
     more = f"and {rest:,} more customers (--json has them all)\n" if rest > 0 else ""
-    return Group(table, Text(more + _sentence(status)))
+    head = f"Backfill {status.name}, launched on {_time(status.begun)}"
+    return Group(Text(head, style="bold"), *tables, Text(f"{more}{status_line(status)}\n{_sentence(status)}"))
+
+
+def status_line(status: BackfillStatus) -> str:
+    """How far everything is, in one line."""
+    windows = {state: status.windows.get(state, 0) for state in _STATES}
+    done, days = (sum(getattr(customer, name) for customer in status.customers) for name in ("slices_done", "slices"))
+    rows, written = (sum(getattr(customer, name) for customer in status.customers) for name in ("rows", "written"))
+    counts = ", ".join(f"{number:,} {state}" for state, number in windows.items())
+    left = "" if status.ended else f"; time left: {_left(status.seconds_left) or 'none'}"
+    return f"Windows: {counts}; days done: {done:,}/{days:,}; {rows:,} rows read, {written:,} written{left}"
 
 
 def _table(title: str, *numbers: str) -> Table:
-    table = Table(title=title)
-    for name in ("cluster", "kind", "customer"):
-        table.add_column(name, overflow="fold")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    table.add_column("customer")
     for name in numbers:
         table.add_column(name, justify="right")
     return table
 
 
 def _window_cells(windows: Mapping[str, int]) -> list[str | Text]:
+    done, running, failed = (windows.get(state, 0) for state in ("done", "running", "failed"))
     return [
-        Text(f"{windows.get(state, 0):,}", style="red" if state == "failed" and windows.get(state) else "")
-        for state in _STATES
+        f"{done:,}/{sum(windows.values()):,}",
+        f"{running:,}",
+        Text(f"{failed:,}", style="red" if failed else ""),
     ]
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reindex_assets.cli.render.tables import print_errors, print_line
+from reindex_assets.cli.render.terminal import print_table
 from reindex_assets.model import CHILD, PARENT
 from reindex_assets.reshard.survey import LeftBehind
 from reindex_assets.reshard.work import ReshardOutcome, ReshardPlan
@@ -35,19 +36,16 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
             console,
             f"Cluster {reshard.cluster_name}: from {reshard.from_shards} to {reshard.to_shards} shards{order}{begun}; {days}",
         )
-        customers = Table("customer", title="Rows to move; 'to N' counts scorecards", title_justify="left")
-        for heading in ("partitions", "scorecards stay", "move", "scores stay", "move"):
+        customers = Table("customer", title="Rows to move", title_justify="left")
+        for heading in ("partitions", "scorecards\nstay", "scorecards\nmove", "scores\nstay", "scores\nmove"):
             customers.add_column(heading, justify="right")
-        for shard in range(reshard.to_shards):
-            customers.add_column(f"to {shard}", justify="right")
         for moves in plan.chosen.by_customer():
             customers.add_row(
                 moves.customer,
                 f"{moves.partitions:,}",
                 *(f"{rows.get(name, 0):,}" for name in (PARENT, CHILD) for rows in (moves.stay, moves.move)),
-                *(f"{moves.arrive.get(shard, 0):,}" for shard in range(reshard.to_shards)),
             )
-        console.print(customers)
+        print_table(console, customers)
         shards = Table("shard", title="Scorecards on each shard", title_justify="left")
         for heading in ("number before", "now", "leave", "arrive", "then"):
             shards.add_column(heading, justify="right")
@@ -55,7 +53,7 @@ def print_plan(console: Console, plan: ReshardPlan) -> None:
             now, leave, arrive = plan.chosen.of_shard(index)
             before = "new" if record.shard < 0 else str(record.shard)
             shards.add_row(label, before, *(f"{rows:,}" for rows in (now, leave, arrive, now - leave + arrive)))
-        console.print(shards)
+        print_table(console, shards)
     print_left_behind(console, plan.left_behind)
 
 
@@ -69,7 +67,7 @@ def print_left_behind(console: Console, left_behind: Sequence[LeftBehind]) -> No
     for group in left_behind:
         rows = (f"{group.rows.get(name, 0):,}" for name in (PARENT, CHILD))
         table.add_row(group.customer, group.reason, group.shard, range_text(group.first_day, group.last_day), *rows)
-    console.print(table)
+    print_table(console, table)
 
 
 def print_outcome(console: Console, plan: ReshardPlan, outcome: ReshardOutcome) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reindex_assets.cli.render.terminal import print_table
 from reindex_assets.comparison.counts import PLURALS, TableRow
 from reindex_assets.comparison.verification import DayReport, Depth, MissingDays, Verification
 from reindex_assets.selection.days import range_text
@@ -39,11 +40,13 @@ def print_verification(console: Console, report: Verification) -> None:
     """What differs per customer and day, template and shard (the first rows if nothing differs), and the result in one sentence."""
     equal = "counts agree" if report.depth is Depth.COUNTS else "equal"
     days = _shown(report.days, report.different)
-    table = _table("Postgres and ClickHouse, per customer and day", "customer", "day", right=_SIDES)
+    table = _table(
+        f"Postgres and ClickHouse, {report.kind} scorecards per customer and day", "customer", "day", right=_SIDES
+    )
     table.add_column("verdict", overflow="fold")
     for day in days:
         table.add_row(day.slice.customer, day.slice.day.isoformat(), *_sides(day), _verdict(day, equal))
-    console.print(table)
+    print_table(console, table)
     _print_rest(console, len(report.different or report.days) - len(days))
     _print_templates(console, report)
     _print_shards(console, report.shards)
@@ -78,7 +81,7 @@ def print_reports(console: Console, reports: Sequence[RunReport], *, dry_run: bo
             *(f"{rows[name]:,}" for name in ("rows_read", "rows_written", "rows_deleted")),
             f"{report.seconds:.1f}",
         )
-    console.print(table)
+    print_table(console, table)
     if not dry_run:
         _print_before_and_after(console, reports)
     print_errors(console, reports)
@@ -111,7 +114,7 @@ def print_given_up(console: Console, given_up: Sequence[GivenUp], *, again: bool
             f"{since:%Y-%m-%d %H:%M} UTC",
             str(repair.failed),
         )
-    console.print(table)
+    print_table(console, table)
     _print_rest(console, len(given_up) - _SHOWN)
     console.print(
         "The repair sensor tries them again at its next tick, if it is on."
@@ -202,19 +205,19 @@ def _print_templates(console: Console, report: Verification) -> None:
             str(row["days_differ"]),
             style="red" if row["days_differ"] else "",
         )
-    console.print(table)
+    print_table(console, table)
     _print_rest(console, len(different or report.templates) - len(shown))
+    for row in shown:
+        if row["days_differ"] and row["title"]:
+            print_line(console, printable(f"{row['customer']}, {row['title']}: {row['template_id']}", "dim"))
     for cluster in report.clusters:
         if cluster.counts.titles_error:
             print_line(console, Text("titles of templates: ", "dim") + printable(cluster.counts.titles_error))
 
 
 def _template(row: TableRow) -> Text:
-    """The template's title, or its id if it has none; both if it differs, so that it can be looked up."""
-    title, template_id = printable(str(row["title"])), Text(str(row["template_id"]), style="dim")
-    if not row["title"]:
-        return template_id
-    return Text("\n").join([title, template_id]) if row["days_differ"] else title
+    """The template's title, or its id if it has none."""
+    return printable(str(row["title"])) if row["title"] else Text(str(row["template_id"]), style="dim")
 
 
 def _print_shards(console: Console, shards: Sequence[TableRow]) -> None:
@@ -230,7 +233,7 @@ def _print_shards(console: Console, shards: Sequence[TableRow]) -> None:
             for plural in PLURALS.values()
         )
         table.add_row(str(row["cluster"]), str(row["shard"]), *cells, style="red" if wrong else "")
-    console.print(table)
+    print_table(console, table)
 
 
 def _print_rows(console: Console, report: Verification) -> None:
@@ -252,7 +255,7 @@ def _print_rows(console: Console, report: Verification) -> None:
             str(sample.shard),
             printable(sample.what),
         )
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"{total:,} rows differ, of which {len(samples[:_SHOWN]):,} are shown (at most {report.samples:,} per customer-day, table and "
         f"kind of difference, and {_SHOWN} in all; --json and --html have {len(samples):,})",
@@ -275,4 +278,4 @@ def _print_before_and_after(console: Console, reports: Sequence[RunReport]) -> N
     for name, plural in PLURALS.items():
         before, after = (sum(counts[name] for counts in side) for side in (befores, afters))
         table.add_row(plural, f"{before:,}", f"{after:,}", delta_words(before, after))
-    console.print(table)
+    print_table(console, table)
