@@ -14,6 +14,7 @@ import typer
 from reindex_assets.cli import options
 from reindex_assets.cli.appeals import appeals
 from reindex_assets.cli.backfill import backfill, status
+from reindex_assets.cli.check import check
 from reindex_assets.cli.fleet import fleet_app
 from reindex_assets.cli.group import Commands, panel_of
 from reindex_assets.cli.problems import problems
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for command in (backfill, status, problems, verify, reindex, repairs, appeals, reshard, worker):
+    for command in (backfill, status, problems, check, verify, reindex, repairs, appeals, reshard, worker):
         app.command(rich_help_panel=panel_of(command.__name__))(command)
     app.add_typer(schema_app, name="schema", rich_help_panel=panel_of("schema"))
     app.add_typer(fleet_app, name="fleet", rich_help_panel=panel_of("fleet"))

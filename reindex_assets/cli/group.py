@@ -22,7 +22,7 @@ from reindex_assets.errors import ReindexError
 _PANELS = {
     "Set up": ("fleet", "schema"),
     "First load": ("backfill", "status"),
-    "Every day": ("problems", "verify", "reindex", "repairs"),
+    "Every day": ("problems", "check", "verify", "reindex", "repairs"),
     "Now and then": ("appeals", "reshard"),
     "Processes": ("worker",),
     "On this machine, with made-up data": ("demo", "dev", "local"),

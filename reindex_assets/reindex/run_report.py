@@ -16,6 +16,7 @@ class RunReport:
     """A finished run.
 
     Attributes:
+        red_checks: the results that are not green, as sentences; check_results is the number of all.
         rows: totals of the successful partitions, by `rows_read`, `rows_written` and so on.
         failed: the reason for each failed partition, by its key.
         error: why the run as a whole failed; None if it succeeded.
@@ -28,6 +29,7 @@ class RunReport:
     seconds: float
     rows: Mapping[str, int]
     red_checks: Sequence[str]
+    check_results: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     before: Mapping[str, int] | None = None

@@ -20,6 +20,7 @@ COMMANDS = [
     ["verify", *DAYS],
     ["repairs"],
     ["problems"],
+    ["check", *DAYS],
     ["backfill", *DAYS, "--all", "--dry-run"],
     ["status"],
     ["reshard"],

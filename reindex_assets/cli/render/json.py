@@ -48,6 +48,22 @@ def verification_json(report: Verification) -> dict[str, object]:
     }
 
 
+def check_json(report: RunReport) -> dict[str, object]:
+    return {
+        "run_id": report.run_id,
+        "cluster": report.rectangle.dataset.cluster_name,
+        "kind": report.rectangle.dataset.kind.name,
+        "customers": report.rectangle.customers,
+        "from": report.rectangle.first_day,
+        "to": report.rectangle.last_day,
+        "success": report.success,
+        "seconds": round(report.seconds, 3),
+        "results": report.check_results,
+        "red_checks": report.red_checks,
+        "error": report.error,
+    }
+
+
 def report_json(report: RunReport) -> dict[str, object]:
     return {
         "run_id": report.run_id,

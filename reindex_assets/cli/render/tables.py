@@ -85,9 +85,14 @@ def print_reports(console: Console, reports: Sequence[RunReport], *, dry_run: bo
     if not dry_run:
         _print_before_and_after(console, reports)
     print_errors(console, reports)
+    print_red_checks(console, reports)
+
+
+def print_red_checks(console: Console, reports: Sequence[RunReport]) -> None:
     for report in reports:
         for line in report.red_checks[:_SHOWN]:
             console.print(printable(line, "red"), soft_wrap=True)
+        _print_rest(console, len(report.red_checks) - _SHOWN)
 
 
 def print_errors(console: Console, reports: Sequence[RunReport]) -> None:

@@ -24,11 +24,11 @@ from dagster import (
 from reindex_assets.comparison.count_queries import count_clickhouse
 from reindex_assets.defs.assets.reindex import build_assets
 from reindex_assets.defs.assets.run_config import ReindexConfig
-from reindex_assets.defs.automation.schedules import build_job
+from reindex_assets.defs.automation.schedules import build_checks_job, build_job
 from reindex_assets.defs.history.dead_runs import PoolQueue
 from reindex_assets.defs.history.run_process import process_tags
 from reindex_assets.defs.instance.opening import hold_connections
-from reindex_assets.defs.keys.names import asset_key, job_name, op_name, pool_name
+from reindex_assets.defs.keys.names import asset_key, op_name, pool_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
 from reindex_assets.errors import ReindexError
@@ -57,11 +57,14 @@ def launch(
     config: Mapping[str, object],
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_note: Callable[[str], None] = lambda note: None,
+    *,
+    checks_only: bool = False,
 ) -> RunReport:
     """Runs the assets of a rectangle in this process; returns when the run has ended, successfully or not.
 
     Args:
         on_note: called with a sentence when the run waits for others, or tries something again.
+        checks_only: run the checks and write nothing. The rows before and after are then not counted.
 
     Raises:
         ReindexError: the run would have to wait, and then be refused: it was not begun.
@@ -69,16 +72,17 @@ def launch(
     dataset = rectangle.dataset
     # Instead of Dagster's own logger, which prints every event.
     loggers = {"notes": _warnings_to(on_note)}
-    definitions = Definitions(assets=[build_assets(dataset)], jobs=[build_job(dataset)], loggers=loggers)
-    job = definitions.resolve_job_def(job_name(dataset))
+    asset_job = build_checks_job(dataset) if checks_only else build_job(dataset)
+    definitions = Definitions(assets=[build_assets(dataset)], jobs=[asset_job], loggers=loggers)
+    job = definitions.resolve_job_def(asset_job.name)
     hold_connections(instance)
     run_id = str(uuid.uuid4())
     write_key = asset_key(dataset, Step.WRITE)
     silent_seconds = dataset.rules.watch.silent_seconds
     queue = PoolQueue(instance, pool_name(dataset.cluster_name), run_id, silent_seconds, on_note)
-    if queue.is_full():
+    if queue.is_full() and not checks_only:
         refuse(dataset, ReindexConfig.model_validate(config).options(is_repair=False))
-    before = _counted(rectangle)
+    before = None if checks_only else _counted(rectangle)
     begun = time.monotonic()
     outcome: list[bool] = []
     errors: list[BaseException] = []
@@ -122,7 +126,7 @@ def launch(
         raise errors[0]
     on_progress(reader.read())
     report = _report(instance, run_id, rectangle, success=outcome[0], seconds=time.monotonic() - begun)
-    return replace(report, before=before, after=_counted(rectangle))
+    return report if checks_only else replace(report, before=before, after=_counted(rectangle))
 
 
 def _warnings_to(on_note: Callable[[str], None]) -> LoggerDefinition:
@@ -195,6 +199,7 @@ def _report(
     asset = asset_key(rectangle.dataset, Step.WRITE)
     totals = dict.fromkeys(_TOTALS, 0)
     red: list[str] = []
+    results = 0
     failed: dict[str, str] = {}
     error: str | None = None
     cursor: str | None = None
@@ -221,6 +226,7 @@ def _report(
                         int(str(written.metadata[name].value)) for name in names if name in written.metadata
                     )
             elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+                results += 1
                 result = event.asset_check_evaluation_data
                 if not result.passed:
                     red.append(f"{result.check_name}: {result.description}")
@@ -240,6 +246,7 @@ def _report(
         seconds=seconds,
         rows=totals,
         red_checks=red,
+        check_results=results,
         failed=failed,
         error=None if success else error,
     )
