@@ -41,7 +41,9 @@ _LETTERS = ":,~'\"\\[](){}0123456789 ab\n\t\r\u0001\u00e9\u0301日\U0001f469"
 texts: Texts = st.text(st.sampled_from(_LETTERS), max_size=8) | st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), max_size=12
 )
-_STRANGE_TEXTS = ("", "~", "1:a", "1:a,~", "2:", "\\N", "NULL", "\\000", "a ", " a")
+#: Every control character, and others that some writers of JSON escape.
+_ESCAPED = "".join(map(chr, range(1, 32))) + "\x7f\x80\u2028\u2029/<>&'\"\\"
+_STRANGE_TEXTS = (_ESCAPED, "", "~", "1:a", "1:a,~", "2:", "\\N", "NULL", "\\000", "a ", " a")
 _STRANGE_NUMERICS = ("NaN", "Infinity", "-Infinity", "0.5", "1e30", "-1e30", "1.00", "-0.0")
 
 
@@ -226,6 +228,11 @@ def _map_case(clickhouse: str, postgres: str = "jsonb") -> Case:
             "{}",
             '{"b": "1", "a": "2"}',
             '{"": ""}',
+            # A jsonb sorts its keys by their length first.
+            '{"aa": "1", "b": "2"}',
+            '{"a": ["x"]}',
+            '{"a": {"x": "y"}}',
+            json.dumps({_ESCAPED: _ESCAPED}),
             '{"a": 1.50, "B": [1, {"x": null}]}',
             *([with_null] if holds_null else []),
         ),
