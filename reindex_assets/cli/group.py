@@ -6,7 +6,11 @@ files that it assembles).
 
 from __future__ import annotations
 
+import io
 import os
+import select
+import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +31,8 @@ _PANELS = {
     "Processes": ("worker",),
     "On this machine, with made-up data": ("demo", "dev", "local"),
 }
+#: As a shell calls the end by a pipe that nobody reads.
+_NOBODY_READS = 128 + signal.SIGPIPE
 _ORDER = [name for names in _PANELS.values() for name in names]
 
 
@@ -67,19 +73,41 @@ class Commands(TyperGroup):
             sentence = "aborted"
         except ReindexError as error:
             sentence = str(error)
+        except BrokenPipeError as error:
+            if _output_is_closed():
+                raise typer.Exit(_NOBODY_READS) from None
+            sentence = _unexpected(error)
         except Exception as error:
             if hasattr(error, "exit_code"):
                 # An exit, or a mistake in the arguments, which typer shows.
                 raise
-            console = Console(stderr=True)
-            if os.environ.get("REINDEX_DEBUG"):
-                console.print_exception()
-            sentence = (
-                f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:600]}. The command stopped there, and claims "
-                "nothing. Run it again; if that doesn't help, report this with the trace, which REINDEX_DEBUG=1 shows"
-            )
+            sentence = _unexpected(error)
         Console(stderr=True).print(f"[red]error:[/red] {escape(sentence)}", highlight=False, soft_wrap=True)
         raise typer.Exit(self.exit_status)
+
+
+def _unexpected(error: Exception) -> str:
+    if os.environ.get("REINDEX_DEBUG"):
+        Console(stderr=True).print_exception()
+    return (
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:600]}. The command stopped there, and claims "
+        "nothing. Run it again; if that doesn't help, report this with the trace, which REINDEX_DEBUG=1 shows"
+    )
+
+
+def _output_is_closed() -> bool:
+    """Whether whoever read the output has seen enough, as `head` does; it goes nowhere from then on."""
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # What is left in the buffer would fail once more when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _show_as_flags(parameters: Sequence[Any]) -> None:

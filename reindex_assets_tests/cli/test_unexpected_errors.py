@@ -5,7 +5,10 @@ What lives here: every command of the production command line. What does not: er
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 from reindex_assets.__main__ import app
 from reindex_assets.cli import options
 
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "fleet.example.yaml"
 DAYS = ["--from", "2026-01-05", "--to", "2026-01-05"]
 COMMANDS = [
     ["reindex", *DAYS],
@@ -62,3 +66,32 @@ def test_a_question_that_nobody_answers_ends_with_2(monkeypatch: pytest.MonkeyPa
     answer = CliRunner().invoke(app, COMMANDS[0], input="")
     assert answer.exit_code == 2
     assert "aborted" in answer.stderr
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.parametrize("arguments", [["show"], ["check"]])
+def test_whoever_reads_only_the_beginning_of_the_output_is_told_no_error(arguments: list[str]) -> None:
+    """As `head` does; a shell calls it 141. One prints by typer, and the other by rich."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "reindex_assets", "fleet", *arguments, "--fleet", str(EXAMPLE)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.stderr, ended.returncode) == ("", 141)
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_reader_who_has_seen_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(option: Path | None) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(options, "open_fleet", breaks)
+    answer = CliRunner().invoke(app, COMMANDS[1])
+    assert answer.exit_code == 2
+    assert "unexpected BrokenPipeError" in answer.stderr

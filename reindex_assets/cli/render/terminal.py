@@ -16,12 +16,18 @@ from rich.text import Text
 _UNLIMITED = 10_000
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to whoever started the command: rich would end with 1, which says that something differs."""
+        raise BrokenPipeError
+
+
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A console as wide as the terminal, or else as COLUMNS says, or else as what is printed."""
-    console = Console(stderr=stderr, quiet=quiet)
+    console = _Console(stderr=stderr, quiet=quiet)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(stderr=stderr, quiet=quiet, width=_UNLIMITED)
+    return _Console(stderr=stderr, quiet=quiet, width=_UNLIMITED)
 
 
 def print_table(console: Console, table: Table) -> None:
