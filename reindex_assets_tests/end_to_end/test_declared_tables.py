@@ -18,8 +18,11 @@ from psycopg2.extensions import connection as Connection
 from reindex_assets.clickhouse.schema import apply_schema
 from reindex_assets.comparison.differences import Difference
 from reindex_assets.comparison.verification import Depth, Verification, verify
+from reindex_assets.config.cluster import Deletions, Watch
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.tables import DeclaredTables
+from reindex_assets.drift.watch import look
+from reindex_assets.drift.watch_state import WatchState
 from reindex_assets.errors import SchemaMismatchError
 from reindex_assets.local.data.made_data import DataPlan, make_source
 from reindex_assets.local.oracle import compare as oracle
@@ -28,6 +31,7 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CHILD, PARENT, PROCESS
 from reindex_assets_tests.drift.test_unchanged import prove
 from reindex_assets_tests.support import running
+from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import with_clickhouse
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS
@@ -223,6 +227,14 @@ def test_a_declared_pair_is_filled_proved_and_repaired(pair: Pair) -> None:
     assert prove(pair.fleet, SLICES) == set(SLICES)
     assert all(outcome.unchanged for outcome in running.reindex(pair.fleet, SLICES))
 
+    watched, days = (
+        watched_by(pair.fleet.dataset(CLUSTER, PROCESS), Watch(settle_seconds=0)),
+        (PLAN.first_day, PLAN.last_day),
+    )
+    seen = look(watched, days, WatchState())
+    assert not seen.drifted
+    assert look(watched, days, seen.state).touched == 0
+
     # The owner writes into its columns, and rows in Postgres change, hide and come back.
     pair.on_shards("ALTER TABLE qa_cards UPDATE usecase_id = 'billing', note = toString(scorecard_id) WHERE true")
     noted = pair.notes()
@@ -241,6 +253,9 @@ def test_a_declared_pair_is_filled_proved_and_repaired(pair: Pair) -> None:
     found = {key for day in report.days if day.parity and day.parity.differences for key in day.parity.differences.rows}
     assert {(name, kind) for name in (PARENT, CHILD) for kind in (Difference.MISSING, Difference.CHANGED)} <= found
     assert (PARENT, Difference.EXTRA) in found
+
+    # The repair sensor has seen it, too.
+    assert set(look(watched, days, seen.state).drifted) == {day.slice for day in report.different}
 
     repaired = running.reported(running.reindex(pair.fleet, SLICES))
     assert repaired.changed
@@ -277,12 +292,9 @@ def test_a_wrong_value_in_a_declared_column_is_found_named_and_repaired(pair: Pa
 def test_a_scorecard_whose_value_does_not_fit_stays_in_postgres_and_is_reported(pair: Pair) -> None:
     apply_schema(pair.fleet.clusters[CLUSTER])
     columns = {"wide": {"type": "Int8", "source": "c.minutes"}}
-    tables = TABLES.model_dump() | {"scorecard": TABLES.scorecard.model_dump() | {"columns": columns}}
-    tables["score"]["copies"] = []
-    cluster = pair.fleet.clusters[CLUSTER].model_copy(update={"tables": DeclaredTables.model_validate(tables)})
-    narrow = pair.fleet.model_copy(update={"clusters": {CLUSTER: cluster}})
+    narrow = with_tables(pair.fleet, {"scorecard": {"columns": columns}, "score": {"copies": []}})
     with pytest.raises(SchemaMismatchError, match="column wide Int8 is absent"):
-        apply_schema(cluster)
+        apply_schema(narrow.clusters[CLUSTER])
     pair.on_shards("ALTER TABLE qa_cards ADD COLUMN wide Int8, DROP COLUMN languageCode, DROP COLUMN minutes")
     pair.on_shards("ALTER TABLE qa_marks DROP COLUMN languageCode")
     pair.write("UPDATE director.scorecards SET minutes = 300 WHERE minutes = 7")
@@ -307,3 +319,29 @@ def test_a_column_that_the_owner_adds_with_a_default_stops_nothing(pair: Pair) -
     pair.on_shards("ALTER TABLE qa_marks ADD COLUMN other String")
     with pytest.raises(SchemaMismatchError, match="column other String is unknown and has no default"):
         apply_schema(pair.fleet.clusters[CLUSTER])
+
+
+def test_another_condition_makes_checkpoints_void_and_what_it_hides_is_extra(pair: Pair) -> None:
+    apply_schema(pair.fleet.clusters[CLUSTER])
+    running.reindex(pair.fleet, SLICES)
+    assert prove(pair.fleet, SLICES) == set(SLICES)
+    narrower = with_tables(pair.fleet, {"scorecard": {"where": "NOT c.archived AND c.language IS NOT NULL"}})
+    outcomes = running.reindex(narrower, SLICES)
+    assert not any(outcome.unchanged for outcome in outcomes)
+    assert running.reported(outcomes).deleted
+    shown = [row for client in pair.clients for row in client.query("SELECT languageCode FROM qa_cards").result_rows]
+    assert ("none",) not in shown
+    # The same condition for all of a partition would empty it: a question to a person.
+    none = with_tables(pair.fleet, {"scorecard": {"where": "c.minutes > 1000"}})
+    strict = none.model_copy(update={"deletions": Deletions(rows=1, emptied_rows=1)})
+    refused = running.errors(running.attempt(strict, SLICES))
+    assert refused
+    assert all("delete" in error for error in refused)
+
+
+def with_tables(fleet: Fleet, changes: dict[str, dict[str, object]]) -> Fleet:
+    """The fleet with other keys of some tables."""
+    declared = TABLES.model_dump()
+    tables = {name: {**keys, **changes.get(name, {})} for name, keys in declared.items()}
+    cluster = fleet.clusters[CLUSTER].model_copy(update={"tables": DeclaredTables.model_validate(tables)})
+    return fleet.model_copy(update={"clusters": {**fleet.clusters, CLUSTER: cluster}})

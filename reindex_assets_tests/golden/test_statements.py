@@ -9,11 +9,14 @@ Postgres are always the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -32,6 +35,7 @@ from reindex_assets.config.cluster import Watch
 from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.tables import DeclaredTables
 from reindex_assets.drift.checkpoint_store import CheckpointStore
 from reindex_assets.drift.watch import look
 from reindex_assets.drift.watch_state import WatchState
@@ -268,6 +272,52 @@ def scenario(
             client.command(conversation)
         hold_conversations(source, clients[:2])
         yield Scenario(changed, source, clients, monkeypatch)
+
+
+class OtherNames:
+    """A client of a shard on which the tables have other names: what the tests send it about the default ones is about these."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._client, name)
+        if not callable(member):
+            return member
+
+        def send(*values: Any, **options: Any) -> Any:
+            renamed = [_OF_TABLE.sub(_other_name, value) if isinstance(value, str) else value for value in values]
+            return member(*renamed, **options)
+
+        return send
+
+
+_OF_TABLE = re.compile(r"\b((?:FROM|INTO|TABLE|UPDATE)\s+|^)(scorecard|score)\b(?!\s*=)")
+_NAMES = {"scorecard": "qa_cards", "score": "qa_marks"}
+
+
+def _other_name(match: re.Match[str]) -> str:
+    return f"{match[1]}{_NAMES[match[2]]}"
+
+
+@pytest.mark.timeout(900)
+def test_with_declared_names_all_the_same_is_sent_about_other_tables(scenario: Scenario) -> None:
+    """No statement that the product ever sends is about a table by its default name."""
+    tables = DeclaredTables.model_validate({key: {"name": name} for key, name in _NAMES.items()})
+    cluster = scenario.all_shards.clusters[CLUSTER].model_copy(update={"tables": tables})
+    fleet = scenario.all_shards.model_copy(update={"clusters": {CLUSTER: cluster}})
+    clients: list[Any] = [OtherNames(client) for client in scenario.clients]
+    recorder = Recorder()
+    with recorder.recording():
+        Scenario(fleet, scenario.source, clients, scenario.patch).run()
+    back = {name: key for key, name in _NAMES.items()}
+    sent = files_of(
+        replace(one, text=re.sub("|".join(back), lambda match: back[match[0]], one.text)) for one in recorder.sent
+    )
+    assert any(name in one.text for one in recorder.sent for name in back)
+    # The client of these is the one above, and not the product's.
+    handed_over = re.compile(r".*replicas\.(catch_up|read_waiting_deletes)\.sql")
+    assert sent == {name: text for name, text in golden_files().items() if not handed_over.fullmatch(name)}
 
 
 @pytest.mark.timeout(900)
