@@ -93,6 +93,13 @@ BARS = (
     Bar(
         "noop.changed.share", Sense.AT_MOST, 0.10, "x", "again, 0.1 % changed on 5 % of the days: share of the full run"
     ),
+    Bar(
+        "noop.after_deletions.share",
+        Sense.AT_MOST,
+        0.05,
+        "x",
+        "again, nothing changed since a run that deleted rows: share of the full run",
+    ),
     Bar("window_cost.per_partition_ms", Sense.AT_MOST, 50, "ms", "overhead of a customer-day in the backfill of 4,845"),
     Bar("window_cost.seconds", Sense.AT_MOST, 300, "s", "the whole backfill of 4,845 partitions"),
     Bar("memory.run.peak_mb", Sense.AT_MOST, 400, "MB", "peak memory of a run's process"),

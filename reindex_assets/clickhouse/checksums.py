@@ -8,21 +8,31 @@ nothing in common.
 from __future__ import annotations
 
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
-from reindex_assets.model import Slice
+from reindex_assets.model import Slice, Table
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.selection.row_digest import MODULUS, fast_digest
 from reindex_assets.selection.shard_sql import IN_SLICES, shard_scope
 
 
+def checksum(table: Table) -> str:
+    """The sum over every column of every physical row, version included, as an aggregate of ClickHouse (UInt64)."""
+    return f"sum({fast_digest(table, 'sipHash64', [*table.column_names, 'version'])})"
+
+
+def add_checksum(total: int, of_shard: int, shard: int) -> int:
+    """A slice's checksum with that of a table on one more shard: a row that wanders to another shard must change it."""
+    return (total + of_shard * (2 * shard + 1)) % MODULUS
+
+
 def read_shard_checksums(shards: ShardSet, group: SliceGroup) -> dict[Slice, int]:
-    """A sum over every column of every physical row, version included, on every shard, of every slice of a group."""
+    """The checksum over both tables on every shard, of every slice of a group."""
 
     def ask(shard: ShardConnection) -> list[dict[str, object]]:
         return [
             row
             for table in group.tables
             for row in shard.rows(
-                f"SELECT customer, day, sum({fast_digest(table, 'sipHash64', [*table.column_names, 'version'])}) AS mark\n"
+                f"SELECT customer, day, {checksum(table)} AS mark\n"
                 f"FROM {table.clickhouse}\nWHERE {IN_SLICES}\nGROUP BY customer, day",
                 shard_scope(group),
             )
@@ -32,8 +42,7 @@ def read_shard_checksums(shards: ShardSet, group: SliceGroup) -> dict[Slice, int
     for shard, rows in enumerate(shards.map(ask)):
         for row in rows:
             item = Slice.of_row(row)
-            # By the shard too: a row that wanders to another one must move the mark.
-            marks[item] = (marks[item] + int(str(row["mark"])) * (2 * shard + 1)) % MODULUS
+            marks[item] = add_checksum(marks[item], int(str(row["mark"])), shard)
     return marks
 
 

@@ -22,11 +22,17 @@ from reindex_assets.postgres.row_versions import RowVersions
 
 @dataclass(frozen=True)
 class EqualSlice:
-    """An equal slice, by table name: the versions of its rows in Postgres, and its counts on both sides by template."""
+    """An equal slice, by table name: the versions of its rows in Postgres, and its counts on both sides by template.
+
+    Attributes:
+        shard_checksum: of its rows in ClickHouse when they were compared (clickhouse/checksums.py); None in a checkpoint of a version
+            that did not read it.
+    """
 
     slice: Slice
     versions: Annotated[Mapping[str, RowVersions], Field(alias="marks")]
     templates: Mapping[str, Mapping[str, TableCounts]]
+    shard_checksum: int | None = None
 
     def parity(self, shard_count: int, snapshot: int, since: int) -> SliceParity:
         """What a comparison would find, if nothing has changed since."""
@@ -53,18 +59,22 @@ class Checkpoint:
 
     @staticmethod
     def of(
-        parities: Iterable[tuple[SliceParity, Mapping[str, RowVersions]]],
+        parities: Iterable[tuple[SliceParity, Mapping[str, RowVersions], int]],
         snapshot: int,
         origin: Origin,
         table_versions: str,
         parts: Parts,
     ) -> Checkpoint:
-        """The checkpoint of the slices among `parities` that are equal and have no quarantined rows."""
+        """The checkpoint of the slices among `parities`, each with its row versions and its checksum in ClickHouse, that are equal and
+        have no quarantined rows."""
         equal = tuple(
             EqualSlice(
-                parity.slice, dict(versions), {name: dict(table.by_template) for name, table in parity.tables.items()}
+                parity.slice,
+                dict(versions),
+                {name: dict(table.by_template) for name, table in parity.tables.items()},
+                shard_checksum,
             )
-            for parity, versions in parities
+            for parity, versions, shard_checksum in parities
             if parity.sums_agree and not parity.quarantined
         )
         near = of_months(parts, {entry.slice for entry in equal})

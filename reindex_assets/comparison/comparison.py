@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from reindex_assets.clickhouse.canary import prove_conversations
+from reindex_assets.clickhouse.checksums import add_checksum, checksum
 from reindex_assets.clickhouse.foreign_columns import foreign_columns
 from reindex_assets.clickhouse.parts import read_parts
 from reindex_assets.clickhouse.shards import ShardConnection, ShardSet
@@ -208,7 +209,10 @@ def _compare_group(
     placement = GroupPlacement(shards, group)
     questions: dict[str, Callable[[ShardConnection], Any]] = {}
     for table in group.tables:
-        questions |= {table.name: _ask_shard(table, group, placement), **placement.ask_misplaced(table)}
+        questions |= {
+            table.name: _ask_shard(table, group, placement, with_checksum=with_checkpoint),
+            **placement.ask_misplaced(table),
+        }
     table_versions = ""
     # ClickHouse works while Postgres does.
     with shards.asked(questions) as answers, group_snapshot(session, group) as snapshot:
@@ -226,14 +230,18 @@ def _compare_group(
         if with_checkpoint and reads_the_table(session, group):
             table_versions = read_table_versions(session, group.kind)
     answered = answers()
+    checksums = dict.fromkeys(group.slices, 0)
     for table in group.tables:
         for shard in range(len(shards)):
             for row in answered[table.name, shard]:
-                of_slice = sums[Slice.of_row(row), table.name]
+                item = Slice.of_row(row)
+                of_slice = sums[item, table.name]
                 tally = of_slice.templates[row["template"]]
                 tally.clickhouse[shard], tally.misplaced[shard] = row["found"], row["misplaced"]
                 of_slice.distinct_rows += row["keys"]
                 of_slice.clickhouse_digest += row["digest"]
+                if with_checkpoint:
+                    checksums[item] = add_checksum(checksums[item], row["checksum"], shard)
     for (item, template), name, shard, number in placement.misplaced_in(answered):
         sums[item, name].templates[template].misplaced[shard] += number
     parities = [
@@ -248,7 +256,11 @@ def _compare_group(
     if origin is None:
         return parities, None
     with_versions = [
-        (parity, {table.name: sums[parity.slice, table.name].row_versions() for table in group.tables})
+        (
+            parity,
+            {table.name: sums[parity.slice, table.name].row_versions() for table in group.tables},
+            checksums[parity.slice],
+        )
         for parity in parities
         if parity.slice not in placement.without_conversation_shard
     ]
@@ -256,14 +268,16 @@ def _compare_group(
 
 
 def _ask_shard(
-    table: Table, group: SliceGroup, placement: GroupPlacement
+    table: Table, group: SliceGroup, placement: GroupPlacement, *, with_checksum: bool
 ) -> Callable[[ShardConnection], list[dict[str, Any]]]:
+    # In the same statement as the digest: it is the checksum of just the rows that are compared.
+    checksums = f",\n       {checksum(table)} AS checksum" if with_checksum else ""
     sql = f"""\
 SELECT customer, day, toString(template_id) AS template,
        count() AS found,
        uniqExact({", ".join(table.key)}) AS keys,
        {placement.misplaced} AS misplaced,
-       sum({shard_digest(table)}) AS digest
+       sum({shard_digest(table)}) AS digest{checksums}
 FROM {table.clickhouse}
 WHERE {IN_SLICES}
 GROUP BY customer, day, template_id"""

@@ -3,9 +3,10 @@
 What lives here: the look at both engines that tells. What does not: the checkpoint (comparison/checkpoint.py), its file
 (drift/checkpoint_store.py), row versions (postgres/row_versions.py) and lists of parts (clickhouse/parts.py).
 
-A slice is unchanged when its row versions in Postgres are the same, and no ClickHouse part with rows of it has come or gone. Every run asks
-both engines again, and reindexes a slice like any other when in doubt. What neither can show is found by a limit of age: a checkpoint that
-is older than `prove_every_hours` counts for nothing.
+A slice is unchanged when its row versions in Postgres are the same, and no ClickHouse part with rows of it has come or gone, or its rows
+there have the same checksum as when they were compared: a deletion rewrites every part of its month, and most slices of that month stand as
+they were. Every run asks both engines again, and reindexes a slice like any other when in doubt. What neither can show is found by a limit
+of age: a checkpoint that is older than `prove_every_hours` counts for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reindex_assets.clickhouse.checksums import read_shard_counts
+from reindex_assets.clickhouse.checksums import read_shard_checksums, read_shard_counts
 from reindex_assets.clickhouse.parts import Parts, changes_of_slices, read_parts
 from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.checkpoint import Checkpoint, EqualSlice
@@ -89,6 +90,11 @@ class Unchanged:
             self._shards, self._dataset.kind, self._groups(equal), dict(checkpoint.parts), listed
         )
         untouched = set(equal) - changes.in_doubt
+        # A conversation that has come or gone changes where rows belong, and no row.
+        for group in self._groups(changes.in_doubt - changes.placement_in_doubt):
+            for item, checksum in read_shard_checksums(self._shards, group).items():
+                if checksum == equal[item].shard_checksum:
+                    untouched.add(item)
         for group in self._groups(changes.merged):
             for item, counts in read_shard_counts(self._shards, group).items():
                 if any(counts[name] != versions.rows for name, versions in equal[item].versions.items()):

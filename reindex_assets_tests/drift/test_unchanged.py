@@ -234,6 +234,57 @@ def test_drift_in_clickhouse_has_the_slice_read_again(
         assert unchanged(proven) == set(SLICES)
 
 
+def test_after_a_deletion_only_what_it_has_touched_is_read_again(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    """A deletion rewrites every part of its month."""
+    plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
+    first = running.reindex(proven, SLICES)
+    assert running.reported(first).deleted > 0
+    assert unread(first) == set(SLICES) - {ITEM}
+    # As the checks of the run do.
+    assert prove(proven, [ITEM]) == {ITEM}
+
+    again = running.reindex(proven, SLICES)
+
+    assert running.reported(again).read == 0
+    assert unread(again) == set(SLICES)
+    oracle.assert_equal(source, shard_clients, kind="process")
+
+
+def test_what_changes_beside_a_deletion_in_the_same_month_is_noticed(
+    proven: Fleet, source: Connection, shard_clients: list[Client]
+) -> None:
+    """Each kind of drift in a slice, while a deletion in another one leaves doubt about the whole month."""
+    other = Slice("globex", ITEM.day)
+    for drift in Drift:
+        planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
+        found = {Slice(one.customer, one.day) for one in planted}
+        for client in shard_clients:
+            client.command(f"DELETE FROM score WHERE customer = '{other.customer}' AND day = '{other.day}'")
+        assert unchanged(proven) == set(SLICES) - found - {other}, drift
+        run(proven)
+        merge_all(shard_clients)
+        oracle.assert_equal(source, shard_clients, kind="process")
+        assert prove(proven, SLICES) == set(SLICES)
+
+
+def test_a_checkpoint_without_checksums_counts_for_nothing_once_a_month_was_rewritten(
+    proven: Fleet, shard_clients: list[Client]
+) -> None:
+    """As a version before this one has left them."""
+    store = CheckpointStore(proven.dataset(CLUSTER, PROCESS))
+    without = [
+        replace(checkpoint, slices=tuple(replace(equal, shard_checksum=None) for equal in checkpoint.slices))
+        for checkpoint in store.load()
+    ]
+    store.update(SLICES, without)
+    assert unchanged(proven) == set(SLICES)
+    for client in shard_clients:
+        client.command("ALTER TABLE score DELETE IN PARTITION 202601 WHERE 0 SETTINGS mutations_sync = 1")
+    assert all(item.day.month == 2 for item in unchanged(proven))
+
+
 def test_merges_change_nothing(proven: Fleet, shard_clients: list[Client]) -> None:
     merge_all(shard_clients)
     assert run(proven) == set(SLICES)

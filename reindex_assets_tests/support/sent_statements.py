@@ -185,6 +185,10 @@ def _versions(text: str) -> str:
     return "versions" if "xmin" in text else ""
 
 
+def _checksums(text: str) -> str:
+    return "checksums" if " AS checksum" in text else ""
+
+
 def _ids(text: str) -> str:
     return "by_id" if "{ids:" in text else ""
 
@@ -193,7 +197,7 @@ def _engine(text: str) -> str:
     return "by_path" if "/clickhouse/tables" in text else "replicated" if re.search("Replicated|quorum", text) else ""
 
 
-_FEATURES = (_table, _kind, _target, _verb, _function, _days, _versions, _ids, _engine)
+_FEATURES = (_table, _kind, _target, _verb, _function, _days, _versions, _checksums, _ids, _engine)
 
 
 def golden_files() -> dict[str, str]:
