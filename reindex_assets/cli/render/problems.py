@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from reindex_assets.alerts.message import HEADINGS, Group, grouped, one_line, plural, remedy
@@ -32,9 +33,9 @@ def print_problems(console: Console, problems: Sequence[OpenProblem], notes: Seq
             _print_group(console, group, by_problem)
         if len(groups) > _SHOWN:
             print_line(console, f"and {len(groups) - _SHOWN:,} more (--json has them all)")
-        print_line(console, Text(remedy(kind, listed) + "\n", style="dim"))
+        console.print(Text(remedy(kind, listed) + "\n", style="dim"))
     for note in notes:
-        print_line(console, Text(note, style="yellow"))
+        console.print(Text(note, style="yellow"))
     errors = sum(item.severity is Severity.ERROR for item in problems)
     warnings = len(problems) - errors
     if not problems:
@@ -60,15 +61,20 @@ def _print_group(console: Console, group: Group, by_problem: Mapping[Problem, Op
         for item in of_latest
         if item.problem.check
     ]
-    print_line(console, Text(f"    {', '.join([*checks, f'since {since:%Y-%m-%d %H:%M} UTC'])}"))
+    _print_indented(console, Text(", ".join([*checks, f"since {since:%Y-%m-%d %H:%M} UTC"])))
     # The sentences of checks begin with the slice, which the line names already.
     sentences = dict.fromkeys(item.what.removeprefix(f"{latest}: ").rstrip(".") for item in of_latest if item.what)
     if sentences:
         of_day = f"{latest.day}: " if latest and len(group.slices) > 1 else ""
-        print_line(console, Text("    ") + printable(of_day + one_line("; ".join(sentences))))
+        _print_indented(console, printable(of_day + one_line("; ".join(sentences))))
     for repair in dict.fromkeys(by_problem[problem].repair for problem in group.problems):
         if repair:
-            print_line(console, Text("    ") + printable(repair, "cyan"))
+            _print_indented(console, printable(repair, "cyan"))
+
+
+def _print_indented(console: Console, text: Text) -> None:
+    """Wraps between words in a terminal, and not at all in a pipe."""
+    console.print(Padding(text, (0, 0, 0, 4), expand=False))
 
 
 def problems_json(problems: Sequence[OpenProblem], notes: Sequence[str]) -> dict[str, object]:

@@ -50,7 +50,9 @@ def _print_paragraphs(console: Console, table: Table) -> None:
             lines = text.split("\n") or [Text("")]
             for line_number, line in enumerate(lines):
                 label = name.ljust(width) if line_number == 0 else " " * width
-                console.print(Text(f"  {label}  ", style="dim") + line, style=table.rows[number].style, soft_wrap=True)
+                console.print(
+                    Text.assemble((f"  {label}  ", "dim"), line), style=table.rows[number].style, soft_wrap=True
+                )
         console.print()
 
 
