@@ -6,6 +6,7 @@ files that it assembles).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -41,6 +42,10 @@ def panel_of(name: str) -> str:
     return next(panel for panel, names in _PANELS.items() if name in names)
 
 
+#: The exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+
 class Commands(TyperGroup):
     """Lists commands in the order of use, and options without a type where they take no value.
 
@@ -68,6 +73,12 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("[red]interrupted:[/red] run it again to continue", highlight=False)
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            # Threads that wait for an engine would keep the process, in silence, until it answers.
+            os._exit(INTERRUPTED)
         except typer.Abort:
             # Somebody ended a question, or the input did.
             sentence = "aborted"

@@ -34,6 +34,7 @@ from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.engines import Replica, Shard
 from reindex_assets.errors import ConfigurationError, ReindexError, SchemaMismatchError, ShardUnreachableError
 from reindex_assets.retry import QUESTION
+from reindex_assets.under_way import asking
 
 T = TypeVar("T")
 
@@ -209,7 +210,8 @@ class ShardConnection:
 
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
-            answer = call()
+            with asking(self.label):
+                answer = call()
         except _NO_ANSWER as error:
             translated = self._translated(error)
             self._has_failed = isinstance(translated, ShardUnreachableError)

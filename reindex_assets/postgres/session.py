@@ -34,6 +34,7 @@ from reindex_assets.postgres.session_settings import connection_uri, pin_setting
 from reindex_assets.postgres.standby import Snapshot, SnapshotClock
 from reindex_assets.postgres.throttle import RowRate
 from reindex_assets.retry import CONNECTION
+from reindex_assets.under_way import asking
 
 __all__ = ["Snapshot", "SourceSession", "lock_number"]
 
@@ -271,7 +272,8 @@ class SourceSession(AbstractContextManager["SourceSession"]):
     def _cursor(self) -> Iterator[dbapi.Cursor]:
         cursor = self._run(self._connection.cursor)
         try:
-            yield cursor
+            with asking("Postgres"):
+                yield cursor
         except (dbapi.Error, pa.ArrowException, OSError) as error:
             raise self._translated(error) from None
         finally:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import ContextVar
 from typing import TypeVar
 
 from dagster import AssetExecutionContext
@@ -30,12 +31,30 @@ HEARTBEAT_SECONDS = 10.0
 _EVENTS_AT_ONCE = 100
 
 
+#: Between two looks at whether the run is to end.
+_LOOK_SECONDS = 1.0
+
+#: Set by a command that runs assets in its own process, to have the run end after the statements that are under way.
+STOP: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+def end_if_asked() -> None:
+    """Ends the run of an interrupted command, as Dagster ends a run that is cancelled."""
+    stop = STOP.get()
+    if stop is not None and stop.is_set():
+        raise KeyboardInterrupt
+
+
 def in_background(call: Callable[[], T], heartbeat: Callable[[], H]) -> Generator[H, None, T]:
     """Runs `call` in a background thread and returns its result. Yields a heartbeat every `HEARTBEAT_SECONDS` until then."""
     with ThreadPoolExecutor(1, thread_name_prefix="compare") as worker:
         future = worker.submit(call)
-        while not wait([future], HEARTBEAT_SECONDS).done:
-            yield heartbeat()
+        beat = time.monotonic()
+        while not wait([future], _LOOK_SECONDS).done:
+            end_if_asked()
+            if time.monotonic() - beat >= HEARTBEAT_SECONDS:
+                beat = time.monotonic()
+                yield heartbeat()
         return future.result()
 
 
@@ -90,6 +109,7 @@ class BackgroundRun:
         try:
             ended = False
             while not ended:
+                end_if_asked()
                 outcomes = []
                 for event in self._next_events():
                     if event is None:

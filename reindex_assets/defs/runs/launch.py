@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from dagster import (
@@ -22,6 +23,7 @@ from dagster import (
 )
 
 from reindex_assets.comparison.count_queries import count_clickhouse
+from reindex_assets.defs.assets.background import STOP
 from reindex_assets.defs.assets.reindex import build_assets
 from reindex_assets.defs.assets.run_config import ReindexConfig
 from reindex_assets.defs.automation.schedules import build_checks_job, build_job
@@ -31,6 +33,7 @@ from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import asset_key, op_name, pool_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.keys.run_tags import CUSTOMER_TAG
+from reindex_assets.defs.runs.interruption import Interruption
 from reindex_assets.errors import ReindexError
 from reindex_assets.model import Step
 from reindex_assets.reindex.job import Progress, refuse
@@ -71,7 +74,9 @@ def launch(
     """
     dataset = rectangle.dataset
     # Instead of Dagster's own logger, which prints every event.
-    loggers = {"notes": _warnings_to(on_note)}
+    interruption = Interruption(on_note)
+    # After an interruption, Dagster's words about its end would only hide what is waited for.
+    loggers = {"notes": _warnings_to(lambda note: None if interruption.asked.is_set() else on_note(note))}
     asset_job = build_checks_job(dataset) if checks_only else build_job(dataset)
     definitions = Definitions(assets=[build_assets(dataset)], jobs=[asset_job], loggers=loggers)
     job = definitions.resolve_job_def(asset_job.name)
@@ -87,7 +92,11 @@ def launch(
     outcome: list[bool] = []
     errors: list[BaseException] = []
 
+    # Not `thread.join`: when that is interrupted, Python 3.11 takes the thread for dead.
+    ended = threading.Event()
+
     def work() -> None:
+        STOP.set(interruption.asked)
         try:
             result = job.execute_in_process(
                 run_config={
@@ -102,26 +111,41 @@ def launch(
             outcome.append(result.success)
         except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=work, name="dagster-run", daemon=True)
     thread.start()
     reader = _ProgressReader(instance, run_id, write_key, len(rectangle.slices))
     may_wait = True
     next_look = begun + _LOOK_SECONDS
-    try:
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            on_progress(reader.read())
-            if may_wait and time.monotonic() >= next_look:
-                may_wait = queue.look()
-                next_look = time.monotonic() + _LOOK_SECONDS
-    except KeyboardInterrupt:
-        # The thread dies with this process. Without this, the run would look alive for ever.
+    # The second Ctrl-C may come at any instant, also while the first one is being stored.
+    with suppress(KeyboardInterrupt):
+        while not ended.is_set():
+            try:
+                ended.wait(POLL_SECONDS)
+                if interruption.asked.is_set():
+                    interruption.remind()
+                    continue
+                on_progress(reader.read())
+                if may_wait and time.monotonic() >= next_look:
+                    may_wait = queue.look()
+                    next_look = time.monotonic() + _LOOK_SECONDS
+            except KeyboardInterrupt:
+                if interruption.asked.is_set():
+                    raise
+                interruption.begin()
+                running = instance.get_run_by_id(run_id)
+                if running is not None and not running.is_finished:
+                    # Otherwise Dagster takes the interruption for a failure, which would be told, and tried again.
+                    instance.report_run_canceling(running, "Interrupted on the command line.")
+    if interruption.asked.is_set():
+        # If the thread is still at work, it dies with this process. Without this, the run would look alive for ever.
         unfinished = instance.get_run_by_id(run_id)
         if unfinished is not None and not unfinished.is_finished:
             instance.report_run_canceled(unfinished, "Interrupted on the command line. Run it again to continue.")
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
-        raise
+        raise KeyboardInterrupt
     if errors:
         raise errors[0]
     on_progress(reader.read())
