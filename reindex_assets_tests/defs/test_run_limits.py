@@ -120,7 +120,8 @@ def test_runs_of_jobs_and_schedules_carry_their_cluster(instance: DagsterInstanc
             # As the daemon puts them together.
             tags = {**job.run_tags, **request.tags}
             scheduled[tags[CLUSTER_TAG]].add(schedule.name)
-    assert {name: len(schedules) for name, schedules in scheduled.items()} == {CLUSTER: 2, OTHER: 2}
+    # The reindex of each kind, and the checks of a night.
+    assert {name: len(schedules) for name, schedules in scheduled.items()} == {CLUSTER: 3, OTHER: 3}
     for job in definitions.get_repository_def().get_all_jobs():
         if not job.name.startswith("__"):
             assert job.run_tags[CLUSTER_TAG] in scheduled
