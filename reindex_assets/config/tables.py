@@ -7,7 +7,7 @@ What lives here: the keys, their rules, and the tables that follow from them. Wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cached_property
 
@@ -26,6 +26,19 @@ _RESERVED = re.compile(
     r"day|version|versions|shard|own_shard|digest|a_digest|staged|copies|of_copies|template|found|keys|misplaced|mark|id|fence|belongs"
     r"|checksum|month|scorecard_type|oldest|newest|live_rows|delete_below|is_\w+|text_\w+|key_\w+|index|projection|constraint|primary",
     re.IGNORECASE,
+)
+#: The columns that runs and comparisons are about: where a row stands, which one it is, and of which template.
+_REQUIRED = frozenset(
+    (
+        "customer",
+        "profile",
+        "template_type",
+        "scorecard_id",
+        "template_id",
+        "conversation_id",
+        "scorecard_time",
+        "score_id",
+    )
 )
 #: A value that is never NULL, whatever the columns in it hold.
 _NEVER_NULL = re.compile(r"coalesce\(.*,\s*('[^']*'|-?\d+(\.\d+)?|true|false)\s*\)", re.IGNORECASE | re.DOTALL)
@@ -47,8 +60,10 @@ class DeclaredTable(Strict):
         description="Which rows of the relation in Postgres there are for this project: a condition over the columns of a row.",
     )
     columns: dict[str, DeclaredColumn] = Field(
-        default={}, description="Further columns, which are written and compared."
+        default={},
+        description="Columns that are written and compared: further ones, and those of the default table that have another type or source.",
     )
+    absent: tuple[str, ...] = Field(default=(), description="Columns of the default table that this one does not have.")
     ignore: tuple[str, ...] = Field(
         default=(), description="Further columns in ClickHouse that are somebody else's: they are not compared."
     )
@@ -107,35 +122,44 @@ class DeclaredTables(Strict):
         if not self.model_dump(exclude_defaults=True):
             return TABLES
         parent = _declared("scorecard", self.scorecard, TABLES.parent, "c", _of_scorecard)
-        further = {column.name: column for column in parent.columns[len(TABLES.parent.columns) :]}
-        child = TABLES.child
+        declared = {column.name: replace(column, of_scorecard=True) for column in parent.columns if column.is_declared}
+        copies = [
+            declared.get(column.name, column) if column.of_scorecard else column for column in TABLES.child.columns
+        ]
+        known = {column.name for column in copies}
         for number, name in enumerate(self.score.copies):
-            if name not in further:
+            if name not in declared or name in known:
                 raise misplaced(
-                    f"{name} is no column that is declared under scorecard: only such can be copied",
+                    f"{name} is no further column that is declared under scorecard: only such can be copied",
                     *("score", "copies", number),
                 )
-            child = replace(child, columns=(*child.columns, replace(further[name], of_scorecard=True)))
+            copies.append(declared[name])
+        child = replace(TABLES.child, columns=tuple(copies))
         return Tables(parent=parent, child=_declared("score", self.score, child, "s", _of_score))
 
 
 def _declared(
     key: str, declared: DeclaredTable, table: Table, alias: str, checked: Callable[[Column], Column]
 ) -> Table:
-    names = {column.name for column in table.columns}
-    columns = list(table.columns)
+    columns = {column.name: column for column in table.columns}
+    for number, name in enumerate(declared.absent):
+        if name not in columns or name in _REQUIRED:
+            raise misplaced(
+                f"{name} is no column that can be absent: these are {', '.join(sorted(set(columns) - _REQUIRED))}",
+                *(key, "absent", number),
+            )
+        del columns[name]
     for name, column in declared.columns.items():
         place = (key, "columns", name)
-        if not IDENTIFIER.fullmatch(name) or _RESERVED.fullmatch(name):
-            raise misplaced("not a name for a further column: it has a meaning in our statements", *place)
-        if name.lower() in {known.lower() for known in names} or f"text_{name}" in names:
-            raise misplaced("this column is there already, or one whose name is too much like it", *place)
-        names.add(name)
-        columns.append(_column(name, column, alias, checked, place))
+        if name in columns and (name in _REQUIRED or columns[name].of_scorecard):
+            raise misplaced("this column has to be as it is, or is declared under scorecard", *place)
+        if name not in columns:
+            _refuse_bad_name(name, columns, place)
+        columns[name] = _column(name, column, alias, checked, place)
     for number, name in enumerate(declared.ignore):
-        if name in names or name in ("day", "version"):
+        if name in columns or name in ("day", "version"):
             raise misplaced(
-                f"{name} is one of the columns that are compared: to leave one of those out is not possible yet",
+                f"{name} is one of the columns that are compared: if the table does not have it, add it to `absent`",
                 *(key, "ignore", number),
             )
     try:
@@ -145,10 +169,17 @@ def _declared(
     return replace(
         table,
         clickhouse=declared.name or table.clickhouse,
-        columns=tuple(columns),
+        columns=tuple(columns.values()),
         where=where,
         ignored=declared.ignore,
     )
+
+
+def _refuse_bad_name(name: str, known: Collection[str], place: tuple[str, ...]) -> None:
+    if not IDENTIFIER.fullmatch(name) or _RESERVED.fullmatch(name):
+        raise misplaced("not a name for a further column: it has a meaning in our statements", *place)
+    if name.lower() in {other.lower() for other in known} or f"text_{name}" in known:
+        raise misplaced("this column is there already, or one whose name is too much like it", *place)
 
 
 def _column(

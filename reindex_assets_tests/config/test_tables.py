@@ -72,6 +72,28 @@ def test_a_declared_column_is_read_and_a_copy_of_it_is_a_copy(tmp_path: Path) ->
         assert "AND (NOT c.archived)" in sql
 
 
+def test_default_columns_may_be_absent_or_of_another_type(tmp_path: Path) -> None:
+    text = """\
+defaults:
+  tables:
+    scorecard:
+      absent: [creator_user_id, submission_source]
+      columns: {agent_user_id: {type: String, source: "coalesce(c.agent, '')"}, score: {type: Nullable(Float32), source: c.score}}
+    score: {absent: [ai_value, template_revision_id], columns: {weight: {type: Nullable(Float64), source: s.weight / 100}}}
+"""
+    tables = loaded(tmp_path, text).clusters["voice-prod"].clickhouse_tables
+    assert tables.left_out() == ""
+    absent = {"creator_user_id", "submission_source"}
+    assert [name for name in TABLES.parent.column_names if name not in absent] == list(tables.parent.column_names)
+    assert set(TABLES.child.column_names) - set(tables.child.column_names) == {"ai_value", "template_revision_id"}
+    cards, marks = ({column.name: column for column in table.columns} for table in reversed(tables))
+    assert cards["score"].clickhouse == "Nullable(Float32)"
+    assert (marks["weight"].source, marks["weight"].of_scorecard) == ("(s.weight / 100)", False)
+    # A score's copy is one of the scorecard's column as it is now.
+    assert (marks["agent_user_id"].source, marks["agent_user_id"].clickhouse) == ("(coalesce(c.agent, ''))", "String")
+    assert marks["agent_user_id"].of_scorecard
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_rows_outside_where_are_not_in_question_either(tmp_path: Path, kind: object) -> None:
     chosen = next(each for each in KINDS if each == kind)
@@ -92,13 +114,18 @@ def test_rows_outside_where_are_not_in_question_either(tmp_path: Path, kind: obj
         ("scorecard: {name: conversation}", "not a name for this table"),
         ("score: {name: reindex_layout}", "not a name for this table"),
         ("scorecard: {name: score}", "each needs a name of its own"),
-        ("scorecard: {sorting_key: [day]}", "scorecard.sorting_key: unknown key: valid keys are columns, ignore, name, where"),
+        ("scorecard: {sorting_key: [day]}", "scorecard.sorting_key: unknown key: valid keys are absent, columns, ignore, name, where"),
         ("score: {version: at}", "score.version: unknown key"),
         ("conversation: {name: talks}", "tables.conversation: unknown key"),
         ("scorecard: {ignore: [comment, score]}", "scorecard.ignore.1: score is one of the columns that are compared"),
         ("scorecard: {ignore: [day]}", "day is one of the columns that are compared"),
         ("scorecard: {ignore: [a, a]}", "empty or repeated"),
-        ("score: {copies: [score]}", "score.copies.0: score is no column that is declared under scorecard"),
+        ("score: {copies: [score]}", "score.copies.0: score is no further column that is declared under scorecard"),
+        ("scorecard: {absent: [template_id]}", "scorecard.absent.0: template_id is no column that can be absent"),
+        ("score: {absent: [a]}", "these are agent_user_id, ai_value, auto_failed, comment, criterion_id"),
+        ("scorecard: {columns: {customer: {type: String, source: c.x}}}", "this column has to be as it is"),
+        ("score: {columns: {agent_user_id: {type: String, source: s.x}}}", "or is declared under scorecard"),
+        ("score: {columns: {weight: {type: Int32, source: s.x}}}", "weight.type: Value error, not every value fits"),
         ("scorecard: {columns: {Score: {type: String, source: c.x}}}", "this column is there already"),
         ("scorecard: {columns: {version: {type: UInt64, source: c.x}}}", "not a name for a further column"),
         ("scorecard: {columns: {text_score: {type: String, source: c.x}}}", "not a name for a further column"),

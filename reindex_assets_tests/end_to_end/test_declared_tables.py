@@ -305,6 +305,46 @@ def test_a_scorecard_whose_value_does_not_fit_stays_in_postgres_and_is_reported(
     assert verify(narrow, [], PLAN.first_day, PLAN.last_day, kind=PROCESS, settle_seconds=0).agrees
 
 
+def test_columns_of_the_default_tables_may_be_absent_or_of_another_type(pair: Pair) -> None:
+    pair.on_shards("ALTER TABLE qa_cards DROP COLUMN creator_user_id, MODIFY COLUMN score Nullable(Float32)")
+    pair.on_shards("ALTER TABLE qa_marks DROP COLUMN ai_value, DROP COLUMN comment, DROP COLUMN weight")
+    pair.on_shards("ALTER TABLE qa_marks ADD COLUMN weight Float64")
+    columns = TABLES.scorecard.model_dump()["columns"] | {
+        "score": {"type": "Nullable(Float32)", "source": "c.score * 2"}
+    }
+    of_score = TABLES.score.model_dump()["columns"] | {
+        "weight": {"type": "Float64", "source": "coalesce(s.weight, -1)"}
+    }
+    changed = with_tables(
+        pair.fleet,
+        {
+            "scorecard": {"absent": ["creator_user_id"], "columns": columns},
+            "score": {"absent": ["ai_value", "comment"], "columns": of_score},
+        },
+    )
+    apply_schema(changed.clusters[CLUSTER])
+
+    def verified() -> Verification:
+        return verify(
+            changed, [], PLAN.first_day, PLAN.last_day, kind=PROCESS, depth=Depth.ROWS, settle_seconds=0, samples=3
+        )
+
+    def shown(table: str, columns: str) -> dict[str, float | None]:
+        rows = [row for client in pair.clients for row in client.query(f"SELECT {columns} FROM {table}").result_rows]
+        return {str(key): value for key, value in rows}
+
+    running.reindex(changed, SLICES)
+    assert verified().agrees
+    pair.write("UPDATE director.scorecards SET score = 12.25")
+    pair.write("UPDATE historic.scorecard_scores SET weight = NULL")
+    pair.on_shards("ALTER TABLE qa_cards UPDATE agent_user_id = 'nobody' WHERE customer = 'acme'")
+    assert not verified().agrees
+    running.reindex(changed, SLICES)
+    assert verified().agrees
+    assert set(shown("qa_cards", "scorecard_id, score").values()) == {24.5}
+    assert set(shown("qa_marks", "score_id, weight").values()) == {-1}
+
+
 def test_a_column_that_the_owner_adds_with_a_default_stops_nothing(pair: Pair) -> None:
     apply_schema(pair.fleet.clusters[CLUSTER])
     running.reindex(pair.fleet, SLICES)
