@@ -68,7 +68,7 @@ def _print(console: Console, reports: Sequence[RunReport]) -> None:
         days = plural(len(rectangle.slices), "customer-day")
         results = plural(report.check_results, "result")
         red = len(report.red_checks)
-        verdict = "none" if not report.check_results else f"{red:,} red" if red else "all green"
+        verdict = "nothing was checked" if not report.check_results else f"{red:,} red" if red else "all green"
         print_line(
             console,
             Text(

@@ -13,14 +13,15 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
 from reindex_assets.cli import options
+from reindex_assets.cli.render.terminal import open_console
 from reindex_assets.errors import ReindexError
 
 #: The program's commands in the order of use, under the headings of the help.
@@ -74,7 +75,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            Console(stderr=True).print("[red]interrupted:[/red] run it again to continue", highlight=False)
+            _say("[red]interrupted:[/red] run it again to continue")
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             # Threads that wait for an engine would keep the process, in silence, until it answers.
@@ -93,13 +94,19 @@ class Commands(TyperGroup):
                 # An exit, or a mistake in the arguments, which typer shows.
                 raise
             sentence = _unexpected(error)
-        Console(stderr=True).print(f"[red]error:[/red] {escape(sentence)}", highlight=False, soft_wrap=True)
+        _say(f"[red]error:[/red] {escape(sentence)}")
         raise typer.Exit(self.exit_status)
+
+
+def _say(sentence: str) -> None:
+    """On standard error; where nobody reads that, the exit status still says it."""
+    with suppress(BrokenPipeError):
+        open_console(stderr=True).print(sentence, highlight=False, soft_wrap=True)
 
 
 def _unexpected(error: Exception) -> str:
     if os.environ.get("REINDEX_DEBUG"):
-        Console(stderr=True).print_exception()
+        open_console(stderr=True).print_exception()
     return (
         f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:600]}. The command stopped there, and claims "
         "nothing. Run it again; if that doesn't help, report this with the trace, which REINDEX_DEBUG=1 shows"

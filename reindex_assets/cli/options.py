@@ -6,6 +6,7 @@ What lives here: nothing that does work. What does not: the commands (cli/app.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +77,9 @@ Settle = Annotated[
 
 def note(sentence: str) -> None:
     """Says what a command waits for, or tries again: beside its output, also when that is JSON."""
-    open_console(stderr=True).print(printable(sentence, "yellow"), soft_wrap=True)
+    # Where nobody reads it, it is no reason to end.
+    with suppress(BrokenPipeError):
+        open_console(stderr=True).print(printable(sentence, "yellow"), soft_wrap=True)
 
 
 def customers_of(fleet: Fleet, texts: Sequence[str] | None) -> list[str]:

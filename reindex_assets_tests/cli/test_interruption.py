@@ -104,7 +104,7 @@ def test_it_says_what_it_waits_for_and_the_run_ends_as_cancelled_with_the_statem
     waiting: Interrupted, instance: DagsterInstance, source: Connection, shard_clients: list[Client]
 ) -> None:
     waiting.interrupt()
-    waiting.says("The run ends after the statements under way: it waits for Postgres for", within=2)
+    waiting.says("The run ends after the statements under way: it has been waiting for Postgres for", within=2)
     [run] = instance.get_runs()
     until(lambda: [one.status for one in instance.get_runs()] == [DagsterRunStatus.CANCELING], seconds=30)
     assert waiting.process.poll() is None

@@ -7,24 +7,20 @@ What lives here: ticks over checks, and over the events that hold them. What doe
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from dagster import (
     AssetCheckSeverity,
     AssetKey,
-    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from reindex_assets.config.fleet import Fleet
-from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.specs import CHECKS
-from reindex_assets.defs.dagster_private import AssetCheckEvaluationPlanned, SqlEventLogStorageTable
-from reindex_assets.defs.keys.names import REPAIR_TAG, job_name
-from reindex_assets.model import GIVEN_UP_CHECK, PROCESS
+from reindex_assets.defs.dagster_private import SqlEventLogStorageTable
+from reindex_assets.defs.keys.names import REPAIR_TAG
+from reindex_assets.model import GIVEN_UP_CHECK
 from reindex_assets_tests.support.alert_receivers import WebReceiver
 from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     HOUR,
@@ -34,8 +30,6 @@ from reindex_assets_tests.support.alerting import (  # noqa: F401 - fixtures
     alerts_that_have_begun,
     targets_of_the_alerts,
 )
-from reindex_assets_tests.support.asset_runs import WRITES
-from reindex_assets_tests.support.datasets import dataset_named
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
 
@@ -119,14 +113,7 @@ def test_what_is_red_before_the_first_tick_is_told(
     alerting.judge(True, "globex|2026-01-02")
     # Being evaluated again at this moment does not make it green.
     alerting.judge(False, "initech|2026-01-02")
-    partitions = build_defs(fleet).resolve_asset_graph().get(WRITES).partitions_def
-    assert partitions is not None
-    subset = partitions.empty_subset().with_partition_keys(["initech|2026-01-02"])
-    planned = AssetCheckEvaluationPlanned(asset_key=WRITES, check_name="rows_agree", partitions_subset=subset)
-    kind = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
-    instance.report_dagster_event(
-        DagsterEvent(kind, job_name(dataset_named("local", PROCESS)), event_specific_data=planned), str(uuid.uuid4())
-    )
+    alerting.plan("initech|2026-01-02")
     assert "3 open" in alerting.tick()
     assert alerting.tick(after=200) == "sent 3 problems to 1 target; 3 open"
     body = web.take()["message"]

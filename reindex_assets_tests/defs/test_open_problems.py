@@ -23,19 +23,21 @@ from reindex_assets.__main__ import app
 from reindex_assets.alerts.cursor import from_cursor
 from reindex_assets.alerts.problems import ProblemKind, Severity
 from reindex_assets.config.fleet import Fleet, load_fleet
-from reindex_assets.defs.dagster_private import SensorInstigatorData, TickStatus
+from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData, TickStatus
 from reindex_assets.defs.history.repairs import RepairCursor
-from reindex_assets.defs.keys.names import REPAIR_TAG, job_name, repair_sensor_name
+from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, job_name, repair_sensor_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.defs.runs.open_problems import OpenProblem, open_problems
 from reindex_assets.drift.repair_policy import Ledger, Repair
-from reindex_assets.model import PROCESS
+from reindex_assets.model import CONVERSATION, PROCESS
 from reindex_assets_tests.support.alerting import Alerting, Automated, broken_sensor
 from reindex_assets_tests.support.datasets import dataset_named
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 BEFORE = YESTERDAY - timedelta(days=1)
 SENSOR = repair_sensor_name(dataset_named("local", PROCESS))
+#: The fleet's mode is that of a file that doesn't say.
+OF_MODE = repair_sensor_name(dataset_named("local", CONVERSATION))
 FLEET = f"""\
 first_day: {YESTERDAY - timedelta(days=100)}
 look_back_days: 5
@@ -248,15 +250,64 @@ def test_where_no_daemon_looks_nothing_open_is_no_good_news(
     assert "No Dagster daemon is running" in answer.output
     assert f"the sensor {SENSOR} is off" in " ".join(answer.output.split())
     monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    # A daemon that evaluates nothing is none.
+    assert problems(fleet_file).exit_code == 2
+    # The kind that the fleet's mode asks for is looked at; of the other one it is said that it isn't.
+    sensor = Automated(alerting.instance, OF_MODE)
     answer = problems(fleet_file)
     assert answer.exit_code == 0
     assert "Nothing is open, as far as checks, sensors and runs have found." in answer.output
+    assert f"the sensor {SENSOR} is off" in " ".join(answer.output.split())
+
+    sensor.stop()
+    assert problems(fleet_file).exit_code == 2
+    Automated(
+        alerting.instance, f"{checks_job_name(dataset_named('local', CONVERSATION))}_daily", InstigatorType.SCHEDULE
+    )
+    assert problems(fleet_file).exit_code == 0
+
+
+def test_a_sensor_that_is_on_and_not_evaluated_looks_for_nothing(
+    alerting: Alerting, fleet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the code location can't be loaded: the daemon lives, and makes no ticks."""
+    monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    sensor = Automated(alerting.instance, OF_MODE)
+    sensor.ticks(TickStatus.SKIPPED)
+    assert problems(fleet_file).exit_code == 0
+    with monkeypatch.context() as later:
+        now = time.time()
+        later.setattr("reindex_assets.defs.automation.problems.time.time", lambda: now + 3_600)
+        answer = problems(fleet_file)
+    assert answer.exit_code == 2
+    assert f"the sensor {OF_MODE} is on, and was last evaluated at" in " ".join(answer.output.split())
+
+
+def test_a_red_result_is_not_forgotten_while_its_check_is_to_run_again(
+    alerting: Alerting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many results of other partitions there are since."""
+    monkeypatch.setattr("reindex_assets.defs.automation.problems._MAX_HISTORY", 2)
+    alerting.judge(False, key("acme", YESTERDAY))
+    for _ in range(3):
+        alerting.judge(True, key("globex", YESTERDAY))
+    alerting.plan(key("acme", YESTERDAY))
+    [item] = found(alerting.instance, alerting.fleet)
+    assert item.problem.partition == key("acme", YESTERDAY)
+
+
+def test_what_no_run_repairs_by_itself_is_not_said_to_be_repaired(alerting: Alerting) -> None:
+    remember(alerting.instance)
+    alerting.judge(False, key("acme", YESTERDAY), check="no_strays")
+    [item] = found(alerting.instance, alerting.fleet)
+    assert item.repair == "nobody repairs it automatically: reindex it"
 
 
 def test_warnings_alone_are_listed_and_end_with_0(
     alerting: Alerting, fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    Automated(alerting.instance, OF_MODE)
     alerting.judge(False, key("acme", YESTERDAY), check="nothing_quarantined", severity=AssetCheckSeverity.WARN)
     answer = problems(fleet_file)
     assert answer.exit_code == 0, answer.output

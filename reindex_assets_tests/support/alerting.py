@@ -36,7 +36,12 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.automation.alert_sensor import build_alert_sensor
 from reindex_assets.defs.build import build_defs
-from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData, TickStatus
+from reindex_assets.defs.dagster_private import (
+    AssetCheckEvaluationPlanned,
+    InstigatorType,
+    SensorInstigatorData,
+    TickStatus,
+)
 from reindex_assets.defs.keys.names import job_name
 from reindex_assets.defs.keys.partitions import range_tags
 from reindex_assets.errors import ConfigurationError, ShardUnreachableError
@@ -116,6 +121,20 @@ class Alerting:
             event_specific_data=evaluation,
         )
         self.instance.report_dagster_event(event, run_id or str(uuid.uuid4()))
+
+    def plan(self, partition: str, check: str = "rows_agree") -> None:
+        """A run is about to evaluate a check."""
+        partitions = self.definitions.resolve_asset_graph().get(WRITES).partitions_def
+        assert partitions is not None
+        subset = partitions.empty_subset().with_partition_keys([partition])
+        event = DagsterEvent(
+            DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+            job_name(dataset_named("local", PROCESS)),
+            event_specific_data=AssetCheckEvaluationPlanned(
+                asset_key=WRITES, check_name=check, partitions_subset=subset
+            ),
+        )
+        self.instance.report_dagster_event(event, str(uuid.uuid4()))
 
     def fail_a_run(self, tags: Mapping[str, str] = MappingProxyType({})) -> str:
         """A run whose process died; its id."""

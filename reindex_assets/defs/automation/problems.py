@@ -7,6 +7,7 @@ what is being done about it (defs/runs/open_problems.py).
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +29,11 @@ from reindex_assets.defs.dagster_private import (
 from reindex_assets.defs.keys.names import asset_key
 from reindex_assets.model import Step
 
-#: Earlier results to search when a check is running while all red checks are looked up.
+#: Earlier results of a check that are read at once where one of its partitions is to be evaluated; older ones are asked for one by one.
 _MAX_HISTORY = 5_000
+#: A sensor without a tick for so many of its intervals, and for so many seconds at least, is not evaluated.
+_SILENT_INTERVALS = 10
+_SILENT_SECONDS = 600
 
 #: Results of a check that are searched for the one with which it turned red.
 _MAX_RESULTS = 100
@@ -63,6 +67,12 @@ def red_checks(
             if record.partition in partitions and record.partition not in decided:
                 decided.add(record.partition)
                 red[key] |= {record.partition} if record.status is _FAILED else set()
+        for partition in partitions - decided:
+            only = PartitionKeyFilter(key=partition)
+            for record in storage.get_asset_check_execution_history(
+                key, 1, status={_FAILED, _SUCCEEDED}, partition_filter=only
+            ):
+                red[key] |= {partition} if record.status is _FAILED else set()
     problems: dict[Problem, OpenState] = {}
     for key, partitions in red.items():
         latest = storage.get_asset_check_execution_history(key, 1, status={_FAILED})
@@ -75,10 +85,16 @@ def red_checks(
 
 @dataclass(frozen=True)
 class Automation:
-    """The sensors and schedules that are turned on, and those of them whose latest tick failed."""
+    """The sensors and schedules that are turned on, and those of them whose latest tick failed.
+
+    Attributes:
+        silent: sensors that are turned on and have not been evaluated for long, with the time of their latest tick, epoch seconds: the
+            daemon does not find them, as when the code location can't be loaded.
+    """
 
     running: set[str]
     failing: dict[Problem, tuple[OpenState, Detail]]
+    silent: dict[str, float]
 
     @staticmethod
     def of(
@@ -94,7 +110,10 @@ class Automation:
         if repository is not None:
             existing = {f"sensor {definition.name}" for definition in repository.sensor_defs}
             existing |= {f"schedule {definition.name}" for definition in repository.schedule_defs}
-        result = Automation(set(), {})
+        sensors = [] if repository is None else repository.sensor_defs
+        intervals = {f"sensor {definition.name}": definition.minimum_interval_seconds or 0 for definition in sensors}
+        now = time.time()
+        result = Automation(set(), {}, {})
         for state in instance.all_instigator_state():
             kind = "sensor" if state.instigator_type is InstigatorType.SENSOR else "schedule"
             where = f"{kind} {state.instigator_name}"
@@ -107,6 +126,10 @@ class Automation:
             # A tick that has only started has no outcome yet.
             ended = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=ended)
+            if ticks and kind == "sensor":
+                patience = max(_SILENT_SECONDS, _SILENT_INTERVALS * intervals.get(where, 0))
+                if now - ticks[0].timestamp > patience:
+                    result.silent[where] = ticks[0].timestamp
             if ticks and ticks[0].status is TickStatus.FAILURE:
                 cause = cause_of(ticks[0].error) if ticks[0].error is not None else None
                 unreachable = cause is not None and cause.cls_name in _UNREACHABLE

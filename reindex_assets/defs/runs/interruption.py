@@ -39,4 +39,4 @@ class Interruption:
     def _tell(self, beginning: str) -> None:
         self._said_at = time.monotonic()
         waits = ", ".join(f"{engine} for {seconds:.0f} s" for engine, seconds in asked_engines().items())
-        self._say(f"{beginning}{f': it waits for {waits}' if waits else ''}. Ctrl-C again ends it at once.")
+        self._say(f"{beginning}{f': it has been waiting for {waits}' if waits else ''}. Ctrl-C again ends it at once.")

@@ -15,11 +15,13 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from reindex_assets.alerts.problems import OpenState, Problem, ProblemKind, Severity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
+from reindex_assets.config.settings import Settings
 from reindex_assets.defs.automation.problems import Automation, Episode, episode_of, red_checks
 from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.checks.rules import no_strays
 from reindex_assets.defs.history.repairs import ledger_of
 from reindex_assets.defs.history.runs_in_flight import runs_in_flight
-from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, repair_sensor_name
+from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, checks_job_name, repair_sensor_name
 from reindex_assets.defs.runs.backfill_launch import daemon_is_alive
 from reindex_assets.drift.repair_policy import Repair, reason_to_wait
 from reindex_assets.model import Slice, Step
@@ -49,7 +51,7 @@ class OpenProblems:
     """All open problems, the most urgent first, and why there may be more than are known.
 
     Attributes:
-        is_current: whether somebody looks for problems at all.
+        is_current: whether everything that the fleet's mode asks for is looked at: by a daemon, and by a sensor or a schedule of checks.
         notes: what is not watched.
     """
 
@@ -71,18 +73,29 @@ def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
         for problem, (state, detail) in automation.failing.items()
     ]
     notes = []
+    is_current = daemon_is_alive(instance)
     known = set[Problem]()
     for dataset in fleet.datasets():
-        watched = f"sensor {repair_sensor_name(dataset)}" in automation.running
-        if not watched:
-            notes.append(f"Nobody looks for drift in {dataset}: the sensor {repair_sensor_name(dataset)} is off.")
+        sensor = f"sensor {repair_sensor_name(dataset)}"
+        silent = automation.silent.get(sensor)
+        watched = sensor in automation.running and silent is None
+        if silent is not None:
+            last = datetime.fromtimestamp(silent, UTC)
+            notes.append(
+                f"Nobody looks for drift in {dataset}: the {sensor} is on, and was last evaluated at {last:%Y-%m-%d %H:%M} UTC. Is its "
+                "code location loaded?"
+            )
+        elif not watched:
+            notes.append(f"Nobody looks for drift in {dataset}: the {sensor} is off.")
+        is_checked = f"schedule {checks_job_name(dataset)}_daily" in automation.running
+        in_mode = dataset.kind in fleet.rules(dataset.cluster_name, Settings().mode).mode.kinds
+        is_current = is_current and (watched or is_checked or not in_mode)
         of_dataset = {problem: state for problem, state in red.items() if problem.where == _asset(dataset)}
         known |= of_dataset.keys()
-        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=watched)
+        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=watched, is_silent=silent is not None)
     # Of assets without partitions of ours.
     found += [_red(instance, problem, state) for problem, state in red.items() if problem not in known]
-    is_current = daemon_is_alive(instance)
-    if not is_current:
+    if not daemon_is_alive(instance):
         notes.insert(0, "No Dagster daemon is running: nothing is watched, checked or repaired, and this may be old.")
     order = list(ProblemKind)
     found.sort(key=lambda item: (order.index(item.problem.kind), item.problem))
@@ -90,22 +103,31 @@ def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
 
 
 def _of_dataset(
-    instance: DagsterInstance, dataset: Dataset, red: dict[Problem, OpenState], now: float, *, is_watched: bool
+    instance: DagsterInstance,
+    dataset: Dataset,
+    red: dict[Problem, OpenState],
+    now: float,
+    *,
+    is_watched: bool,
+    is_silent: bool,
 ) -> list[OpenProblem]:
     """The red checks of a dataset, and the drift that no check has seen."""
     ledger = ledger_of(instance, dataset)
     repairs, runs = ledger.by_slice(), runs_in_flight(instance, dataset)
     first, last = dataset.watched_days(datetime.now(UTC).date())
 
-    def being_done(item: Slice) -> str:
+    def being_done(item: Slice, check: str = "") -> str:
         if item in runs:
             return _run_words(runs[item])
+        if check == no_strays.__name__:
+            return "nobody repairs it automatically: reindex it"
+        is_given_up = item in repairs and repairs[item].given_up_at is not None
+        if not is_watched and not is_given_up:
+            return f"nobody repairs it: the sensor {repair_sensor_name(dataset)} is {'silent' if is_silent else 'off'}"
         if item in repairs:
             return _repair_words(repairs[item], dataset, now)
         if not first <= item.day <= last:
             return "nobody repairs it: the day is outside the look-back. Reindex it"
-        if not is_watched:
-            return f"nobody repairs it: the sensor {repair_sensor_name(dataset)} is off"
         return "the repair sensor compares it at its next tick"
 
     found = []
@@ -115,7 +137,9 @@ def _of_dataset(
         automatic = item is not None and state.severity is Severity.ERROR
         if item is not None and automatic:
             seen.add(item)
-        found.append(_red(instance, problem, state, being_done(item) if item is not None and automatic else ""))
+        found.append(
+            _red(instance, problem, state, being_done(item, problem.check) if item is not None and automatic else "")
+        )
     for item, repair in repairs.items():
         if item not in seen:
             drift = Problem(ProblemKind.DRIFT, _asset(dataset), "", item.partition_key)
