@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 import pytest
@@ -154,11 +154,15 @@ def test_new_parts_that_are_merged_before_they_are_asked_for_their_rows_are_not_
     asked: list[set[Slice]] = []
 
     def merged_away(
-        shards: ShardSet, group: SliceGroup, inserted: Mapping[tuple[int, str], Iterable[str]], *tables: Collection[str]
+        shards: ShardSet,
+        group: SliceGroup,
+        inserted: Mapping[tuple[int, str], Iterable[str]],
+        *,
+        of_conversations: bool = False,
     ) -> set[Slice]:
         if not asked:
             merge_all(shard_clients)
-        asked.append(slices_in_parts(shards, group, inserted, *tables))
+        asked.append(slices_in_parts(shards, group, inserted, of_conversations=of_conversations))
         return asked[-1]
 
     monkeypatch.setattr(parts, "slices_in_parts", merged_away)
