@@ -29,6 +29,8 @@ _REFUSED = re.compile(
     r"|(clock|statement|transaction)_timestamp|(session_)?user|txid_\w+|nextval|currval|lastval",
     re.IGNORECASE,
 )
+#: Texts that are another time at each look, as a date or a time.
+_MOVING = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
 _NOTHING = (("", ""),) * 3
 
 
@@ -62,8 +64,13 @@ def checked_sql(text: str, alias: str) -> str:
             open_brackets.append(")" if token == "(" else "]")
         elif token in (")", "]") and (not open_brackets or open_brackets.pop() != token):
             raise ValueError("a bracket closes that is not open")
-        elif kind == "word" and _REFUSED.fullmatch(token) and before != ".":
+        elif (kind == "word" and _REFUSED.fullmatch(token) and before != ".") or (
+            # A function by its schema, or in quotation marks.
+            kind in ("word", "quoted") and following == "(" and _REFUSED.fullmatch(token.strip('"'))
+        ):
             raise ValueError(f"{token!r} is not allowed: only the columns of its own row may decide")
+        elif _MOVING.fullmatch(token):
+            raise ValueError(f"{token} is not allowed: as a time, it is another one at each look")
         elif kind in ("word", "quoted") and following == "." != before and then != "(" and token != alias:
             # It is no function of a schema.
             raise ValueError(f"'{token}.{name}': write {alias}.{name}, of the only row that is known here")
@@ -72,6 +79,21 @@ def checked_sql(text: str, alias: str) -> str:
     if not any((token, tokens[place + 1][1]) == (alias, ".") for place, (_, token) in enumerate(tokens[:-1])):
         raise ValueError(f"it names no column of its row: write columns as {alias}.column")
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def is_one_call(text: str) -> bool:
+    """Whether the bracket that a function's name opens is closed by the last character.
+
+    >>> is_one_call("coalesce(s.a, '')"), is_one_call("coalesce(s.a, '') || s.b || coalesce(s.c, '')")
+    (True, False)
+    """
+    depth = 0
+    tokens = [token for _, token in _tokens(text)]
+    for position, token in enumerate(tokens):
+        depth += (token in ("(", "[")) - (token in (")", "]"))
+        if depth == 0 and position:
+            return position == len(tokens) - 1
+    return False
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -17,13 +17,14 @@ from reindex_assets.column_types import ColumnType, parse_type
 from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.engines import IDENTIFIER, Strict
 from reindex_assets.config.fleet_errors import misplaced
-from reindex_assets.config.sql_text import checked_sql
+from reindex_assets.config.sql_text import checked_sql, is_one_call
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import LAYOUT_TABLE, Column, Table, Tables
 
 #: Names with a meaning of their own in our statements, or in a CREATE TABLE.
 _RESERVED = re.compile(
-    r"day|version|versions|shard|own_shard|digest|a_digest|staged|copies|of_copies|template|found|keys|misplaced|mark|id|fence|belongs"
+    r"day|version|versions|shard|own_shard|digest|a_digest|staged|copies|of_copies|kept|template|found|keys|misplaced|mark|id|fence"
+    r"|belongs"
     r"|checksum|month|scorecard_type|oldest|newest|live_rows|delete_below|is_\w+|text_\w+|key_\w+|index|projection|constraint|primary",
     re.IGNORECASE,
 )
@@ -40,8 +41,8 @@ _REQUIRED = frozenset(
         "score_id",
     )
 )
-#: A value that is never NULL, whatever the columns in it hold.
-_NEVER_NULL = re.compile(r"coalesce\(.*,\s*('[^']*'|-?\d+(\.\d+)?|true|false)\s*\)", re.IGNORECASE | re.DOTALL)
+#: How an expression begins and ends that is never NULL, whatever the columns in it hold, if that is one call.
+_NEVER_NULL = re.compile(r"coalesce\s*\(.*,\s*('[^']*'|-?\d+(\.\d+)?|true|false)\s*\)", re.IGNORECASE | re.DOTALL)
 
 
 class DeclaredColumn(Strict):
@@ -133,6 +134,7 @@ class DeclaredTables(Strict):
                     f"{name} is no further column that is declared under scorecard: only such can be copied",
                     *("score", "copies", number),
                 )
+            _refuse_bad_name(name, known, ("score", "copies", str(number)))
             copies.append(declared[name])
         child = replace(TABLES.child, columns=tuple(copies))
         return Tables(parent=parent, child=_declared("score", self.score, child, "s", _of_score))
@@ -214,6 +216,10 @@ def _without_null(type_: ColumnType) -> ColumnType:
     )
 
 
+def _is_never_null(source: str) -> bool:
+    return bool(_NEVER_NULL.fullmatch(source)) and is_one_call(source)
+
+
 def _of_score(column: Column) -> Column:
     """Scores are not looked at one by one before they are read, so their values must all fit."""
     if column.type.holds is not None:
@@ -221,7 +227,7 @@ def _of_score(column: Column) -> Column:
             f"not every value fits into {column.clickhouse}, and a score that doesn't fit can't be kept back yet. Use a type that "
             "holds every value, like String, Float64 or Bool"
         )
-    if not column.nullable and column.type.can_be_null and not _NEVER_NULL.fullmatch(column.source[1:-1].strip()):
+    if not column.nullable and column.type.can_be_null and not _is_never_null(column.source[1:-1].strip()):
         raise ValueError(
             f"a NULL doesn't fit into {column.clickhouse}, and a score that doesn't fit can't be kept back yet. Use Nullable(...), or a "
             "source that is never NULL: coalesce(..., a constant)"

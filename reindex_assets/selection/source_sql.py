@@ -64,7 +64,8 @@ _END_TIME = f"timestamptz '{END_TIME.isoformat()}'"
 
 def _values_fit(table: Table) -> str:
     """The condition that ClickHouse can hold a row's values: infinity, it can't. The slice's time is on one of its days, so it fits."""
-    return " AND ".join(filter(None, (_fits(column) for column in table.columns if column.source != "{time}")))
+    fitting = filter(None, (_fits(column) for column in table.columns if column.source != "{time}"))
+    return " AND ".join(fitting) or "true"
 
 
 def _fits(column: Column) -> str | None:

@@ -10,8 +10,9 @@ differently even in the same snapshot (an idle standby keeps showing the same on
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reindex_assets.config.dataset import Dataset
+from reindex_assets.config.default_tables import TABLES
 from reindex_assets.errors import ConfigurationError, MissingSliceError
 from reindex_assets.model import SHARD, Slice, Table
 
@@ -30,6 +32,8 @@ ROWS = "rows"
 _SNAPSHOT_KEY = b"reindex_assets.snapshot_microseconds"
 _EXTRACT_KEY = b"reindex_assets.extract"
 _LAYOUT_KEY = b"reindex_assets.shard_count"
+#: Files without it are of a version in which there were no other tables than the default ones.
+_TABLES_KEY = b"reindex_assets.tables"
 #: A row group is written when this many rows of a slice are in memory, or this many bytes of all slices of a table.
 _ROW_GROUP = 32_768
 _BYTES_WAITING = 16 * 1024 * 1024
@@ -63,6 +67,15 @@ class ExtractInfo:
         return ExtractInfo(snapshot=snapshot, extract_id=uuid.uuid4().hex)
 
 
+def _what_is_read(tables: Iterable[Table]) -> bytes:
+    """Which values of which rows an extract holds, as a digest."""
+    read = [
+        (table.name, table.where, [(column.name, column.clickhouse, column.source) for column in table.columns])
+        for table in tables
+    ]
+    return hashlib.sha256(repr(read).encode()).hexdigest().encode()
+
+
 class SliceStore:
     """The files of one dataset."""
 
@@ -93,6 +106,7 @@ class SliceStore:
             _SNAPSHOT_KEY: str(extract.snapshot).encode(),
             _EXTRACT_KEY: extract.extract_id.encode(),
             _LAYOUT_KEY: str(shard_count).encode(),
+            _TABLES_KEY: _what_is_read(self._tables),
         }
         schema = table.arrow_schema if step == EXTRACT else _SHARDS
         return SliceWriter(self, step, table, schema.with_metadata(metadata))
@@ -101,8 +115,8 @@ class SliceStore:
         """The extract that a slice's files of a step come from.
 
         Raises:
-            MissingSliceError: the slice has no files, its files come from different extracts, or its rows were placed for another
-                shard count.
+            MissingSliceError: the slice has no files, its files come from different extracts, or were read while the fleet file
+                declared other tables, or its rows were placed for another shard count.
         """
         extracts = {self._extract_info(item, step, table, shard_count) for table in self._tables}
         if len(extracts) > 1:
@@ -135,6 +149,12 @@ class SliceStore:
                 f"{'scorecard_extract' if step == EXTRACT else 'scorecard_extract and score_rows'} "
                 "of this partition first"
             ) from None
+        if metadata.get(_TABLES_KEY, _what_is_read(TABLES)) != _what_is_read(self._tables):
+            # Rows that another condition left out would be taken for deleted ones.
+            raise MissingSliceError(
+                f"the {step} files of {item} were read while the fleet file declared other tables, columns or conditions: "
+                "run scorecard_extract of this partition again"
+            )
         if step == ROWS and int(metadata[_LAYOUT_KEY]) != shard_count:
             raise MissingSliceError(
                 f"the rows of {item} were placed on {metadata[_LAYOUT_KEY].decode()} shards, the fleet file has "

@@ -6,13 +6,15 @@ What lives here: texts of fleet files. What does not: tables on engines (end_to_
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
-from reindex_assets.config.default_tables import TABLES
+from reindex_assets.column_types import TIME
+from reindex_assets.config.default_tables import SCORECARD, TABLES
 from reindex_assets.config.effective import effective, fleet_schema
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.config.sql_text import checked_sql
@@ -20,7 +22,7 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import KINDS, PROCESS
 from reindex_assets.postgres.extract import select_rows
 from reindex_assets.selection.groups import slice_group
-from reindex_assets.selection.source_sql import QUARANTINED, source_sql
+from reindex_assets.selection.source_sql import QUARANTINED, _values_fit, source_sql
 from reindex_assets_tests.support.fleet_files import EXAMPLE, write
 
 DECLARED = """\
@@ -94,6 +96,22 @@ defaults:
     assert marks["agent_user_id"].of_scorecard
 
 
+def test_a_copy_may_not_look_like_a_column_of_the_score(tmp_path: Path) -> None:
+    tables = "scorecard: {columns: {value: {type: Nullable(String), source: c.x}}}, score: {copies: [value]}"
+    with pytest.raises(ConfigurationError, match="too much like it"):
+        loaded(tmp_path, f"defaults: {{tables: {{{tables}}}}}\n")
+
+
+def test_tables_whose_values_all_fit_have_a_condition_all_the_same() -> None:
+    """Without the times that ClickHouse can't hold, nothing is left that may not fit."""
+    without = replace(
+        SCORECARD,
+        columns=tuple(column for column in SCORECARD.columns if column.type is not TIME or column.source == "{time}"),
+    )
+    assert _values_fit(SCORECARD) != "true"
+    assert _values_fit(without) == "true"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_rows_outside_where_are_not_in_question_either(tmp_path: Path, kind: object) -> None:
     chosen = next(each for each in KINDS if each == kind)
@@ -134,6 +152,8 @@ def test_rows_outside_where_are_not_in_question_either(tmp_path: Path, kind: obj
         ("score: {columns: {a: {type: Int32, source: s.x}}}", "a.type: Value error, not every value fits into Int32"),
         ("score: {columns: {a: {type: String, source: s.x}}}", "a NULL doesn't fit into String"),
         ("score: {columns: {a: {type: Nullable(String), source: c.x}}}", "write s.x, of the only row that is known here"),
+        ("score: {columns: {a: {type: String, source: \"coalesce(s.a, '') || s.b || coalesce(s.c, '')\"}}}", "a NULL doesn't fit"),
+        ("scorecard: {columns: {kept: {type: String, source: c.x}}}", "not a name for a further column"),
         ("scorecard: {where: archived}", "scorecard.where: it names no column of its row"),
         ("scorecard: {where: c.id IN (SELECT id FROM x)}", "'SELECT' is not allowed"),
         ("scorecard: {where: c.at < now()}", "'now' is not allowed"),
@@ -168,6 +188,10 @@ def test_what_is_not_possible_is_refused_with_the_reason(tmp_path: Path, tables:
         '"r".a > 0 AND c.a > 0',
         "c.a > {time}",
         "random() < c.a",
+        "pg_catalog.now() > c.a",
+        '"now"() > c.a',
+        "c.a < 'now'::timestamptz",
+        "c.a < date ' Today'",
         "count(*) OVER () > c.a",
         "",
         "true",

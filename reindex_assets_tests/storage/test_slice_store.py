@@ -15,6 +15,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
+from reindex_assets.config.cluster import Cluster
 from reindex_assets.config.default_tables import SCORE, SCORECARD, TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.errors import ConfigurationError, MissingSliceError
@@ -54,6 +55,34 @@ def write_slice(store: SliceStore, item: Slice, mark: ExtractInfo, step: str = E
     for table in TABLES:
         with store.writer(step, table, mark, shards) as writer:
             writer.finish([item])
+
+
+DECLARED = {
+    "another condition": replace(TABLES, parent=replace(SCORECARD, where="NOT c.archived")),
+    "another condition on scores": replace(TABLES, child=replace(SCORE, where="s.weight > 0")),
+    "another source": replace(
+        TABLES,
+        parent=replace(SCORECARD, columns=(*SCORECARD.columns[:-1], replace(SCORECARD.columns[-1], source="c.other"))),
+    ),
+    "a column less": replace(TABLES, child=replace(SCORE, columns=SCORE.columns[:-1])),
+}
+
+
+@pytest.mark.parametrize("what", DECLARED)
+def test_files_that_were_read_under_another_declaration_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Rows that another condition left out would be taken for deleted ones."""
+    dataset = replace(dataset_named("here", PROCESS), slices_root=str(tmp_path))
+    store = SliceStore(dataset)
+    for step in (EXTRACT, ROWS):
+        write_slice(store, ONE, SNAPSHOT, step)
+    assert store.is_whole(ONE, 4)
+    monkeypatch.setattr(Cluster, "clickhouse_tables", DECLARED[what])
+    other = SliceStore(dataset)
+    with pytest.raises(MissingSliceError, match="declared other tables, columns or conditions: run scorecard_extract"):
+        other.extract_info(ONE, EXTRACT, 4)
+    assert not other.is_whole(ONE, 4)
 
 
 def test_files_appear_at_the_finish_and_not_before(tmp_path: Path) -> None:
