@@ -164,7 +164,8 @@ def test_a_run_is_silent_by_the_limit_of_its_cluster(own: Fleet, instance: Dagst
 
 
 def command(*arguments: str, **variables: str) -> tuple[int, str]:
-    environment = {"REINDEX_MODE": None, **variables}
+    # As wide as it takes, whatever the environment of the tests says.
+    environment = {"REINDEX_MODE": None, "COLUMNS": "250", **variables}
     answer = CliRunner().invoke(app, ["fleet", *arguments], env=environment)
     return answer.exit_code, answer.output
 
