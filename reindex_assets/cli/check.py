@@ -36,7 +36,7 @@ def check(
     As the nightly checks do: both engines are compared to the bit, and nothing is written to them. The UI, the alerts and the repair
     sensor see the results. 'verify' compares without recording anything.
 
-    Exit status: 0 every check is green, 1 a check is red, 2 could not tell.
+    Exit status: 0 every check is green, 1 a check is red or yellow, 2 could not tell.
     """
     opened = options.open_fleet(fleet)
     reports = reindex_range(

@@ -6,7 +6,6 @@ files that it assembles).
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import select
@@ -76,7 +75,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _say("[red]interrupted:[/red] run it again to continue")
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 sys.stdout.flush()
             # Threads that wait for an engine would keep the process, in silence, until it answers.
             os._exit(INTERRUPTED)

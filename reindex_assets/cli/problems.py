@@ -14,9 +14,9 @@ from reindex_assets.cli.render.terminal import open_console
 def problems(customer: options.Customer = None, as_json: options.Json = False, fleet: options.FleetFile = None) -> None:
     """Lists what is wrong now: what differs, since when, and what is being done about it.
 
-    As far as checks, sensors and runs have found it; no engine is asked. Failed runs are not listed: what they left wrong is.
+    As far as checks, sensors and runs have found it; no engine is asked. Failed runs are not listed: the alerts report them.
 
-    Exit status: 0 nothing, or only warnings, 1 something, 2 could not tell, for example because no daemon looks.
+    Exit status: 0 nothing, or only warnings, 1 something, 2 could not tell, for example because nobody looks.
     """
     opened = options.open_fleet(fleet)
     chosen = options.customers_of(opened, customer)

@@ -58,7 +58,7 @@ def reindex(
 ) -> None:
     """Makes ClickHouse equal to Postgres for some customers and days.
 
-    The runs appear in the Dagster UI. Exit status: 0 every check is green, 1 a check is red, 2 a run failed.
+    The runs appear in the Dagster UI. Exit status: 0 every check is green, 1 a check is red or yellow, 2 a run failed.
     """
     opened = options.open_fleet(fleet)
     config = {"dry_run": dry_run, "clean_up": clean_up, "allow_deletes": allow_deletes, "everything": everything}

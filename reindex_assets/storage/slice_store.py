@@ -87,6 +87,9 @@ class SliceStore:
             raise ConfigurationError(f"'slices: {root}' in the fleet file can't be opened: {error}") from error
         self._root = f"{base}/{dataset.cluster_name}/{dataset.kind.name}"
         self._tables = dataset.tables
+        # Each of a window's thousands of files is looked at.
+        self._what_is_read = _what_is_read(dataset.tables)
+        self._by_default = _what_is_read(TABLES)
 
     def path(self, item: Slice, step: str, table: Table) -> str:
         """The path of a slice's file."""
@@ -106,7 +109,7 @@ class SliceStore:
             _SNAPSHOT_KEY: str(extract.snapshot).encode(),
             _EXTRACT_KEY: extract.extract_id.encode(),
             _LAYOUT_KEY: str(shard_count).encode(),
-            _TABLES_KEY: _what_is_read(self._tables),
+            _TABLES_KEY: self._what_is_read,
         }
         schema = table.arrow_schema if step == EXTRACT else _SHARDS
         return SliceWriter(self, step, table, schema.with_metadata(metadata))
@@ -149,7 +152,7 @@ class SliceStore:
                 f"{'scorecard_extract' if step == EXTRACT else 'scorecard_extract and score_rows'} "
                 "of this partition first"
             ) from None
-        if metadata.get(_TABLES_KEY, _what_is_read(TABLES)) != _what_is_read(self._tables):
+        if metadata.get(_TABLES_KEY, self._by_default) != self._what_is_read:
             # Rows that another condition left out would be taken for deleted ones.
             raise MissingSliceError(
                 f"the {step} files of {item} were read while the fleet file declared other tables, columns or conditions: "

@@ -103,6 +103,8 @@ class BackgroundRun:
 
     def outcomes(self) -> Iterator[list[SliceOutcome] | Progress]:
         """Starts the work. Yields the outcomes of slices as they arrive, and the progress every `HEARTBEAT_SECONDS`."""
+        # A run that was interrupted while it waited for its slot begins nothing.
+        end_if_asked()
         self._thread.start()
         beat = time.monotonic()
         yield self._progress

@@ -126,10 +126,12 @@ class Automation:
             # A tick that has only started has no outcome yet.
             ended = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=ended)
-            if ticks and kind == "sensor":
+            # One that has not ended is a sign of life, too.
+            begun = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+            if begun and kind == "sensor":
                 patience = max(_SILENT_SECONDS, _SILENT_INTERVALS * intervals.get(where, 0))
-                if now - ticks[0].timestamp > patience:
-                    result.silent[where] = ticks[0].timestamp
+                if now - begun[0].timestamp > patience:
+                    result.silent[where] = begun[0].timestamp
             if ticks and ticks[0].status is TickStatus.FAILURE:
                 cause = cause_of(ticks[0].error) if ticks[0].error is not None else None
                 unreachable = cause is not None and cause.cls_name in _UNREACHABLE

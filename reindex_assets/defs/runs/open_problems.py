@@ -21,6 +21,7 @@ from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.rules import no_strays
 from reindex_assets.defs.history.repairs import ledger_of
 from reindex_assets.defs.history.runs_in_flight import runs_in_flight
+from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, checks_job_name, repair_sensor_name
 from reindex_assets.defs.runs.backfill_launch import daemon_is_alive
 from reindex_assets.drift.repair_policy import Repair, reason_to_wait
@@ -62,6 +63,7 @@ class OpenProblems:
 
 def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
     """What is wrong now, as far as checks, sensors and runs have found it. Asks no engine."""
+    hold_connections(instance)
     now = time.time()
     repository = build_defs(fleet).get_repository_def()
     automation = Automation.of(instance, repository, None)
