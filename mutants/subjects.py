@@ -28,7 +28,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "defs/checks/rules": ("defs/test_asset_checks.py", "defs/test_run_proofs.py"),
     "drift/watch": ("drift/test_watch.py", "drift/test_watch_turns.py", "drift/test_touched_conversations.py"),
     "drift/watch_state": ("drift/test_watch_turns.py", "drift/test_watch.py"),
-    "drift/unchanged": ("drift/test_unchanged.py",),
+    "drift/unchanged": ("drift/test_rewritten_parts.py", "drift/test_unchanged.py"),
     "drift/checkpoint_store": ("drift/test_unchanged.py", "drift/test_origin.py"),
     "drift/repair_policy": ("drift/test_repair_policy.py", "defs/test_repair_request.py"),
     "reindex/writer": (

@@ -35,10 +35,10 @@ from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import PROCESS, Slice
 from reindex_assets.reindex.job import Reindex, ReindexOptions
 from reindex_assets.reindex.writer import WriteOptions
-from reindex_assets_tests.drift.test_unchanged import prove, unread
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import silent_port, with_clickhouse
+from reindex_assets_tests.support.proving import prove, unread
 from reindex_assets_tests.support.proxies import Proxy
 from reindex_assets_tests.support.running import slices_of, with_shards
 from reindex_assets_tests.support.session_stack import CUSTOMERS

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,13 +17,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from psycopg2.extensions import connection as Connection
 
-from reindex_assets.clickhouse.shards import ShardSet
 from reindex_assets.comparison.comparison import Comparison
 from reindex_assets.config.default_tables import TABLES
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.drift.checkpoint_store import CheckpointStore
-from reindex_assets.drift.unchanged import Unchanged
-from reindex_assets.local.data.made_data import DataPlan, change_source, make_source
+from reindex_assets.local.data.made_data import change_source
 from reindex_assets.local.drift.plant import Drift, plant
 from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack.files_of_stack import CLUSTER
@@ -33,49 +30,20 @@ from reindex_assets.postgres.extract import QuarantinedRow, read_quarantined
 from reindex_assets.postgres.row_versions import read_table_versions
 from reindex_assets.postgres.session import SourceSession
 from reindex_assets.reindex.job import ReindexOptions
-from reindex_assets.reindex.pipeline import SliceOutcome
 from reindex_assets.reindex.writer import WriteOptions
 from reindex_assets.selection.groups import SliceGroup
 from reindex_assets.storage.slice_store import ROWS, SliceStore
 from reindex_assets_tests.support import application, running
 from reindex_assets_tests.support.application import Scorecard
 from reindex_assets_tests.support.hand_made_rows import add_scorecard, with_postgres
-from reindex_assets_tests.support.merges import merge_all, merge_over_a_dropped_part, no_merges
-from reindex_assets_tests.support.running import slices_of
+from reindex_assets_tests.support.merges import merge_all
+from reindex_assets_tests.support.proving import ITEM, PLAN, SLICES, prove, run, unchanged, unread, written_and_proved
 from reindex_assets_tests.support.session_stack import CUSTOMERS
-
-#: Across the end of a month.
-PLAN = DataPlan(CUSTOMERS, date(2026, 1, 30), days=4, scale=0.0008, seed=6)
-SLICES = slices_of(PLAN)
-#: In January, in the middle of nothing.
-ITEM = Slice("acme", date(2026, 1, 31))
-
-
-def prove(fleet: Fleet, slices: Sequence[Slice]) -> set[Slice]:
-    """Compares slices as the checks of a run do, and notes what is equal. Returns those slices."""
-    with Comparison(fleet.dataset(CLUSTER, PROCESS), with_checkpoint=True) as comparison:
-        parities = comparison.settled(slices, settle_seconds=0)
-    equal = {parity.slice for parity in parities if parity.sums_agree}
-    CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).update(set(slices) - equal, comparison.checkpoints)
-    return equal
-
-
-def run(fleet: Fleet, slices: Sequence[Slice] = SLICES, options: ReindexOptions | None = None) -> set[Slice]:
-    """One run; the slices that it has not read."""
-    return unread(running.reindex(fleet, slices, options))
-
-
-def unread(outcomes: Sequence[SliceOutcome]) -> set[Slice]:
-    return {outcome.slice for outcome in outcomes if outcome.unchanged is not None}
 
 
 @pytest.fixture
 def proven(clean: None, fleet: Fleet, source: Connection) -> Fleet:
-    """Everything written and proved equal."""
-    make_source(source, PLAN)
-    assert run(fleet) == set()
-    assert prove(fleet, SLICES) == set(SLICES)
-    return fleet
+    return written_and_proved(fleet, source)
 
 
 def test_nothing_is_read_of_what_nothing_has_touched_and_the_verdict_is_that_of_a_comparison(proven: Fleet) -> None:
@@ -214,105 +182,6 @@ def test_a_revision_that_changes_its_kind_has_its_slices_read_again(
     oracle.assert_equal(source, shard_clients, kind="process")
 
 
-def test_drift_in_clickhouse_has_the_slice_read_again(
-    proven: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    # One after the other: a mutation leaves doubt about a whole month, and would hide what another drift does not tell.
-    for drift in Drift:
-        with ExitStack() as merging:
-            if drift is Drift.DUPLICATED:
-                merging.enter_context(no_merges(shard_clients))
-            planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
-            found = {Slice(one.customer, one.day) for one in planted}
-            assert found
-            assert unchanged(proven).isdisjoint(found), drift
-        assert run(proven).isdisjoint(found), drift
-        # What a repair has superseded, and a duplicate, is folded away by a merge.
-        merge_all(shard_clients)
-        oracle.assert_equal(source, shard_clients, kind="process")
-        assert prove(proven, SLICES) == set(SLICES)
-        assert unchanged(proven) == set(SLICES)
-
-
-def test_after_a_deletion_only_what_it_has_touched_is_read_again(
-    proven: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    """A deletion rewrites every part of its month."""
-    plant(Drift.EXTRA, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
-    first = running.reindex(proven, SLICES)
-    assert running.reported(first).deleted > 0
-    assert unread(first) == set(SLICES) - {ITEM}
-    # As the checks of the run do.
-    assert prove(proven, [ITEM]) == {ITEM}
-
-    again = running.reindex(proven, SLICES)
-
-    assert running.reported(again).read == 0
-    assert unread(again) == set(SLICES)
-    oracle.assert_equal(source, shard_clients, kind="process")
-
-
-def test_what_changes_beside_a_deletion_in_the_same_month_is_noticed(
-    proven: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    """Each kind of drift in a slice, while a deletion in another one leaves doubt about the whole month."""
-    other = Slice("globex", ITEM.day)
-    for drift in Drift:
-        planted = plant(drift, shard_clients, ITEM.customer, ITEM.day, source=source, kind=PROCESS)
-        found = {Slice(one.customer, one.day) for one in planted}
-        for client in shard_clients:
-            client.command(f"DELETE FROM score WHERE customer = '{other.customer}' AND day = '{other.day}'")
-        assert unchanged(proven) == set(SLICES) - found - {other}, drift
-        run(proven)
-        merge_all(shard_clients)
-        oracle.assert_equal(source, shard_clients, kind="process")
-        assert prove(proven, SLICES) == set(SLICES)
-
-
-def test_a_checkpoint_without_checksums_counts_for_nothing_once_a_month_was_rewritten(
-    proven: Fleet, shard_clients: list[Client]
-) -> None:
-    """As a version before this one has left them."""
-    store = CheckpointStore(proven.dataset(CLUSTER, PROCESS))
-    without = [
-        replace(checkpoint, slices=tuple(replace(equal, shard_checksum=None) for equal in checkpoint.slices))
-        for checkpoint in store.load()
-    ]
-    store.update(SLICES, without)
-    assert unchanged(proven) == set(SLICES)
-    for client in shard_clients:
-        client.command("ALTER TABLE score DELETE IN PARTITION 202601 WHERE 0 SETTINGS mutations_sync = 1")
-    assert all(item.day.month == 2 for item in unchanged(proven))
-
-
-def test_merges_change_nothing(proven: Fleet, shard_clients: list[Client]) -> None:
-    merge_all(shard_clients)
-    assert run(proven) == set(SLICES)
-
-
-def test_rows_that_a_merge_leaves_out_are_missed(
-    proven: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    for client in shard_clients:
-        client.command("ALTER TABLE score DROP PARTITION 202601")
-    merge_all(shard_clients)
-    assert run(proven) == {item for item in SLICES if item.day.month == 2}
-    oracle.assert_equal(source, shard_clients, kind="process")
-
-
-def test_rows_that_go_with_a_dropped_part_are_missed_even_after_a_merge_over_the_gap(
-    proven: Fleet, source: Connection, shard_clients: list[Client]
-) -> None:
-    def prove_what_was_written() -> None:
-        assert prove(proven, SLICES) == set(SLICES)
-
-    # By the list alone nothing has happened but a merge: the rows must be counted.
-    lost = merge_over_a_dropped_part(source, shard_clients, SLICES, prove_what_was_written)
-    assert run(proven) == set(SLICES) - {lost}
-    merge_all(shard_clients)
-    oracle.assert_equal(source, shard_clients, kind="process")
-
-
 def test_rows_that_come_while_both_sides_are_compared_are_not_taken_for_proven(
     proven: Fleet, source: Connection, shard_clients: list[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,11 +313,3 @@ def test_whatever_happens_between_runs_each_of_them_leaves_both_sides_equal(
 def _edit(source: Connection, dice: random.Random) -> None:
     [card] = application.scorecards_of(source, dice.choice(SLICES))
     EDITS[dice.choice(["a scorecard's value", "a scorecard added", "a score's value", "a score deleted"])](source, card)
-
-
-def unchanged(fleet: Fleet) -> set[Slice]:
-    """The slices that a run would not read."""
-    cluster = fleet.clusters[CLUSTER]
-    with SourceSession(cluster.postgres) as session, ShardSet(cluster, "test") as shards:
-        look = Unchanged(session, shards, fleet.dataset(CLUSTER, PROCESS))
-        return set(look.among(SLICES, CheckpointStore(fleet.dataset(CLUSTER, PROCESS)).load()))

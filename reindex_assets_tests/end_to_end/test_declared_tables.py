@@ -29,10 +29,10 @@ from reindex_assets.local.oracle import compare as oracle
 from reindex_assets.local.stack import connections
 from reindex_assets.local.stack.files_of_stack import CLUSTER
 from reindex_assets.model import CHILD, PARENT, PROCESS
-from reindex_assets_tests.drift.test_unchanged import prove
 from reindex_assets_tests.support import running
 from reindex_assets_tests.support.datasets import watched_by
 from reindex_assets_tests.support.hand_made_rows import with_clickhouse
+from reindex_assets_tests.support.proving import prove
 from reindex_assets_tests.support.running import slices_of
 from reindex_assets_tests.support.session_stack import CUSTOMERS
 
