@@ -54,6 +54,7 @@ hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
 _MEMORY = Path("/dev/shm")
+_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,7 +132,7 @@ def _remove(directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(stacks_directory: Path) -> Iterator[LocalStack]:
+def stack(stacks_directory: Path, request: pytest.FixtureRequest) -> Iterator[LocalStack]:
     """The stack of the session, up, with its variables in the environment of this process.
 
     Its fleet file lists two of its four shards: what a run costs grows with them, and few faults need more.
@@ -140,10 +141,21 @@ def stack(stacks_directory: Path) -> Iterator[LocalStack]:
     stack.up(customers=CUSTOMERS, first_day=FIRST_DAY)
     shutil.copyfile(stack.fleet_path, whole_fleet_path(stack))
     list_shards(stack, 2)
+    variables = stack.environment()
+    request.config.stash[_ENVIRONMENT] = variables
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in stack.environment().items():
+        for name, value in variables.items():
             environment.setenv(name, value)
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def _without_the_stack_no_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without the stack has none of its variables, whether an earlier test has started it or not."""
+    if "stack" not in request.fixturenames:
+        for name, value in request.config.stash.get(_ENVIRONMENT, {}).items():
+            if os.environ.get(name) == value:
+                monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")

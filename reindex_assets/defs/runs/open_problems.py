@@ -123,13 +123,13 @@ def _of_dataset(
             return _run_words(runs[item])
         if check == no_strays.__name__:
             return "nobody repairs it automatically: reindex it"
+        if item not in repairs and not first <= item.day <= last:
+            return "nobody repairs it: the day is outside the look-back. Reindex it"
         is_given_up = item in repairs and repairs[item].given_up_at is not None
         if not is_watched and not is_given_up:
             return f"nobody repairs it: the sensor {repair_sensor_name(dataset)} is {'silent' if is_silent else 'off'}"
         if item in repairs:
             return _repair_words(repairs[item], dataset, now)
-        if not first <= item.day <= last:
-            return "nobody repairs it: the day is outside the look-back. Reindex it"
         return "the repair sensor compares it at its next tick"
 
     found = []
