@@ -1,6 +1,6 @@
 SELECT
     customer,
-    day, sum(sipHash64(
+    day, sum(cityHash64(
         customer,
         profile,
         template_type,

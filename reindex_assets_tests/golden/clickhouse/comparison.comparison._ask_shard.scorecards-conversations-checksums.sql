@@ -37,7 +37,7 @@ SELECT
         )),
         1, 8
     ))))) AS digest,
-    sum(sipHash64(
+    sum(cityHash64(
         customer,
         profile,
         template_type,
