@@ -84,10 +84,10 @@ def backfill(
     from reindex_assets.backfill.row_estimates import estimate_rows
     from reindex_assets.cli.render.backfill import Forecast, plan_json, print_plan
     from reindex_assets.defs.history.past_runs import limits_of, past_runs
+    from reindex_assets.defs.instance.daemon import daemon_is_alive
     from reindex_assets.defs.instance.opening import hold_connections, open_instance
     from reindex_assets.defs.runs.backfill_launch import (
         BackfillRequest,
-        daemon_is_alive,
         launch_backfill,
         plan_backfill,
     )

@@ -1,4 +1,7 @@
-"""The command `problems`: what is wrong now. What lives here: its arguments. What does not: gathering (defs/runs/open_problems.py)."""
+"""The command `problems`: what is wrong now.
+
+What lives here: its arguments. What does not: gathering (defs/automation/open_problems.py).
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,12 @@ def problems(customer: options.Customer = None, as_json: options.Json = False, f
     opened = options.open_fleet(fleet)
     chosen = options.customers_of(opened, customer)
     # Dagster takes seconds to import, so mistakes are reported before.
+    from reindex_assets.defs.automation.open_problems import open_problems
+    from reindex_assets.defs.build import build_defs
     from reindex_assets.defs.instance.opening import open_instance
-    from reindex_assets.defs.runs.open_problems import open_problems
 
     with open_instance() as instance:
-        found = open_problems(instance, opened)
+        found = open_problems(instance, opened, build_defs(opened).get_repository_def())
     # What stops a sensor concerns every customer.
     listed = [
         item

@@ -13,6 +13,7 @@ from reindex_assets.config.modes import Mode
 from reindex_assets.defs.assets.appeals import build_purge, build_purge_job
 from reindex_assets.defs.assets.reindex import build_assets
 from reindex_assets.defs.automation.alert_sensor import build_alert_sensor
+from reindex_assets.defs.automation.health import build_health_assets, build_health_checks, build_health_sensor
 from reindex_assets.defs.automation.repair_sensor import build_repair_sensor
 from reindex_assets.defs.automation.schedules import (
     build_all_job,
@@ -41,11 +42,13 @@ def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
         name: all_jobs[name] if scheduled is Mode.ALL else jobs[fleet.dataset(name, scheduled.kinds[0])]
         for name, scheduled in modes.items()
     }
-    return Definitions(
+    definitions = Definitions(
         assets=[
             *(build_assets(dataset) for dataset in datasets),
             *(build_purge(fleet, name) for name in names),
+            *build_health_assets(fleet),
         ],
+        asset_checks=[build_health_checks(fleet, lambda: definitions.get_repository_def())],
         jobs=[*jobs.values(), *all_jobs.values(), *checks_jobs.values(), *(build_purge_job(name) for name in names)],
         schedules=[
             *(build_daily_schedule(fleet, name, job) for name, job in daily.items()),
@@ -59,7 +62,9 @@ def build_defs(fleet: Fleet, mode: Mode | None = None) -> Definitions:
             *(build_repair_sensor(dataset, job) for dataset, job in jobs.items()),
             build_janitor(fleet),
             build_alert_sensor(fleet),
+            build_health_sensor(fleet),
         ],
         # A run is one streaming op, so a process for each step would only cost the time to start it.
         executor=in_process_executor,
     )
+    return definitions

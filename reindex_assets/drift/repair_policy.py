@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -260,5 +260,6 @@ def reason_to_wait(repair: Repair, now: float, rules: Watch) -> str | None:
     if repair.failed >= rules.attempts and repair.state == repair.tried:
         return f"given up after {repair.failed} repairs, and nothing has changed since"
     if repair.next_at(rules) > now:
-        return f"pause of {repair.next_at(rules) - now:.0f} s more after {repair.failed} failed repairs"
+        until = datetime.fromtimestamp(repair.next_at(rules), UTC)
+        return f"pause until {until:%H:%M:%S} UTC after {repair.failed} failed repairs"
     return None

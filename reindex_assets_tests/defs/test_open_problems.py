@@ -23,11 +23,12 @@ from reindex_assets.__main__ import app
 from reindex_assets.alerts.cursor import from_cursor
 from reindex_assets.alerts.problems import ProblemKind, Severity
 from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.defs.automation.open_problems import OpenProblem, open_problems
+from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData, TickStatus
 from reindex_assets.defs.history.repairs import RepairCursor
 from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, job_name, repair_sensor_name
 from reindex_assets.defs.keys.partitions import range_tags
-from reindex_assets.defs.runs.open_problems import OpenProblem, open_problems
 from reindex_assets.drift.repair_policy import Ledger, Repair
 from reindex_assets.model import CONVERSATION, PROCESS
 from reindex_assets_tests.support.alerting import Alerting, Automated, broken_sensor
@@ -112,7 +113,7 @@ def run_over(instance: DagsterInstance, day: date, status: DagsterRunStatus, **t
 
 
 def found(instance: DagsterInstance, fleet: Fleet) -> list[OpenProblem]:
-    return list(open_problems(instance, fleet).problems)
+    return list(open_problems(instance, fleet, build_defs(fleet).get_repository_def()).problems)
 
 
 def problems(fleet_file: Path, *arguments: str) -> Any:
@@ -176,7 +177,7 @@ def test_a_problem_says_what_is_being_done_about_it(alerting: Alerting) -> None:
     assert words[days[1]] == (
         "given up after 3 repairs, and nothing has changed since: correct the cause, then run 'reindex-assets repairs --again'"
     )
-    assert words[days[2]].startswith("waits: pause of ")
+    assert words[days[2]].startswith("waits: pause until ")
     assert words[days[3]] == f"under repair by run {repairing.run_id[:8]}"
     assert words[days[4]] == f"run {queued.run_id[:8]} is queued to reindex it"
     assert words[long_ago] == "nobody repairs it: the day is outside the look-back. Reindex it"
@@ -249,7 +250,7 @@ def test_where_no_daemon_looks_nothing_open_is_no_good_news(
     assert answer.exit_code == 2
     assert "No Dagster daemon is running" in answer.output
     assert f"the sensor {SENSOR} is off" in " ".join(answer.output.split())
-    monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: True)
     # A daemon that evaluates nothing is none.
     assert problems(fleet_file).exit_code == 2
     # The kind that the fleet's mode asks for is looked at; of the other one it is said that it isn't.
@@ -271,7 +272,7 @@ def test_a_sensor_that_is_on_and_not_evaluated_looks_for_nothing(
     alerting: Alerting, fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the code location can't be loaded: the daemon lives, and makes no ticks."""
-    monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: True)
     sensor = Automated(alerting.instance, OF_MODE)
     sensor.ticks(TickStatus.SKIPPED)
     assert problems(fleet_file).exit_code == 0
@@ -306,12 +307,12 @@ def test_what_no_run_repairs_by_itself_is_not_said_to_be_repaired(alerting: Aler
 def test_warnings_alone_are_listed_and_end_with_0(
     alerting: Alerting, fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reindex_assets.defs.runs.open_problems.daemon_is_alive", lambda instance: True)
+    monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: True)
     Automated(alerting.instance, OF_MODE)
     alerting.judge(False, key("acme", YESTERDAY), check="nothing_quarantined", severity=AssetCheckSeverity.WARN)
     answer = problems(fleet_file)
     assert answer.exit_code == 0, answer.output
     assert "nothing_quarantined (warning)" in answer.output
     assert "Open: 1 warning, on 1 customer-day." in answer.output
-    [item] = open_problems(alerting.instance, alerting.fleet).problems
+    [item] = found(alerting.instance, alerting.fleet)
     assert (item.severity, item.repair) == (Severity.WARNING, "")

@@ -16,7 +16,7 @@ from reindex_assets.alerts.problems import Problem, Severity
 from reindex_assets.cli.render.tables import print_line, printable
 
 if TYPE_CHECKING:
-    from reindex_assets.defs.runs.open_problems import OpenProblem
+    from reindex_assets.defs.automation.open_problems import OpenProblem
 
 #: Groups shown of a kind; --json has them all.
 _SHOWN = 40

@@ -1,7 +1,7 @@
 """What is wrong now, as the Dagster instance has it: red checks, failing sensors and schedules, and why.
 
 What lives here: reading that. What does not: what a problem is (alerts/problems.py), who is told (defs/automation/alert_sensor.py), and
-what is being done about it (defs/runs/open_problems.py).
+what is being done about it (defs/automation/open_problems.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reindex_assets.defs.dagster_private import (
     SerializableErrorInfo,
     TickStatus,
 )
-from reindex_assets.defs.keys.names import asset_key
+from reindex_assets.defs.keys.names import HEALTH_CHECK, asset_key
 from reindex_assets.model import Step
 
 #: Earlier results of a check that are read at once where one of its partitions is to be evaluated; older ones are asked for one by one.
@@ -51,7 +51,8 @@ def red_checks(
         AssetCheckKey(asset_key(dataset, Step.WRITE), check.name) for dataset in fleet.datasets() for check in CHECKS
     }
     if repository is not None:
-        keys |= set(repository.asset_graph.asset_check_keys)
+        # Those of the health assets repeat what the others say.
+        keys |= {key for key in repository.asset_graph.asset_check_keys if key.name != HEALTH_CHECK}
     storage = instance.event_log_storage
     red: dict[AssetCheckKey, set[str | None]] = defaultdict(set)
     planned: dict[AssetCheckKey, set[str | None]] = defaultdict(set)

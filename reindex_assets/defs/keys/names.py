@@ -43,6 +43,16 @@ def purge_asset_key(cluster_name: str) -> AssetKey:
     return AssetKey([cluster_name, "appeals_purge"])
 
 
+def health_key(cluster_name: str, kind_name: str) -> AssetKey:
+    """The key of the asset that says what is wrong in a dataset."""
+    return AssetKey([cluster_name, kind_name, "health"])
+
+
+#: The key of the asset that says what is wrong anywhere.
+FLEET_HEALTH = AssetKey(["fleet_health"])
+HEALTH_CHECK = "nothing_is_wrong"
+
+
 def purge_job_name(cluster_name: str) -> str:
     return f"purge_appeals_{_dagster_name(cluster_name)}"
 

@@ -34,11 +34,6 @@ from reindex_assets.errors import ConfigurationError
 from reindex_assets.model import Slice, Step, days_between
 from reindex_assets.selection.days import cut_range
 
-#: The daemon gives a sign of life every 30 s; Dagster itself considers it dead only after half an hour.
-_SILENT_SECONDS = 120
-#: Dagster's name of the daemon that makes the runs of backfills.
-_DAEMON = "BACKFILL"
-
 
 @dataclass(frozen=True, kw_only=True)
 class BackfillRequest:
@@ -121,12 +116,6 @@ def launch_backfill(
         stored.append(backfill)
         on_stored(len(stored))
     return stored
-
-
-def daemon_is_alive(instance: DagsterInstance) -> bool:
-    """Whether Dagster's daemon, which makes the runs of backfills, has given a sign of life lately."""
-    heartbeat = instance.get_daemon_heartbeats().get(_DAEMON)
-    return heartbeat is not None and time.time() - heartbeat.timestamp < _SILENT_SECONDS
 
 
 def _backfill(instance: DagsterInstance, graph: AssetGraph, name: str, since: int, batch: Batch) -> PartitionBackfill:

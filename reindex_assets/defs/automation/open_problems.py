@@ -10,22 +10,23 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RepositoryDefinition
 
 from reindex_assets.alerts.problems import OpenState, Problem, ProblemKind, Severity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.config.settings import Settings
 from reindex_assets.defs.automation.problems import Automation, Episode, episode_of, red_checks
-from reindex_assets.defs.build import build_defs
 from reindex_assets.defs.checks.rules import no_strays
 from reindex_assets.defs.history.repairs import ledger_of
 from reindex_assets.defs.history.runs_in_flight import runs_in_flight
+from reindex_assets.defs.instance.daemon import daemon_is_alive
 from reindex_assets.defs.instance.opening import hold_connections
 from reindex_assets.defs.keys.names import REPAIR_TAG, asset_key, checks_job_name, repair_sensor_name
-from reindex_assets.defs.runs.backfill_launch import daemon_is_alive
 from reindex_assets.drift.repair_policy import Repair, reason_to_wait
 from reindex_assets.model import Slice, Step
+
+NO_DAEMON = "No Dagster daemon is running: nothing is watched, checked or repaired, and this may be old."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +49,44 @@ class OpenProblem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenProblems:
-    """All open problems, the most urgent first, and why there may be more than are known.
+class Watched:
+    """Whether somebody looks for what is wrong in a dataset.
 
     Attributes:
-        is_current: whether everything that the fleet's mode asks for is looked at: by a daemon, and by a sensor or a schedule of checks.
-        notes: what is not watched.
+        is_wanted: the fleet's mode asks for it.
+        is_looked_at: by a sensor that is evaluated, or by a schedule of checks.
+        note: what is not watched; empty where the repair sensor looks.
     """
 
+    dataset: Dataset
+    is_wanted: bool
+    is_looked_at: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenProblems:
+    """All open problems, the most urgent first, and why there may be more than are known."""
+
     problems: tuple[OpenProblem, ...]
-    is_current: bool
-    notes: tuple[str, ...]
+    watched: tuple[Watched, ...]
+    has_daemon: bool
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that the fleet's mode asks for is looked at."""
+        return self.has_daemon and all(of.is_looked_at or not of.is_wanted for of in self.watched)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not watched."""
+        return (*(() if self.has_daemon else (NO_DAEMON,)), *(of.note for of in self.watched if of.note))
 
 
-def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
+def open_problems(instance: DagsterInstance, fleet: Fleet, repository: RepositoryDefinition) -> OpenProblems:
     """What is wrong now, as far as checks, sensors and runs have found it. Asks no engine."""
     hold_connections(instance)
     now = time.time()
-    repository = build_defs(fleet).get_repository_def()
     automation = Automation.of(instance, repository, None)
     red = red_checks(instance, repository, fleet, int(now))
     found = [
@@ -74,34 +95,40 @@ def open_problems(instance: DagsterInstance, fleet: Fleet) -> OpenProblems:
         )
         for problem, (state, detail) in automation.failing.items()
     ]
-    notes = []
-    is_current = daemon_is_alive(instance)
+    watched = []
     known = set[Problem]()
     for dataset in fleet.datasets():
-        sensor = f"sensor {repair_sensor_name(dataset)}"
-        silent = automation.silent.get(sensor)
-        watched = sensor in automation.running and silent is None
-        if silent is not None:
-            last = datetime.fromtimestamp(silent, UTC)
-            notes.append(
-                f"Nobody looks for drift in {dataset}: the {sensor} is on, and was last evaluated at {last:%Y-%m-%d %H:%M} UTC. Is its "
-                "code location loaded?"
-            )
-        elif not watched:
-            notes.append(f"Nobody looks for drift in {dataset}: the {sensor} is off.")
-        is_checked = f"schedule {checks_job_name(dataset)}_daily" in automation.running
-        in_mode = dataset.kind in fleet.rules(dataset.cluster_name, Settings().mode).mode.kinds
-        is_current = is_current and (watched or is_checked or not in_mode)
+        of = _watched(fleet, dataset, automation)
+        watched.append(of)
         of_dataset = {problem: state for problem, state in red.items() if problem.where == _asset(dataset)}
         known |= of_dataset.keys()
-        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=watched, is_silent=silent is not None)
+        silent = f"sensor {repair_sensor_name(dataset)}" in automation.silent
+        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=not of.note, is_silent=silent)
     # Of assets without partitions of ours.
     found += [_red(instance, problem, state) for problem, state in red.items() if problem not in known]
-    if not daemon_is_alive(instance):
-        notes.insert(0, "No Dagster daemon is running: nothing is watched, checked or repaired, and this may be old.")
     order = list(ProblemKind)
     found.sort(key=lambda item: (order.index(item.problem.kind), item.problem))
-    return OpenProblems(problems=tuple(found), is_current=is_current, notes=tuple(notes))
+    return OpenProblems(problems=tuple(found), watched=tuple(watched), has_daemon=daemon_is_alive(instance))
+
+
+def _watched(fleet: Fleet, dataset: Dataset, automation: Automation) -> Watched:
+    sensor = f"sensor {repair_sensor_name(dataset)}"
+    silent = automation.silent.get(sensor)
+    note = ""
+    if silent is not None:
+        last = datetime.fromtimestamp(silent, UTC)
+        note = (
+            f"Nobody looks for drift in {dataset}: the {sensor} is on, and was last evaluated at {last:%Y-%m-%d %H:%M} UTC. Is its "
+            "code location loaded?"
+        )
+    elif sensor not in automation.running:
+        note = f"Nobody looks for drift in {dataset}: the {sensor} is off."
+    return Watched(
+        dataset=dataset,
+        is_wanted=dataset.kind in fleet.rules(dataset.cluster_name, Settings().mode).mode.kinds,
+        is_looked_at=not note or f"schedule {checks_job_name(dataset)}_daily" in automation.running,
+        note=note,
+    )
 
 
 def _of_dataset(

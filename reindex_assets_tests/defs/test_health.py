@@ -1,0 +1,270 @@
+"""The assets `health`: their colour is that of all customers and days together, whatever was evaluated last.
+
+What lives here: the sensor's ticks, and the check executed by hand. What does not: what is wrong (defs/test_open_problems.py), and the
+pages that show it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    AssetKey,
+    AssetObservation,
+    DagsterInstance,
+    build_sensor_context,
+    instance_for_test,
+)
+
+from reindex_assets.config.fleet import Fleet, load_fleet
+from reindex_assets.defs.automation.health import build_health_sensor
+from reindex_assets.defs.build import build_defs
+from reindex_assets.defs.dagster_private import SensorInstigatorData, TickStatus
+from reindex_assets.defs.history.repairs import RepairCursor
+from reindex_assets.defs.keys.names import (
+    FLEET_HEALTH,
+    HEALTH_CHECK,
+    checks_job_name,
+    health_key,
+    repair_sensor_name,
+)
+from reindex_assets.drift.repair_policy import Ledger, Repair
+from reindex_assets.model import CONVERSATION, KINDS, PROCESS
+from reindex_assets_tests.support.alerting import Alerting, Automated, broken_sensor
+from reindex_assets_tests.support.datasets import dataset_named
+
+YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+BEFORE = YESTERDAY - timedelta(days=1)
+OURS, OTHER = health_key("local", PROCESS.name), health_key("local", CONVERSATION.name)
+FLEET = f"""\
+first_day: {YESTERDAY - timedelta(days=100)}
+look_back_days: 5
+mode: process
+clusters:
+  local:
+    postgres: {{host: nowhere.invalid, database: app, user: reader, password: {{env: NOWHERE}}}}
+    clickhouse: {{password: {{env: NOWHERE}}, shards: [{{host: nowhere.invalid}}]}}
+    customers: {{acme: {{}}, globex: {{}}}}
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(FLEET, encoding="utf-8")
+    return load_fleet(path)
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    # One file for all events, as the alerts read them in order.
+    events = {
+        "module": "dagster._core.storage.event_log",
+        "class": "ConsolidatedSqliteEventLogStorage",
+        "config": {"base_dir": str(tmp_path)},
+    }
+    monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: True)
+    # The usual one starts a process for each run.
+    logs = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    with instance_for_test(overrides={"event_log_storage": events, "compute_logs": logs}) as instance:
+        yield instance
+
+
+@dataclass
+class HealthLoop:
+    """The sensor as the daemon ticks it: its cursor is kept, and its events are stored."""
+
+    alerting: Alerting
+    cursor: str | None = None
+
+    def tick(self) -> dict[AssetKey, list[Any]]:
+        """What was stored, by asset."""
+        instance = self.alerting.instance
+        repository = build_defs(self.alerting.fleet).get_repository_def()
+        with build_sensor_context(instance, self.cursor, repository_def=repository) as context:
+            result = build_health_sensor(self.alerting.fleet).evaluate_tick(context)
+        assert not result.run_requests
+        self.cursor = result.cursor
+        events: dict[AssetKey, list[Any]] = {}
+        for event in result.asset_events:
+            instance.report_runless_asset_event(event)
+            events.setdefault(event.asset_key, []).append(event)
+        return events
+
+    def colour(self, asset: AssetKey) -> str:
+        """As Dagster keeps it."""
+        key = AssetCheckKey(asset, HEALTH_CHECK)
+        record = self.alerting.instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+        if record is None or record.evaluation is None:
+            return "grey"
+        if record.evaluation.passed:
+            return "green"
+        return "yellow" if record.evaluation.severity is AssetCheckSeverity.WARN else "red"
+
+
+@pytest.fixture
+def loop(fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> HealthLoop:
+    monkeypatch.setenv("REINDEX_ALERT_URLS", "")
+    return HealthLoop(Alerting(fleet, instance))
+
+
+def key(customer: str, day: date) -> str:
+    return f"{customer}|{day}"
+
+
+def watch(instance: DagsterInstance, *repairs: Repair) -> Automated:
+    """The repair sensor, switched on, with these unfinished repairs."""
+    sensor = Automated(instance, repair_sensor_name(dataset_named("local", PROCESS)))
+    cursor = RepairCursor(ledger=Ledger(repairs=repairs)).model_dump_json()
+    instance.update_instigator_state(sensor.state.with_data(SensorInstigatorData(cursor=cursor)))
+    return sensor
+
+
+def test_the_colour_is_that_of_all_partitions_whatever_was_evaluated_last(loop: HealthLoop) -> None:
+    watch(loop.alerting.instance)
+    loop.tick()
+    assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("green", "green")
+    loop.alerting.judge(False, key("acme", BEFORE))
+    # The last result of shard_writes, which gives it its colour in Dagster.
+    loop.alerting.judge(True, key("globex", YESTERDAY))
+    loop.tick()
+    assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("red", "red")
+    loop.alerting.judge(False, key("globex", BEFORE), check="nothing_quarantined", severity=AssetCheckSeverity.WARN)
+    loop.alerting.judge(True, key("acme", BEFORE))
+    loop.tick()
+    assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("yellow", "yellow")
+    loop.alerting.judge(True, key("globex", BEFORE), check="nothing_quarantined")
+    loop.tick()
+    assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("green", "green")
+
+
+def test_a_red_result_says_what_differs_since_when_and_what_is_being_done(loop: HealthLoop) -> None:
+    now = time.time()
+    repair = Repair(
+        customer="acme", day=BEFORE, seen_at=now - 7_200, differs="3 scores missing", evidence=(1,), state=1
+    )
+    watch(loop.alerting.instance, repair)
+    for day in (BEFORE, YESTERDAY):
+        loop.alerting.judge(False, key("globex", day))
+    seen, judged = loop.tick()[OURS]
+    assert isinstance(seen, AssetObservation)
+    assert isinstance(judged, AssetCheckEvaluation)
+    words = judged.description or ""
+    assert words.startswith("3 problems; ")
+    assert f"globex {BEFORE} to {YESTERDAY}" in words
+    assert "3 scores missing (the repair sensor requests its repair at its next tick)" in words
+    numbers = {name: value.value for name, value in judged.metadata.items() if name != "open"}
+    assert numbers.pop("oldest_hours") == pytest.approx(2, abs=0.1)
+    assert numbers == {"problems": 3, "warnings": 0, "customer_days": 3, "given_up": 0, "under_repair": 0}
+    rows = {record.data["what"]: record.data for record in judged.metadata["open"].value.records}  # type: ignore[union-attr]
+    assert len(rows) == 2
+    [of_acme] = (row for what, row in rows.items() if "acme" in what)
+    assert (of_acme["checks"], of_acme["differs"]) == ("drift", "3 scores missing")
+
+
+def test_where_nobody_looks_it_is_not_green(loop: HealthLoop) -> None:
+    [_, judged] = loop.tick()[OURS]
+    assert loop.colour(OURS) == "yellow"
+    assert "Nobody looks for drift in local, process" in (judged.description or "")
+    assert loop.colour(FLEET_HEALTH) == "yellow"
+    # A schedule of checks looks, too.
+    Automated(loop.alerting.instance, f"{checks_job_name(dataset_named('local', PROCESS))}_daily")
+    sensor = watch(loop.alerting.instance)
+    loop.tick()
+    assert loop.colour(OURS) == "green"
+    sensor.stop()
+    loop.tick()
+    assert loop.colour(OURS) == "yellow"
+
+
+def test_a_daemon_that_is_gone_is_said(loop: HealthLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch(loop.alerting.instance)
+    monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: False)
+    [_, judged] = loop.tick()[OURS]
+    assert "No Dagster daemon is running" in (judged.description or "")
+    assert loop.colour(FLEET_HEALTH) == "yellow"
+
+
+def test_a_kind_that_the_mode_leaves_out_has_no_colour_until_something_is_wrong(loop: HealthLoop) -> None:
+    watch(loop.alerting.instance)
+    assert [type(event) for event in loop.tick()[OTHER]] == [AssetObservation]
+    assert loop.colour(OTHER) == "grey"
+    asset = AssetKey(["local", CONVERSATION.name, "shard_writes"])
+    loop.alerting.judge(False, key("acme", YESTERDAY), asset=asset)
+    loop.tick()
+    assert (loop.colour(OTHER), loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("red", "green", "red")
+    loop.alerting.judge(True, key("acme", YESTERDAY), asset=asset)
+    loop.tick()
+    # Not green, as nobody looks.
+    assert (loop.colour(OTHER), loop.colour(FLEET_HEALTH)) == ("yellow", "green")
+
+
+def test_a_sensor_that_fails_makes_its_kind_red(loop: HealthLoop) -> None:
+    watch(loop.alerting.instance).ticks(TickStatus.FAILURE, broken_sensor)
+    [_, judged] = loop.tick()[OURS]
+    assert loop.colour(OURS) == "red"
+    assert "shard 2 of cluster local (127.0.0.1:9) did not answer" in (judged.description or "")
+    assert loop.colour(OTHER) == "grey"
+
+
+def test_only_news_are_stored_and_once_an_hour_everything(loop: HealthLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch(loop.alerting.instance)
+    assert set(loop.tick()) == {OURS, OTHER, FLEET_HEALTH}
+    assert loop.tick() == {}
+    loop.alerting.judge(False, key("acme", YESTERDAY))
+    assert set(loop.tick()) == {OURS, FLEET_HEALTH}
+    assert loop.tick() == {}
+    begun = time.time()
+    monkeypatch.setattr("reindex_assets.defs.automation.health.time.time", lambda: begun + 3_600)
+    assert set(loop.tick()) == {OURS, OTHER, FLEET_HEALTH}
+
+
+@pytest.mark.parametrize("cursor", ["", "{", "[1]", '{"local/process/health": 5}', json.dumps({"a": ["b", "c", 1]})])
+def test_a_damaged_cursor_has_everything_stored_again(loop: HealthLoop, cursor: str) -> None:
+    loop.cursor = cursor
+    assert set(loop.tick()) == {OURS, OTHER, FLEET_HEALTH}
+    assert loop.tick() == {}
+
+
+def test_the_check_can_be_executed_at_any_time(loop: HealthLoop) -> None:
+    watch(loop.alerting.instance)
+    loop.alerting.judge(False, key("acme", YESTERDAY))
+    definitions = build_defs(loop.alerting.fleet)
+    chosen = AssetCheckKey(OURS, HEALTH_CHECK)
+    result = definitions.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={chosen})
+    run = result.execute_in_process(instance=loop.alerting.instance)
+    assert run.success
+    [evaluation] = run.get_asset_check_evaluations()
+    assert (evaluation.asset_key, evaluation.passed) == (OURS, False)
+    assert loop.colour(OURS) == "red"
+    assert loop.colour(FLEET_HEALTH) == "grey"
+
+
+def test_the_alerts_do_not_report_it_again(loop: HealthLoop) -> None:
+    watch(loop.alerting.instance)
+    loop.alerting.tick()
+    loop.alerting.judge(False, key("acme", YESTERDAY))
+    loop.tick()
+    assert "; 1 open, " in loop.alerting.tick()
+    # Nor after a start from nothing, which reads the latest results.
+    fresh = Alerting(loop.alerting.fleet, loop.alerting.instance)
+    assert "; 1 open, " in fresh.tick()
+
+
+def test_every_kind_has_its_asset_below_its_lineage(fleet: Fleet) -> None:
+    graph = build_defs(fleet).resolve_asset_graph()
+    for kind in KINDS:
+        node = graph.get(health_key("local", kind.name))
+        assert node.parent_keys == {AssetKey(["local", kind.name, "shard_writes"])}
+        assert not node.is_executable
+    assert graph.get(FLEET_HEALTH).parent_keys == {OURS, OTHER}
