@@ -20,6 +20,7 @@ from reindex_assets.backfill.forecast import duration_words
 from reindex_assets.cli import options
 from reindex_assets.cli.group import Commands
 from reindex_assets.config.local_environment import DEFAULT_ROOT, environment_path
+from reindex_assets.config.modes import Mode
 from reindex_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -108,6 +109,40 @@ def status(root: Root = DEFAULT_ROOT) -> None:
     Console().print(_table(servers))
     if any(server.state != "running" for server in servers):
         raise typer.Exit(1)
+
+
+@local_app.command()
+def spoil(
+    customer: Annotated[str, typer.Option("--customer", metavar="NAME", help="The customer whose rows become wrong.")],
+    day: Annotated[date, typer.Option("--day", help="The UTC day.", **options.DAY)],
+    drift: Annotated[
+        str,
+        typer.Option(
+            "--drift",
+            metavar="KIND",
+            help="missing, extra, changed, duplicated, wrong_shard, stale_after_move, orphan_score or appeal.",
+        ),
+    ] = "changed",
+    kind: Annotated[
+        Mode, typer.Option("--kind", metavar="KIND", help="The scorecards: process or conversation.")
+    ] = Mode.PROCESS,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="Number of scorecards.")] = 1,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Makes rows in ClickHouse wrong, to watch how that is found and repaired."""
+    stack = _stack(root)
+    from reindex_assets.local.drift.plant import Drift
+    from reindex_assets.local.drift.spoil import spoil as plant
+
+    if drift not in list(Drift):
+        raise ConfigurationError(f"--drift {drift} is none of {', '.join(Drift)}")
+    if kind is Mode.ALL:
+        raise ConfigurationError("--kind all: choose process or conversation")
+    for planted in plant(stack, customer, day, Drift(drift), kind.kinds[0], count):
+        Console().print(
+            f"{planted.drift}: {planted.customer} {planted.day}, shard {planted.shard}: {planted.detail}",
+            soft_wrap=True,
+        )
 
 
 @local_app.command()

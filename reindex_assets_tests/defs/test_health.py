@@ -166,7 +166,7 @@ def test_a_red_result_says_what_differs_since_when_and_what_is_being_done(loop: 
     numbers = {name: value.value for name, value in judged.metadata.items() if name != "open"}
     assert numbers.pop("oldest_hours") == pytest.approx(2, abs=0.1)
     assert numbers == {"problems": 3, "warnings": 0, "customer_days": 3, "given_up": 0, "under_repair": 0}
-    rows = {record.data["what"]: record.data for record in judged.metadata["open"].value.records}  # type: ignore[union-attr]
+    rows = {record.data["where"]: record.data for record in judged.metadata["open"].value.records}  # type: ignore[union-attr]
     assert len(rows) == 2
     [of_acme] = (row for what, row in rows.items() if "acme" in what)
     assert (of_acme["checks"], of_acme["differs"]) == ("drift", "3 scores missing")

@@ -51,6 +51,7 @@ ELSEWHERE = {
     "worker": "defs/test_celery.py",
     "local up": "local/test_local_stack.py",
     "local down": "local/test_local_stack.py",
+    "local spoil": "local/test_spoil.py",
     "local reset": "local/test_local_stack.py",
 }
 #: Commands that end with 1, because of what they find; all others end with 0.

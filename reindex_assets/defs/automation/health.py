@@ -39,7 +39,7 @@ from dagster import (
     sensor,
 )
 
-from reindex_assets.alerts.message import grouped, one_line, plural
+from reindex_assets.alerts.message import Group, grouped, one_line, plural
 from reindex_assets.alerts.problems import ProblemKind, Severity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
@@ -73,7 +73,7 @@ _REPEAT_SECONDS = 3_600
 _LISTED, _NAMED = 100, 5
 #: What was stored of a state: its digest, when (epoch seconds), and whether it had a colour.
 Told = tuple[str, float, bool]
-_TABLE = TableSchema(columns=[TableColumn(name) for name in ("what", "checks", "since", "differs", "repair", "run_id")])
+_TABLE = TableSchema(columns=[TableColumn(name) for name in ("where", "differs", "repair", "since", "checks")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class Health:
         groups = grouped(by_problem)
         for group in groups[:_NAMED]:
             latest = by_problem[group.problems[-1]]
-            what = one_line(latest.what).rstrip(".") or latest.problem.check
-            parts.append(f"{group.title}: {what}" + (f" ({latest.repair})" if latest.repair else ""))
+            what = _differs(latest) or latest.problem.check
+            parts.append(f"{self._where(group)}: {what}" + (f" ({latest.repair})" if latest.repair else ""))
         if len(groups) > _NAMED:
             parts.append(f"and {len(groups) - _NAMED:,} more")
         return "; ".join([*parts, *(doubt.rstrip(".") for doubt in self.doubts)]) + "."
@@ -141,19 +141,26 @@ class Health:
         for group in grouped(by_problem)[:_LISTED]:
             latest = by_problem[group.problems[-1]]
             since = datetime.fromtimestamp(min(by_problem[problem].since for problem in group.problems), UTC)
-            records.append(
-                TableRecord(
-                    {
-                        "what": group.title,
-                        "checks": ", ".join(filter(None, group.checks)) or latest.problem.kind.value,
-                        "since": f"{since:%Y-%m-%d %H:%M} UTC",
-                        "differs": one_line(latest.what),
-                        "repair": latest.repair,
-                        "run_id": latest.run_id,
-                    }
-                )
-            )
+            columns = {
+                "where": self._where(group),
+                "differs": _differs(latest),
+                "repair": latest.repair,
+                "since": f"{since:%Y-%m-%d %H:%M} UTC",
+                "checks": ", ".join(filter(None, group.checks)) or latest.problem.kind.value,
+            }
+            records.append(TableRecord(columns))
         return records
+
+    def _where(self, group: Group) -> str:
+        """The customer and days; the asset, too, where there are several."""
+        if group.problems[0].of_automation:
+            return group.asset
+        return group.title if self.asset == FLEET_HEALTH else group.title.removeprefix(f"{group.asset}: ")
+
+
+def _differs(of: OpenProblem) -> str:
+    """What a check says begins with the customer and day, which stand beside it."""
+    return one_line(of.what.removeprefix(f"{of.problem.slice}: ")).rstrip(".")
 
 
 def healths(fleet: Fleet, found: OpenProblems) -> list[Health]:

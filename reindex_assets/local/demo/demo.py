@@ -101,7 +101,8 @@ def run_demo(console: Console, scale: float, days: int, shards: int) -> None:
         console,
         f"the Dagster UI on these data, http://{LOOPBACK}:{UI_PORT}: Lineage, then shard_writes",
         {
-            f"reindex --from {first} --to {last} --dry-run": "what a run would write: nothing",
+            f"local spoil --customer {customers[0]} --day {last}": "wrong rows again, as often as you like",
+            f"reindex --from {first} --to {last} --dry-run": "what a run would write",
             f"verify --from {first} --to {last} --json": "the comparison, for a program",
         },
     )
