@@ -41,8 +41,8 @@ _REMEDIES = {
         "'reindex-assets repairs --again', or materialize the partition again."
     ),
     ProblemKind.CHECK: (
-        "The automatic repair has not fixed this. Materialize the partitions again. If a check stays red after that, something else "
-        "writes wrong rows. Quarantined rows have to be corrected in Postgres."
+        "The automatic repair, if it is on, has not fixed this yet. Unless a repair is under way, materialize the partitions again. If a "
+        "check stays red after that, something else writes wrong rows. Quarantined rows have to be corrected in Postgres."
     ),
     ProblemKind.DRIFT: "Nothing yet: the repair sensor has seen it, and no check has. It is repaired as the line says.",
     ProblemKind.RUN: (

@@ -292,7 +292,7 @@ def test_a_message_names_what_where_why_and_the_remedy() -> None:
         "    run http://ui:3000/runs/0a1b2c3d-run",
     ]
     assert message.body.splitlines()[-1] == "Dagster UI: http://ui:3000"
-    assert "What to do: The automatic repair has not fixed this." in message.body
+    assert "What to do: The automatic repair, if it is on, has not fixed this yet." in message.body
 
 
 def test_without_the_address_of_the_ui_there_are_no_links() -> None:

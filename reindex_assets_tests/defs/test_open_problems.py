@@ -214,7 +214,7 @@ def test_the_command_shows_groups_of_days_and_ends_with_1(alerting: Alerting, fl
     )
     assert f"{YESTERDAY}: rows_agree says no" in words
     assert f"nobody repairs it: the sensor {SENSOR} is off" in words
-    assert "What to do: The automatic repair has not fixed this." in words
+    assert "What to do: The automatic repair, if it is on, has not fixed this yet." in words
     assert "Open: 3 problems, on 3 customer-days." in words
     of_globex = problems(fleet_file, "--customer", "globex")
     assert "acme" not in of_globex.output

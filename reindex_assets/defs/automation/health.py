@@ -94,7 +94,7 @@ class Health:
     @property
     def severity(self) -> AssetCheckSeverity:
         wrong = any(problem.severity is Severity.ERROR for problem in self.problems)
-        return AssetCheckSeverity.ERROR if wrong else AssetCheckSeverity.WARN
+        return AssetCheckSeverity.ERROR if wrong or self.passed else AssetCheckSeverity.WARN
 
     @property
     def digest(self) -> str:
