@@ -54,7 +54,7 @@ hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
 _MEMORY = Path("/dev/shm")
-_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
+_VARIABLES = pytest.StashKey[frozenset[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -142,7 +142,7 @@ def stack(stacks_directory: Path, request: pytest.FixtureRequest) -> Iterator[Lo
     shutil.copyfile(stack.fleet_path, whole_fleet_path(stack))
     list_shards(stack, 2)
     variables = stack.environment()
-    request.config.stash[_ENVIRONMENT] = variables
+    request.config.stash[_VARIABLES] = frozenset(variables)
     with pytest.MonkeyPatch.context() as environment:
         for name, value in variables.items():
             environment.setenv(name, value)
@@ -150,12 +150,12 @@ def stack(stacks_directory: Path, request: pytest.FixtureRequest) -> Iterator[Lo
 
 
 @pytest.fixture(autouse=True)
-def _without_the_stack_no_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test without the stack has none of its variables, whether an earlier test has started it or not."""
-    if "stack" not in request.fixturenames:
-        for name, value in request.config.stash.get(_ENVIRONMENT, {}).items():
-            if os.environ.get(name) == value:
-                monkeypatch.delenv(name)
+def _without_a_stack_no_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without a stack has none of its variables, whether an earlier test has started one or not."""
+    # Stacks other than the session's set the same names: what their fixtures set is theirs.
+    if not any("stack" in name.split("_") for name in request.fixturenames):
+        for name in request.config.stash.get(_VARIABLES, ()):
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")

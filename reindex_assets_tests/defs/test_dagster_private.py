@@ -232,7 +232,7 @@ def test_dagster_still_has_the_columns(table: str, user: str) -> None:
 
 
 def test_dagster_still_calls_things_by_these_names() -> None:
-    user = "reindex_assets/defs/runs/backfill_launch.py"
+    user = "reindex_assets/defs/instance/daemon.py"
     daemon = thing("dagster._daemon.daemon.BackfillDaemon", (user,)).daemon_type()  # type: ignore[attr-defined]
     assert f'_DAEMON = "{daemon}"' in product()[user], told(f"the backfill daemon is called {daemon}", (user,))
     user = "reindex_assets/defs/instance/opening.py"

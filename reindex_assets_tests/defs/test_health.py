@@ -20,7 +20,7 @@ from dagster import (
     AssetCheckKey,
     AssetCheckSeverity,
     AssetKey,
-    AssetObservation,
+    AssetMaterialization,
     DagsterInstance,
     build_sensor_context,
     instance_for_test,
@@ -157,7 +157,7 @@ def test_a_red_result_says_what_differs_since_when_and_what_is_being_done(loop: 
     for day in (BEFORE, YESTERDAY):
         loop.alerting.judge(False, key("globex", day))
     seen, judged = loop.tick()[OURS]
-    assert isinstance(seen, AssetObservation)
+    assert isinstance(seen, AssetMaterialization)
     assert isinstance(judged, AssetCheckEvaluation)
     words = judged.description or ""
     assert words.startswith("3 problems; ")
@@ -197,7 +197,7 @@ def test_a_daemon_that_is_gone_is_said(loop: HealthLoop, monkeypatch: pytest.Mon
 
 def test_a_kind_that_the_mode_leaves_out_has_no_colour_until_something_is_wrong(loop: HealthLoop) -> None:
     watch(loop.alerting.instance)
-    assert [type(event) for event in loop.tick()[OTHER]] == [AssetObservation]
+    assert [type(event) for event in loop.tick()[OTHER]] == [AssetMaterialization]
     assert loop.colour(OTHER) == "grey"
     asset = AssetKey(["local", CONVERSATION.name, "shard_writes"])
     loop.alerting.judge(False, key("acme", YESTERDAY), asset=asset)

@@ -235,7 +235,7 @@ def test_a_second_launch_does_only_what_is_left(fleet: Fleet, instance: DagsterI
 # --- whatever is killed
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("clean")
 def test_a_backfill_outlives_whatever_is_killed(
     instance: DagsterInstance, fleet: Fleet, source: Connection, shard_clients: list[Client], tmp_path: Path

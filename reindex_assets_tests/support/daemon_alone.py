@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 from dagster import DagsterEventType, DagsterInstance
 
-#: From the launch of a run to its first event: ten times what it takes when nothing else runs.
-START_SECONDS = 40
+#: From the launch of a run to its first event: twenty times what it takes when nothing else runs.
+START_SECONDS = 90
 _PID = re.compile(r"pid: (\d+)")
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 #: Far beyond what anything here takes on a busy machine: only what hangs takes as long.
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 450.0
 
 
 def until(

@@ -23,7 +23,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
-    AssetObservation,
+    AssetMaterialization,
     AssetSpec,
     DefaultSensorStatus,
     MetadataValue,
@@ -181,7 +181,7 @@ def healths(fleet: Fleet, found: OpenProblems) -> list[Health]:
 
 
 def build_health_assets(fleet: Fleet) -> list[AssetSpec]:
-    """The assets. Nothing materializes them: the sensor and the check store what they see."""
+    """The assets. No run materializes them: the sensor stores what it sees."""
     return [
         *(
             AssetSpec(
@@ -268,8 +268,8 @@ def build_health_sensor(fleet: Fleet) -> SensorDefinition:
     return health
 
 
-def _events(state: Health, *, was_judged: bool) -> Sequence[AssetObservation | AssetCheckEvaluation]:
-    seen = AssetObservation(state.asset, description=state.sentence, metadata=state.metadata)
+def _events(state: Health, *, was_judged: bool) -> Sequence[AssetMaterialization | AssetCheckEvaluation]:
+    seen = AssetMaterialization(state.asset, description=state.sentence, metadata=state.metadata)
     # What was red must not stay red because nobody looks any more.
     if not state.is_judged and not was_judged:
         return [seen]
