@@ -11,6 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from reindex_assets.config.local_environment import DEFAULT_ROOT
+from reindex_assets.errors import ConfigurationError
+
 
 def demo(
     scale: Annotated[
@@ -48,11 +51,27 @@ def demo(
 def dev(
     port: Annotated[int, typer.Option(metavar="PORT", help="Port of the Dagster UI, on loopback.")] = 3000,
 ) -> None:
-    """Opens the Dagster UI, with its daemon, on the local stack with data."""
-    from reindex_assets.local.demo.demo import ensure_data
-    from reindex_assets.local.stack.dagster_processes import dev_command
+    """Opens the Dagster UI, with its daemon, on the local stack with data.
 
-    ensure_data(Console())
-    # In place of this process: Ctrl-C and signals reach Dagster itself.
-    command = dev_command(port)
-    os.execv(command[0], command)
+    Ctrl-C ends Dagster; the stack's servers go on until 'reindex-assets local down'.
+    """
+    from reindex_assets.local.demo.demo import ensure_data
+    from reindex_assets.local.stack.dagster_lock import hold_for_dagster
+    from reindex_assets.local.stack.dagster_processes import dev_command
+    from reindex_assets.local.stack.processes import port_is_free
+
+    console = Console()
+    # Before anything is started.
+    with hold_for_dagster(DEFAULT_ROOT):
+        if not port_is_free(port):
+            raise ConfigurationError(
+                f"port {port} is in use: choose another one with --port, or end what listens there"
+            )
+        ensure_data(console)
+        console.print(
+            f"The Dagster UI: http://127.0.0.1:{port}. Ctrl-C ends it; PostgreSQL and the shards go on until 'reindex-assets local down'.",
+            soft_wrap=True,
+        )
+        # In place of this process: Ctrl-C and signals reach Dagster itself.
+        command = dev_command(port)
+        os.execv(command[0], command)

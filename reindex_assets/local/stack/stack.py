@@ -30,6 +30,7 @@ from reindex_assets.config.local_environment import (
 from reindex_assets.errors import ConfigurationError
 from reindex_assets.local.demo.fleet_plan import FleetPlan
 from reindex_assets.local.stack import files_of_stack as files
+from reindex_assets.local.stack.dagster_lock import dagster_lock_path, refuse_beside_dagster
 from reindex_assets.local.stack.files import exclusive_lock
 from reindex_assets.local.stack.files_of_stack import CLUSTER, Layout
 from reindex_assets.local.stack.postgres import LocalPostgres
@@ -103,15 +104,23 @@ class LocalStack:
             self._stop()
 
     def reset(self) -> None:
-        """Stops every server and removes what the stack has made in its directory, and nothing else."""
+        """Stops every server and removes what the stack has made in its directory, and nothing else.
+
+        Raises:
+            ConfigurationError: Dagster runs on it.
+        """
         if not self.root.exists():
             return
+        refuse_beside_dagster(self.root)
         with self._locked():
             self._stop()
             for name in ("postgres", "shards", "slices", "dagster"):
                 if (self.root / name).exists():
                     shutil.rmtree(self.root / name)
-            for path in (self.fleet_path, environment_path(self.root), self.root / "stack.json", self._lock_path):
+            for path in (
+                *(self.fleet_path, environment_path(self.root), self.root / "stack.json"),
+                *(dagster_lock_path(self.root), self._lock_path),
+            ):
                 path.unlink(missing_ok=True)
             # Other files in the directory stay, and the directory with them.
             with contextlib.suppress(OSError):
