@@ -54,7 +54,6 @@ hypothesis.settings.load_profile("patient")
 
 _PREFIX = "reindex-tests-"
 _MEMORY = Path("/dev/shm")
-_VARIABLES = pytest.StashKey[frozenset[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -132,7 +131,7 @@ def _remove(directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(stacks_directory: Path, request: pytest.FixtureRequest) -> Iterator[LocalStack]:
+def stack(stacks_directory: Path) -> Iterator[LocalStack]:
     """The stack of the session, up, with its variables in the environment of this process.
 
     Its fleet file lists two of its four shards: what a run costs grows with them, and few faults need more.
@@ -141,21 +140,17 @@ def stack(stacks_directory: Path, request: pytest.FixtureRequest) -> Iterator[Lo
     stack.up(customers=CUSTOMERS, first_day=FIRST_DAY)
     shutil.copyfile(stack.fleet_path, whole_fleet_path(stack))
     list_shards(stack, 2)
-    variables = stack.environment()
-    request.config.stash[_VARIABLES] = frozenset(variables)
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in variables.items():
+        for name, value in stack.environment().items():
             environment.setenv(name, value)
         yield stack
 
 
 @pytest.fixture(autouse=True)
-def _without_a_stack_no_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test without a stack has none of its variables, whether an earlier test has started one or not."""
-    # Stacks other than the session's set the same names: what their fixtures set is theirs.
+def _no_mode_of_others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without a stack has no operator's mode, whether an earlier test has started a stack or not."""
     if not any("stack" in name.split("_") for name in request.fixturenames):
-        for name in request.config.stash.get(_VARIABLES, ()):
-            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv("REINDEX_MODE", raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,61 +22,40 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     DagsterInstance,
+    DagsterRunStatus,
     build_sensor_context,
-    instance_for_test,
 )
 
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.automation.health import build_health_sensor
 from reindex_assets.defs.build import build_defs
-from reindex_assets.defs.dagster_private import SensorInstigatorData, TickStatus
-from reindex_assets.defs.history.repairs import RepairCursor
+from reindex_assets.defs.dagster_private import TickStatus
 from reindex_assets.defs.keys.names import (
     FLEET_HEALTH,
     HEALTH_CHECK,
     checks_job_name,
     health_key,
-    repair_sensor_name,
 )
-from reindex_assets.drift.repair_policy import Ledger, Repair
+from reindex_assets.drift.repair_policy import Repair
 from reindex_assets.model import CONVERSATION, KINDS, PROCESS
 from reindex_assets_tests.support.alerting import Alerting, Automated, broken_sensor
 from reindex_assets_tests.support.datasets import dataset_named
+from reindex_assets_tests.support.problem_places import BEFORE, FLEET, YESTERDAY, instance_in, key, remember, run_over
 
-YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
-BEFORE = YESTERDAY - timedelta(days=1)
 OURS, OTHER = health_key("local", PROCESS.name), health_key("local", CONVERSATION.name)
-FLEET = f"""\
-first_day: {YESTERDAY - timedelta(days=100)}
-look_back_days: 5
-mode: process
-clusters:
-  local:
-    postgres: {{host: nowhere.invalid, database: app, user: reader, password: {{env: NOWHERE}}}}
-    clickhouse: {{password: {{env: NOWHERE}}, shards: [{{host: nowhere.invalid}}]}}
-    customers: {{acme: {{}}, globex: {{}}}}
-"""
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     path = tmp_path / "fleet.yaml"
-    path.write_text(FLEET, encoding="utf-8")
+    path.write_text(f"mode: process\n{FLEET}", encoding="utf-8")
     return load_fleet(path)
 
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    # One file for all events, as the alerts read them in order.
-    events = {
-        "module": "dagster._core.storage.event_log",
-        "class": "ConsolidatedSqliteEventLogStorage",
-        "config": {"base_dir": str(tmp_path)},
-    }
     monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: True)
-    # The usual one starts a process for each run.
-    logs = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    with instance_for_test(overrides={"event_log_storage": events, "compute_logs": logs}) as instance:
+    with instance_in(tmp_path) as instance:
         yield instance
 
 
@@ -118,20 +97,8 @@ def loop(fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatc
     return HealthLoop(Alerting(fleet, instance))
 
 
-def key(customer: str, day: date) -> str:
-    return f"{customer}|{day}"
-
-
-def watch(instance: DagsterInstance, *repairs: Repair) -> Automated:
-    """The repair sensor, switched on, with these unfinished repairs."""
-    sensor = Automated(instance, repair_sensor_name(dataset_named("local", PROCESS)))
-    cursor = RepairCursor(ledger=Ledger(repairs=repairs)).model_dump_json()
-    instance.update_instigator_state(sensor.state.with_data(SensorInstigatorData(cursor=cursor)))
-    return sensor
-
-
 def test_the_colour_is_that_of_all_partitions_whatever_was_evaluated_last(loop: HealthLoop) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     loop.tick()
     assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("green", "green")
     loop.alerting.judge(False, key("acme", BEFORE))
@@ -153,7 +120,7 @@ def test_a_red_result_says_what_differs_since_when_and_what_is_being_done(loop: 
     repair = Repair(
         customer="acme", day=BEFORE, seen_at=now - 7_200, differs="3 scores missing", evidence=(1,), state=1
     )
-    watch(loop.alerting.instance, repair)
+    remember(loop.alerting.instance, repair)
     for day in (BEFORE, YESTERDAY):
         loop.alerting.judge(False, key("globex", day))
     seen, judged = loop.tick()[OURS]
@@ -172,6 +139,41 @@ def test_a_red_result_says_what_differs_since_when_and_what_is_being_done(loop: 
     assert (of_acme["checks"], of_acme["differs"]) == ("drift", "3 scores missing")
 
 
+def test_what_a_run_is_about_to_mend_is_counted_as_such(loop: HealthLoop) -> None:
+    remember(loop.alerting.instance)
+    for day in (BEFORE, YESTERDAY):
+        loop.alerting.judge(False, key("acme", day))
+    run = run_over(loop.alerting.instance, BEFORE, DagsterRunStatus.STARTED)
+    [_, judged] = loop.tick()[OURS]
+    assert judged.metadata["under_repair"].value == 1
+    assert f"under reindex by run {run.run_id[:8]}" in str(judged.metadata["open"].value)
+
+
+def test_of_more_red_checks_than_a_tick_can_look_up_it_is_said_that_they_are_red(
+    loop: HealthLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reindex_assets.defs.automation.health._MOST_DETAILS", 1)
+    remember(loop.alerting.instance)
+    for customer in ("acme", "globex"):
+        loop.alerting.judge(False, key(customer, YESTERDAY))
+    [_, judged] = loop.tick()[OURS]
+    words = judged.description or ""
+    assert words.startswith("2 problems; ")
+    assert f"acme {YESTERDAY}: rows_agree says no" in words
+    assert f"globex {YESTERDAY}: rows_agree (" in words
+
+
+def test_a_customer_who_has_left_and_a_day_that_is_no_partition_any_more_make_nothing_red(loop: HealthLoop) -> None:
+    remember(loop.alerting.instance)
+    loop.alerting.judge(False, key("initech", YESTERDAY))
+    loop.alerting.judge(False, key("acme", YESTERDAY - timedelta(days=200)))
+    loop.tick()
+    assert (loop.colour(OURS), loop.colour(FLEET_HEALTH)) == ("green", "green")
+    loop.alerting.judge(False, key("acme", YESTERDAY - timedelta(days=99)))
+    loop.tick()
+    assert loop.colour(OURS) == "red"
+
+
 def test_where_nobody_looks_it_is_not_green(loop: HealthLoop) -> None:
     [_, judged] = loop.tick()[OURS]
     assert loop.colour(OURS) == "yellow"
@@ -179,7 +181,7 @@ def test_where_nobody_looks_it_is_not_green(loop: HealthLoop) -> None:
     assert loop.colour(FLEET_HEALTH) == "yellow"
     # A schedule of checks looks, too.
     Automated(loop.alerting.instance, f"{checks_job_name(dataset_named('local', PROCESS))}_daily")
-    sensor = watch(loop.alerting.instance)
+    sensor = remember(loop.alerting.instance)
     loop.tick()
     assert loop.colour(OURS) == "green"
     sensor.stop()
@@ -188,7 +190,7 @@ def test_where_nobody_looks_it_is_not_green(loop: HealthLoop) -> None:
 
 
 def test_a_daemon_that_is_gone_is_said(loop: HealthLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     monkeypatch.setattr("reindex_assets.defs.automation.open_problems.daemon_is_alive", lambda instance: False)
     [_, judged] = loop.tick()[OURS]
     assert "No Dagster daemon is running" in (judged.description or "")
@@ -196,7 +198,7 @@ def test_a_daemon_that_is_gone_is_said(loop: HealthLoop, monkeypatch: pytest.Mon
 
 
 def test_a_kind_that_the_mode_leaves_out_has_no_colour_until_something_is_wrong(loop: HealthLoop) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     assert [type(event) for event in loop.tick()[OTHER]] == [AssetMaterialization]
     assert loop.colour(OTHER) == "grey"
     asset = AssetKey(["local", CONVERSATION.name, "shard_writes"])
@@ -210,7 +212,7 @@ def test_a_kind_that_the_mode_leaves_out_has_no_colour_until_something_is_wrong(
 
 
 def test_a_sensor_that_fails_makes_its_kind_red(loop: HealthLoop) -> None:
-    watch(loop.alerting.instance).ticks(TickStatus.FAILURE, broken_sensor)
+    remember(loop.alerting.instance).ticks(TickStatus.FAILURE, broken_sensor)
     [_, judged] = loop.tick()[OURS]
     assert loop.colour(OURS) == "red"
     assert "shard 2 of cluster local (127.0.0.1:9) did not answer" in (judged.description or "")
@@ -218,7 +220,7 @@ def test_a_sensor_that_fails_makes_its_kind_red(loop: HealthLoop) -> None:
 
 
 def test_only_news_are_stored_and_once_an_hour_everything(loop: HealthLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     assert set(loop.tick()) == {OURS, OTHER, FLEET_HEALTH}
     assert loop.tick() == {}
     loop.alerting.judge(False, key("acme", YESTERDAY))
@@ -237,7 +239,7 @@ def test_a_damaged_cursor_has_everything_stored_again(loop: HealthLoop, cursor: 
 
 
 def test_the_check_can_be_executed_at_any_time(loop: HealthLoop) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     loop.alerting.judge(False, key("acme", YESTERDAY))
     definitions = build_defs(loop.alerting.fleet)
     chosen = AssetCheckKey(OURS, HEALTH_CHECK)
@@ -251,7 +253,7 @@ def test_the_check_can_be_executed_at_any_time(loop: HealthLoop) -> None:
 
 
 def test_the_alerts_do_not_report_it_again(loop: HealthLoop) -> None:
-    watch(loop.alerting.instance)
+    remember(loop.alerting.instance)
     loop.alerting.tick()
     loop.alerting.judge(False, key("acme", YESTERDAY))
     loop.tick()

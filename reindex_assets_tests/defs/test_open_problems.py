@@ -10,13 +10,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import AssetCheckSeverity, DagsterInstance, DagsterRun, DagsterRunStatus
-from dagster._core.test_utils import create_run_for_test, instance_for_test
+from dagster import AssetCheckSeverity, DagsterInstance, DagsterRunStatus
 from typer.testing import CliRunner
 
 from reindex_assets.__main__ import app
@@ -25,29 +24,25 @@ from reindex_assets.alerts.problems import ProblemKind, Severity
 from reindex_assets.config.fleet import Fleet, load_fleet
 from reindex_assets.defs.automation.open_problems import OpenProblem, open_problems
 from reindex_assets.defs.build import build_defs
-from reindex_assets.defs.dagster_private import InstigatorType, SensorInstigatorData, TickStatus
-from reindex_assets.defs.history.repairs import RepairCursor
-from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, job_name, repair_sensor_name
-from reindex_assets.defs.keys.partitions import range_tags
-from reindex_assets.drift.repair_policy import Ledger, Repair
-from reindex_assets.model import CONVERSATION, PROCESS
+from reindex_assets.defs.dagster_private import InstigatorType, TickStatus
+from reindex_assets.defs.keys.names import REPAIR_TAG, checks_job_name, repair_sensor_name
+from reindex_assets.drift.repair_policy import Repair
+from reindex_assets.model import CONVERSATION
 from reindex_assets_tests.support.alerting import Alerting, Automated, broken_sensor
 from reindex_assets_tests.support.datasets import dataset_named
+from reindex_assets_tests.support.problem_places import (
+    BEFORE,
+    FLEET,
+    SENSOR,
+    YESTERDAY,
+    instance_in,
+    key,
+    remember,
+    run_over,
+)
 
-YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
-BEFORE = YESTERDAY - timedelta(days=1)
-SENSOR = repair_sensor_name(dataset_named("local", PROCESS))
 #: The fleet's mode is that of a file that doesn't say.
 OF_MODE = repair_sensor_name(dataset_named("local", CONVERSATION))
-FLEET = f"""\
-first_day: {YESTERDAY - timedelta(days=100)}
-look_back_days: 5
-clusters:
-  local:
-    postgres: {{host: nowhere.invalid, database: app, user: reader, password: {{env: NOWHERE}}}}
-    clickhouse: {{password: {{env: NOWHERE}}, shards: [{{host: nowhere.invalid}}]}}
-    customers: {{acme: {{}}, globex: {{}}}}
-"""
 
 
 @pytest.fixture
@@ -64,13 +59,7 @@ def fleet(fleet_file: Path) -> Fleet:
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    # One file for all events, as the alerts read them in order.
-    events = {
-        "module": "dagster._core.storage.event_log",
-        "class": "ConsolidatedSqliteEventLogStorage",
-        "config": {"base_dir": str(tmp_path)},
-    }
-    with instance_for_test(overrides={"event_log_storage": events}) as instance:
+    with instance_in(tmp_path) as instance:
         monkeypatch.setattr(
             "reindex_assets.defs.instance.opening.open_instance", lambda: contextlib.nullcontext(instance)
         )
@@ -85,31 +74,9 @@ def alerting(fleet: Fleet, instance: DagsterInstance, monkeypatch: pytest.Monkey
     return alerting
 
 
-def key(customer: str, day: date) -> str:
-    return f"{customer}|{day}"
-
-
 def repair_of(day: date, **changes: Any) -> Repair:
     known = {"customer": "acme", "day": day, "seen_at": time.time(), "differs": "3 scores missing", "evidence": (1,)}
     return Repair(**{**known, "state": 1, **changes})
-
-
-def remember(instance: DagsterInstance, *repairs: Repair) -> Automated:
-    """The repair sensor, switched on, with these unfinished repairs."""
-    sensor = Automated(instance, SENSOR)
-    cursor = RepairCursor(ledger=Ledger(repairs=repairs)).model_dump_json()
-    instance.update_instigator_state(sensor.state.with_data(SensorInstigatorData(cursor=cursor)))
-    return sensor
-
-
-def run_over(instance: DagsterInstance, day: date, status: DagsterRunStatus, **tags: str) -> DagsterRun:
-    run: DagsterRun = create_run_for_test(
-        instance,
-        job_name=job_name(dataset_named("local", PROCESS)),
-        status=status,
-        tags={**range_tags(["acme"], day, day), **tags},
-    )
-    return run
 
 
 def found(instance: DagsterInstance, fleet: Fleet) -> list[OpenProblem]:

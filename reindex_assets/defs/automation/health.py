@@ -40,7 +40,7 @@ from dagster import (
 )
 
 from reindex_assets.alerts.message import Group, grouped, one_line, plural
-from reindex_assets.alerts.problems import ProblemKind, Severity
+from reindex_assets.alerts.problems import Problem, ProblemKind, Severity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
 from reindex_assets.defs.automation.open_problems import NO_DAEMON, OpenProblem, OpenProblems, open_problems
@@ -69,6 +69,8 @@ _CHECK_DESCRIPTION = (
 )
 #: An unchanged state is stored again after so many seconds: the plots go on, and one sees that somebody still looks.
 _REPEAT_SECONDS = 3_600
+#: Red checks whose history a tick reads: three questions each, and Dagster ends a tick after 60 s.
+_MOST_DETAILS = 300
 #: Groups of days in the table, and in the check's own words.
 _LISTED, _NAMED = 100, 5
 #: What was stored of a state: its digest, when (epoch seconds), and whether it had a colour.
@@ -115,7 +117,8 @@ class Health:
         for group in groups[:_NAMED]:
             latest = by_problem[group.problems[-1]]
             what = _differs(latest) or latest.problem.check
-            parts.append(f"{self._where(group)}: {what}" + (f" ({latest.repair})" if latest.repair else ""))
+            repair = _repair(group, by_problem)
+            parts.append(f"{self._where(group)}: {what}" + (f" ({repair})" if repair else ""))
         if len(groups) > _NAMED:
             parts.append(f"and {len(groups) - _NAMED:,} more")
         return "; ".join([*parts, *(doubt.rstrip(".") for doubt in self.doubts)]) + "."
@@ -130,7 +133,7 @@ class Health:
             "warnings": len(self.problems) - errors,
             "customer_days": len(slices),
             "given_up": sum(of.problem.kind is ProblemKind.GIVEN_UP for of in self.problems),
-            "under_repair": sum(bool(of.repair and of.run_id) for of in self.problems),
+            "under_repair": sum(of.is_under_way for of in self.problems),
             "oldest_hours": round((time.time() - oldest) / 3_600, 2) if oldest else 0.0,
         }
         return {**({"open": MetadataValue.table(self._records(), _TABLE)} if self.problems else {}), **numbers}
@@ -144,7 +147,7 @@ class Health:
             columns = {
                 "where": self._where(group),
                 "differs": _differs(latest),
-                "repair": latest.repair,
+                "repair": _repair(group, by_problem),
                 "since": f"{since:%Y-%m-%d %H:%M} UTC",
                 "checks": ", ".join(filter(None, group.checks)) or latest.problem.kind.value,
             }
@@ -161,6 +164,11 @@ class Health:
 def _differs(of: OpenProblem) -> str:
     """What a check says begins with the customer and day, which stand beside it."""
     return one_line(of.what.removeprefix(f"{of.problem.slice}: ")).rstrip(".")
+
+
+def _repair(group: Group, by_problem: Mapping[Problem, OpenProblem]) -> str:
+    """What is being done about the days of a group, which may differ."""
+    return "; ".join(dict.fromkeys(filter(None, (by_problem[problem].repair for problem in group.problems))))
 
 
 def healths(fleet: Fleet, found: OpenProblems) -> list[Health]:
@@ -250,7 +258,11 @@ def build_health_sensor(fleet: Fleet) -> SensorDefinition:
         assert context.repository_def is not None, "Dagster gives a sensor its repository"
         now = time.time()
         stored = _read_cursor(context.cursor)
-        states = healths(fleet, open_problems(context.instance, fleet, context.repository_def))
+        location = context.code_location_origin
+        found = open_problems(
+            context.instance, fleet, context.repository_def, location.location_name if location else None, _MOST_DETAILS
+        )
+        states = healths(fleet, found)
         news = {state.asset.to_user_string(): state for state in states if _is_news(state, stored, now)}
         kept = {path: stored[path] for state in states if (path := state.asset.to_user_string()) in stored}
         told = {path: (state.digest, now, state.is_judged) for path, state in news.items()}

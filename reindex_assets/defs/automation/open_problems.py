@@ -38,6 +38,7 @@ class OpenProblem:
         what: what is wrong, as a sentence.
         repair: what is being done about it; empty where nothing can be done automatically.
         run_id: the run to look at; empty if there is none.
+        is_under_way: a run that may mend it is queued or running.
     """
 
     problem: Problem
@@ -46,6 +47,7 @@ class OpenProblem:
     what: str
     repair: str = ""
     run_id: str = ""
+    is_under_way: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,29 @@ class OpenProblems:
         return (*(() if self.has_daemon else (NO_DAEMON,)), *(of.note for of in self.watched if of.note))
 
 
-def open_problems(instance: DagsterInstance, fleet: Fleet, repository: RepositoryDefinition) -> OpenProblems:
-    """What is wrong now, as far as checks, sensors and runs have found it. Asks no engine."""
+def open_problems(
+    instance: DagsterInstance,
+    fleet: Fleet,
+    repository: RepositoryDefinition,
+    location_name: str | None = None,
+    most_details: int | None = None,
+) -> OpenProblems:
+    """What is wrong now, as far as checks, sensors and runs have found it. Asks no engine.
+
+    Args:
+        location_name: of whose sensors and schedules it is; None is any.
+        most_details: red checks of which it is looked up since when they are red and what they say; None is all. Of more, only that
+            they are red.
+    """
     hold_connections(instance)
     now = time.time()
-    automation = Automation.of(instance, repository, None)
-    red = red_checks(instance, repository, fleet, int(now))
+    automation = Automation.of(instance, repository, location_name)
+    red = {
+        problem: state
+        for problem, state in sorted(red_checks(instance, repository, fleet, int(now)).items())
+        if _exists(problem, fleet)
+    }
+    detailed = set(list(red)[:most_details])
     found = [
         OpenProblem(
             problem=problem, severity=state.severity, since=state.since, what=detail.sentence, run_id=detail.run_id
@@ -103,12 +122,20 @@ def open_problems(instance: DagsterInstance, fleet: Fleet, repository: Repositor
         of_dataset = {problem: state for problem, state in red.items() if problem.where == _asset(dataset)}
         known |= of_dataset.keys()
         silent = f"sensor {repair_sensor_name(dataset)}" in automation.silent
-        found += _of_dataset(instance, dataset, of_dataset, now, is_watched=not of.note, is_silent=silent)
+        found += _of_dataset(instance, dataset, of_dataset, detailed, now, is_watched=not of.note, is_silent=silent)
     # Of assets without partitions of ours.
-    found += [_red(instance, problem, state) for problem, state in red.items() if problem not in known]
+    found += [_red(instance, problem, state, detailed) for problem, state in red.items() if problem not in known]
     order = list(ProblemKind)
     found.sort(key=lambda item: (order.index(item.problem.kind), item.problem))
     return OpenProblems(problems=tuple(found), watched=tuple(watched), has_daemon=daemon_is_alive(instance))
+
+
+def _exists(problem: Problem, fleet: Fleet) -> bool:
+    """Whether its partition still is one. Dagster keeps the results of customers that have left the fleet file, and nothing mends them."""
+    for dataset in fleet.datasets():
+        if problem.where == _asset(dataset) and problem.slice is not None:
+            return problem.slice.customer in dataset.customers and problem.slice.day >= dataset.first_day
+    return True
 
 
 def _watched(fleet: Fleet, dataset: Dataset, automation: Automation) -> Watched:
@@ -135,6 +162,7 @@ def _of_dataset(
     instance: DagsterInstance,
     dataset: Dataset,
     red: dict[Problem, OpenState],
+    detailed: set[Problem],
     now: float,
     *,
     is_watched: bool,
@@ -166,27 +194,35 @@ def _of_dataset(
         automatic = item is not None and state.severity is Severity.ERROR
         if item is not None and automatic:
             seen.add(item)
-        found.append(
-            _red(instance, problem, state, being_done(item, problem.check) if item is not None and automatic else "")
-        )
-    for item, repair in repairs.items():
+        repair = being_done(item, problem.check) if item is not None and automatic else ""
+        found.append(_red(instance, problem, state, detailed, repair, is_under_way=item in runs))
+    for item, unfinished in repairs.items():
         if item not in seen:
             drift = Problem(ProblemKind.DRIFT, _asset(dataset), "", item.partition_key)
             found.append(
                 OpenProblem(
                     problem=drift,
                     severity=Severity.ERROR,
-                    since=repair.seen_at,
-                    what=repair.differs,
+                    since=unfinished.seen_at,
+                    what=unfinished.differs,
                     repair=being_done(item),
                     run_id=runs[item].run_id if item in runs else "",
+                    is_under_way=item in runs,
                 )
             )
     return found
 
 
-def _red(instance: DagsterInstance, problem: Problem, state: OpenState, repair: str = "") -> OpenProblem:
-    episode: Episode | None = episode_of(instance, problem)
+def _red(
+    instance: DagsterInstance,
+    problem: Problem,
+    state: OpenState,
+    detailed: set[Problem],
+    repair: str = "",
+    *,
+    is_under_way: bool = False,
+) -> OpenProblem:
+    episode: Episode | None = episode_of(instance, problem) if problem in detailed else None
     return OpenProblem(
         problem=problem,
         severity=state.severity,
@@ -194,6 +230,7 @@ def _red(instance: DagsterInstance, problem: Problem, state: OpenState, repair: 
         what=episode.detail.sentence if episode else "",
         repair=repair,
         run_id=episode.detail.run_id if episode else "",
+        is_under_way=is_under_way,
     )
 
 

@@ -16,28 +16,25 @@ FROM (
         c.conversation_id,
         (t.conversation_start_time AT TIME ZONE 'UTC')::date AS day,
         (
-            'x' || substr(
-                md5(
-                    (octet_length(c.customer) || ':' || c.customer)
-                        || ',' || (octet_length(c.profile) || ':' || c.profile)
-                        || ',' || ((r.template_type)::text)
-                        || ',' || ((c.scorecard_id)::text)
-                        || ',' || ((c.template_id)::text)
-                        || ',' || ((c.template_revision_id)::text)
-                        || ',' || (
-                            octet_length(coalesce(c.conversation_id, ''))
-                                || ':' || coalesce(c.conversation_id, '')
-                        )
-                        || ',' || coalesce(octet_length(c.agent_user_id) || ':' || c.agent_user_id, '~')
-                        || ',' || coalesce(octet_length(c.creator_user_id) || ':' || c.creator_user_id, '~')
-                        || ',' || coalesce((c.submission_source)::text, '~')
-                        || ',' || (encode(timestamptz_send(t.conversation_start_time), 'hex'))
-                        || ',' || (encode(timestamptz_send(c.created_at), 'hex'))
-                        || ',' || (encode(timestamptz_send(c.updated_at), 'hex'))
-                        || ',' || coalesce(encode(timestamptz_send(c.submitted_at), 'hex'), '~')
-                        || ',' || coalesce(encode(float8send(c.score), 'hex'), '~')
-                ),
-                1, 16
+            'x' || md5(
+                (octet_length(c.customer) || ':' || c.customer)
+                    || ',' || (octet_length(c.profile) || ':' || c.profile)
+                    || ',' || ((r.template_type)::text)
+                    || ',' || ((c.scorecard_id)::text)
+                    || ',' || ((c.template_id)::text)
+                    || ',' || ((c.template_revision_id)::text)
+                    || ',' || (
+                        octet_length(coalesce(c.conversation_id, ''))
+                            || ':' || coalesce(c.conversation_id, '')
+                    )
+                    || ',' || coalesce(octet_length(c.agent_user_id) || ':' || c.agent_user_id, '~')
+                    || ',' || coalesce(octet_length(c.creator_user_id) || ':' || c.creator_user_id, '~')
+                    || ',' || coalesce((c.submission_source)::text, '~')
+                    || ',' || (encode(timestamptz_send(t.conversation_start_time), 'hex'))
+                    || ',' || (encode(timestamptz_send(c.created_at), 'hex'))
+                    || ',' || (encode(timestamptz_send(c.updated_at), 'hex'))
+                    || ',' || coalesce(encode(timestamptz_send(c.submitted_at), 'hex'), '~')
+                    || ',' || coalesce(encode(float8send(c.score), 'hex'), '~')
             )
         )::bit(64)::int8 AS digest,
         clock_timestamp() AS fence

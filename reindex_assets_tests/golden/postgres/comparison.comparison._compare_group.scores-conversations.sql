@@ -7,21 +7,18 @@ SELECT
     count(*) AS found,
     sum(
         (
-            'x' || substr(
-                md5(
-                    (c.of_copies)::text
-                        || ',' || ((s.score_id)::text)
-                        || ',' || (octet_length(s.criterion_id) || ':' || s.criterion_id)
-                        || ',' || coalesce(encode(float8send(s.numeric_value), 'hex'), '~')
-                        || ',' || coalesce(encode(float8send(s.ai_value), 'hex'), '~')
-                        || ',' || coalesce(octet_length(s.text_value) || ':' || s.text_value, '~')
-                        || ',' || coalesce(encode(float8send(s.weight), 'hex'), '~')
-                        || ',' || coalesce(encode(float8send(s.percentage), 'hex'), '~')
-                        || ',' || ((s.not_applicable)::text)
-                        || ',' || ((s.auto_failed)::text)
-                        || ',' || coalesce(octet_length(s.comment) || ':' || s.comment, '~')
-                ),
-                1, 16
+            'x' || md5(
+                (c.of_copies)::text
+                    || ',' || ((s.score_id)::text)
+                    || ',' || (octet_length(s.criterion_id) || ':' || s.criterion_id)
+                    || ',' || coalesce(encode(float8send(s.numeric_value), 'hex'), '~')
+                    || ',' || coalesce(encode(float8send(s.ai_value), 'hex'), '~')
+                    || ',' || coalesce(octet_length(s.text_value) || ':' || s.text_value, '~')
+                    || ',' || coalesce(encode(float8send(s.weight), 'hex'), '~')
+                    || ',' || coalesce(encode(float8send(s.percentage), 'hex'), '~')
+                    || ',' || ((s.not_applicable)::text)
+                    || ',' || ((s.auto_failed)::text)
+                    || ',' || coalesce(octet_length(s.comment) || ':' || s.comment, '~')
             )
         )::bit(64)::int8
     )::text AS digest
@@ -35,22 +32,19 @@ FROM (
         c.conversation_id,
         (t.conversation_start_time AT TIME ZONE 'UTC')::date AS day,
         (
-            'x' || substr(
-                md5(
-                    (octet_length(c.customer) || ':' || c.customer)
-                        || ',' || (octet_length(c.profile) || ':' || c.profile)
-                        || ',' || ((r.template_type)::text)
-                        || ',' || ((c.scorecard_id)::text)
-                        || ',' || ((c.template_id)::text)
-                        || ',' || ((c.template_revision_id)::text)
-                        || ',' || (
-                            octet_length(coalesce(c.conversation_id, ''))
-                                || ':' || coalesce(c.conversation_id, '')
-                        )
-                        || ',' || coalesce(octet_length(c.agent_user_id) || ':' || c.agent_user_id, '~')
-                        || ',' || (encode(timestamptz_send(t.conversation_start_time), 'hex'))
-                ),
-                1, 16
+            'x' || md5(
+                (octet_length(c.customer) || ':' || c.customer)
+                    || ',' || (octet_length(c.profile) || ':' || c.profile)
+                    || ',' || ((r.template_type)::text)
+                    || ',' || ((c.scorecard_id)::text)
+                    || ',' || ((c.template_id)::text)
+                    || ',' || ((c.template_revision_id)::text)
+                    || ',' || (
+                        octet_length(coalesce(c.conversation_id, ''))
+                            || ':' || coalesce(c.conversation_id, '')
+                    )
+                    || ',' || coalesce(octet_length(c.agent_user_id) || ':' || c.agent_user_id, '~')
+                    || ',' || (encode(timestamptz_send(t.conversation_start_time), 'hex'))
             )
         )::bit(64)::int8 AS of_copies,
         clock_timestamp() AS fence
