@@ -155,6 +155,18 @@ def summary(news: News) -> str:
     return ", ".join(parts)
 
 
+def counted(severities: Iterable[Severity]) -> str:
+    """
+    >>> counted([Severity.ERROR, Severity.WARNING, Severity.WARNING]), counted([])
+    ('1 problem and 2 warnings', '')
+    """
+    listed = list(severities)
+    errors = listed.count(Severity.ERROR)
+    counts = [plural(errors, "problem")] if errors else []
+    counts += [plural(len(listed) - errors, "warning")] if errors < len(listed) else []
+    return " and ".join(counts)
+
+
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """
     >>> plural(1, "recovery", "recoveries"), plural(2, "problem")

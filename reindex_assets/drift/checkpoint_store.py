@@ -19,7 +19,7 @@ from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
 
 #: Raise it whenever the shape or the meaning of a checkpoint changes: those of another version are forgotten.
-_VERSION = "4"
+_VERSION = "5"
 #: Each lists the parts of its months.
 _MOST_CHECKPOINTS = 64
 

@@ -25,7 +25,7 @@ from reindex_assets.storage.slice_store import SliceStore
 from reindex_assets.storage.state_file import StateFile
 
 #: Raise it whenever the shape or the meaning of a column changes: files of other versions are ignored.
-_VERSION = "5"
+_VERSION = "6"
 _META = b"reindex_assets.watch"
 _ORIGIN = TypeAdapter(Origin)
 _SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from reindex_assets.alerts.message import HEADINGS, Group, grouped, one_line, plural, remedy
+from reindex_assets.alerts.message import HEADINGS, Group, counted, grouped, one_line, plural, remedy
 from reindex_assets.alerts.problems import Problem, Severity
 from reindex_assets.cli.render.tables import print_line, printable
 
@@ -36,16 +36,15 @@ def print_problems(console: Console, problems: Sequence[OpenProblem], notes: Seq
         console.print(Text(remedy(kind, listed) + "\n", style="dim"))
     for note in notes:
         console.print(Text(note, style="yellow"))
-    errors = sum(item.severity is Severity.ERROR for item in problems)
-    warnings = len(problems) - errors
     if not problems:
         print_line(console, Text("Nothing is open, as far as checks, sensors and runs have found.", style="green"))
         return
-    counts = [plural(errors, "problem")] if errors else []
-    counts += [plural(warnings, "warning")] if warnings else []
+    severities = [item.severity for item in problems]
     days = len({(problem.where, problem.slice) for problem in by_problem if problem.slice})
     on = f", on {plural(days, 'customer-day')}" if days else ""
-    print_line(console, Text(f"Open: {' and '.join(counts)}{on}.", style="red" if errors else "yellow"))
+    print_line(
+        console, Text(f"Open: {counted(severities)}{on}.", style="red" if Severity.ERROR in severities else "yellow")
+    )
 
 
 def _print_group(console: Console, group: Group, by_problem: Mapping[Problem, OpenProblem]) -> None:

@@ -39,7 +39,7 @@ from dagster import (
     sensor,
 )
 
-from reindex_assets.alerts.message import Group, grouped, one_line, plural
+from reindex_assets.alerts.message import Group, counted, grouped, one_line
 from reindex_assets.alerts.problems import Problem, ProblemKind, Severity
 from reindex_assets.config.dataset import Dataset
 from reindex_assets.config.fleet import Fleet
@@ -109,10 +109,7 @@ class Health:
         if self.passed:
             return "Nothing is wrong, as far as checks, sensors and runs have found."
         by_problem = {of.problem: of for of in self.problems}
-        errors = sum(of.severity is Severity.ERROR for of in self.problems)
-        counts = [plural(errors, "problem")] if errors else []
-        counts += [plural(len(self.problems) - errors, "warning")] if errors < len(self.problems) else []
-        parts = [" and ".join(counts)] if counts else ["Nothing is known to be wrong"]
+        parts = [counted(of.severity for of in self.problems) or "Nothing is known to be wrong"]
         groups = grouped(by_problem)
         for group in groups[:_NAMED]:
             latest = by_problem[group.problems[-1]]

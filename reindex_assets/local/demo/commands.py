@@ -58,7 +58,7 @@ def dev(
     from reindex_assets.local.demo.demo import ensure_data
     from reindex_assets.local.stack.dagster_lock import hold_for_dagster
     from reindex_assets.local.stack.dagster_processes import dev_command
-    from reindex_assets.local.stack.processes import port_is_free
+    from reindex_assets.local.stack.processes import LOOPBACK, port_is_free
 
     console = Console()
     # Before anything is started.
@@ -69,7 +69,7 @@ def dev(
             )
         ensure_data(console)
         console.print(
-            f"The Dagster UI: http://127.0.0.1:{port}. Ctrl-C ends it; PostgreSQL and the shards go on until 'reindex-assets local down'.",
+            f"The Dagster UI: http://{LOOPBACK}:{port}. Ctrl-C ends it; PostgreSQL and the shards go on until 'reindex-assets local down'.",
             soft_wrap=True,
         )
         # In place of this process: Ctrl-C and signals reach Dagster itself.

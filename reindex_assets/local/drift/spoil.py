@@ -29,5 +29,7 @@ def spoil(stack: LocalStack, customer: str, day: date, drift: Drift, kind: Kind,
     try:
         with open_engines(cluster) as (source, clients):
             return plant(drift, clients, customer, day, count, int(time.time()), source, kind=kind)
-    except (LookupError, ValueError) as error:
+    except LookupError as error:
         raise ConfigurationError(f"{error}: choose another --day, or a smaller --count") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{error}: choose another --drift") from error

@@ -1,6 +1,8 @@
 """One Dagster at a time on a local stack: two daemons would each request every repair, and a reset would take the data from under one.
 
 What lives here: the lock. What does not: starting Dagster (local/stack/dagster_processes.py).
+
+`dev` becomes Dagster by exec. The lock has to outlive that, and filelock's ends with it: its file is closed on exec.
 """
 
 from __future__ import annotations
